@@ -1,0 +1,1 @@
+"""A multichannel outreach gateway for loan repayment reminders."""
