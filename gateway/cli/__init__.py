@@ -1,0 +1,65 @@
+"""The `gateway` command: one file per group of commands, loaded when used.
+
+Exit codes: 0 done, 1 the answer is no, 2 bad input or set-up.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+from gateway.errors import BadInput, GatewayError, PolicyError
+
+COMMANDS = {
+    "policy": ("gateway.cli.policy", "Check packs and cases of the rule language."),
+}
+"""Command → (module that holds a click command of the same name, one line of help)."""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called, so that `--help` is quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
+        """Every command, sorted."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import the command's module and take the command of that name from it."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(COMMANDS[cmd_name][0])
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """List the commands without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name][1]) for name in sorted(COMMANDS)])
+
+
+@click.group(cls=LazyGroup)
+@click.version_option(package_name="outreach-gateway")
+def gateway() -> None:
+    """Remind borrowers when, where and how the law and they themselves allow it."""
+
+
+def main() -> None:
+    """Run the command line; every mistake of the user's ends with exit code 2 and says what to do."""
+    try:
+        gateway.main(standalone_mode=False)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except click.Abort:
+        sys.exit(130)
+    except click.ClickException as wrong:
+        wrong.show()
+        sys.exit(2)
+    except (BadInput, PolicyError) as wrong:
+        for fault in wrong.faults:
+            click.echo(f"{fault.at}: {fault.message}", err=True)
+        sys.exit(2)
+    except GatewayError as wrong:
+        click.echo(f"gateway: {wrong.message}", err=True)
+        sys.exit(2)
