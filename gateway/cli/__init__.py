@@ -48,9 +48,8 @@ def gateway() -> None:
 def main() -> None:
     """Run the command line; every mistake of the user's ends with exit code 2 and says what to do."""
     try:
-        gateway.main(standalone_mode=False)
-    except click.exceptions.Exit as done:
-        sys.exit(done.exit_code)
+        answer = gateway.main(standalone_mode=False)  # click gives the code of ctx.exit() back
+        sys.exit(answer if isinstance(answer, int) else 0)
     except click.Abort:
         sys.exit(130)
     except click.ClickException as wrong:
