@@ -73,6 +73,8 @@ class Adapter(Protocol):
     """
 
     channel: ClassVar[Channel]
+    takes_free_text: ClassVar[bool]
+    """False where the provider fills its own template: then a binding is needed."""
     final: ClassVar[frozenset[Outcome]]
     """Outcomes after which nothing further changes."""
     final_after: ClassVar[timedelta]

@@ -1,0 +1,404 @@
+"""The tables: one schema for SQLite and PostgreSQL.
+
+Instants are integer microseconds since 1970 UTC; dates are ISO text; money is decimal text beside its
+currency; `tenant` is `name/mode` (gateway.domain.Tenant) and stands in every primary key. Columns that end in
+`_enc` are sealed by the vault under the borrower's own key. `attempt` and `record` are partitioned by
+month on PostgreSQL, so whatever must be unique or found without a date has a table of its own
+(`attempt_ref`, `idempotency`).
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+)
+
+metadata = MetaData()
+
+
+def _text(name: str, *, null: bool = False, key: bool = False) -> Column[str]:
+    return Column(name, Text, nullable=null, primary_key=key)
+
+
+def _instant(name: str, *, null: bool = False, key: bool = False) -> Column[int]:
+    return Column(name, BigInteger, nullable=null, primary_key=key, autoincrement=False)
+
+
+tenant = Table(
+    "tenant",
+    metadata,
+    _text("name", key=True),
+    _instant("created_at"),
+    Column("stale_after_s", Integer, nullable=False, server_default="86400"),
+)
+"""One lender or team. `stale_after_s`: older states of a debt hold its reminders."""
+
+api_key = Table(
+    "api_key",
+    metadata,
+    _text("id", key=True),
+    _text("tenant"),  # a tenant's name, or * for the deployment's own
+    _text("mode"),
+    _text("role"),
+    _text("holder"),
+    Column("secret_hash", LargeBinary, nullable=False),
+    _instant("created_at"),
+    _instant("expires_at", null=True),
+    _instant("revoked_at", null=True),
+)
+
+change = Table(
+    "change",
+    metadata,
+    _text("tenant", key=True),
+    _text("id", key=True),
+    _instant("at"),
+    _text("who"),
+    _text("kind"),
+    _text("name"),
+    _text("before", null=True),
+    _text("after", null=True),
+    _text("reason"),
+)
+"""Every change of configuration: who, when, before, after (JSON without secrets), reason."""
+
+account = Table(
+    "account",
+    metadata,
+    _text("tenant", key=True),
+    _text("name", key=True),
+    _text("adapter"),
+    _text("endpoint", null=True),
+    _text("sender"),
+    _text("price_amount", null=True),
+    _text("price_currency", null=True),
+    _text("settings"),  # JSON object of strings
+    Column("enabled", Boolean, nullable=False),
+    Column("revision", Integer, nullable=False),
+    _instant("updated_at"),
+)
+
+template_approval = Table(
+    "template_approval",
+    metadata,
+    _text("tenant", key=True),
+    _text("template", key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    _text("content_hash", key=True),
+    Column("approved", Boolean, nullable=False),
+    _instant("at"),
+    _text("who"),
+)
+
+pack_override = Table(
+    "pack_override",
+    metadata,
+    _text("tenant", key=True),
+    _text("rule", key=True),
+    Column("max", Integer, nullable=False),
+    _instant("at"),
+    _text("who"),
+    _text("reason"),
+)
+"""A tenant's own number in a rule of OP.CAPS; setting one is a recorded act."""
+
+clock = Table(
+    "clock",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("offset_us", BigInteger, nullable=False),
+)
+"""One row: how far the policy clock of a test deployment stands from the database's."""
+
+owner = Table(
+    "owner",
+    metadata,
+    _text("id", key=True),
+    Column("lock_key", BigInteger, nullable=False),
+    _instant("started_at"),
+    _instant("heartbeat_at"),
+    _instant("dead_at", null=True),
+)
+"""A worker process that may hold intents."""
+
+lease = Table(
+    "lease",
+    metadata,
+    _text("name", key=True),
+    _text("owner"),
+    _instant("until"),
+)
+"""Which worker leads a duty that only one may do (sweep, reconcile)."""
+
+person = Table(
+    "person",
+    metadata,
+    _text("tenant", key=True),
+    _text("id", key=True),
+    _instant("created_at"),
+)
+"""Borrowers who share a phone (not a workplace's) or an id number; the row that caps lock."""
+
+identity = Table(
+    "identity",
+    metadata,
+    _text("tenant", key=True),
+    Column("blind", LargeBinary, primary_key=True),
+    _text("person"),
+)
+"""A blind index of a phone or id number → the person it belongs to."""
+
+borrower = Table(
+    "borrower",
+    metadata,
+    _text("tenant", key=True),
+    _text("id", key=True),
+    _text("person"),
+    _text("profile"),  # JSON: language residence time_zones consents opt_outs holds policy_facts
+    Column("pii_enc", LargeBinary, nullable=False),  # JSON: name national_id
+    Column("revision", Integer, nullable=False),
+    _instant("updated_at"),
+    Index("borrower_person", "tenant", "person"),
+)
+
+address = Table(
+    "address",
+    metadata,
+    _text("tenant", key=True),
+    _text("borrower", key=True),
+    _text("channel", key=True),
+    Column("blind", LargeBinary, primary_key=True),
+    Column("position", SmallInteger, nullable=False),
+    Column("value_enc", LargeBinary, nullable=False),
+    _text("kind"),
+    _text("country", null=True),  # ISO 3166 of a phone number
+    _text("zones"),  # JSON list: where a phone number may be
+    _instant("dead_at", null=True),
+    Index("address_blind", "tenant", "blind"),
+)
+
+debt = Table(
+    "debt",
+    metadata,
+    _text("tenant", key=True),
+    _text("id", key=True),
+    _text("borrower"),
+    _text("creditor"),
+    _text("product"),
+    _text("portfolio", null=True),
+    _text("debtor_kind"),
+    _text("due_date"),
+    _text("amount"),
+    _text("currency"),
+    _text("governing_law", null=True),
+    _text("state"),
+    _instant("state_at"),
+    _text("until", null=True),  # the promised date
+    _text("policy_facts"),  # JSON object
+    Column("revision", Integer, nullable=False),
+    _instant("updated_at"),
+    Index("debt_borrower", "tenant", "borrower"),
+)
+
+debt_event = Table(
+    "debt_event",
+    metadata,
+    _text("tenant", key=True),
+    _text("id", key=True),
+    _text("debt"),
+    _text("type"),
+    _instant("at"),
+    _text("amount", null=True),
+    _text("currency", null=True),
+    _text("until", null=True),
+    _text("reason"),
+    _instant("recorded_at"),
+    Index("debt_event_debt", "tenant", "debt", "at"),
+)
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    _text("tenant", key=True),
+    _text("route", key=True),
+    _text("key", key=True),
+    Column("fingerprint", LargeBinary, nullable=False),
+    Column("status", SmallInteger, nullable=False),
+    Column("answer", LargeBinary, nullable=False),
+    _instant("at"),
+)
+"""The first answer to a key, byte for byte, kept as long as what it created."""
+
+reminder = Table(
+    "reminder",
+    metadata,
+    _text("tenant", key=True),
+    _text("id", key=True),
+    _text("key"),
+    _text("state"),
+    _text("reason", null=True),
+    _text("by", null=True),
+    _text("person"),
+    _text("borrower"),
+    _text("debt"),
+    _text("due_date"),  # the debt's when last seen; part of what makes a duplicate
+    Column("shard", SmallInteger, nullable=False),
+    _text("channel"),  # under which it waits: the first of `channels` with an address
+    _text("channels"),  # JSON list
+    _text("purpose"),
+    _text("actor_role"),
+    _text("actor_id"),
+    _text("recipient_role"),
+    _text("template"),
+    Column("template_version", Integer, nullable=False),
+    Column("facts_enc", LargeBinary, nullable=False),
+    Column("priority", SmallInteger, nullable=False),
+    _text("segment", null=True),
+    _text("value", null=True),
+    _instant("not_before", null=True),
+    _instant("expires_at"),
+    _text("anchor", null=True),  # JSON {due, at}
+    Column("repeat", Boolean, nullable=False),
+    _text("escalate"),  # JSON list of {after_s, channel}
+    Column("step", SmallInteger, nullable=False, server_default="0"),  # escalations already begun
+    _instant("next_at", null=True),  # when to decide next; null: nothing to do
+    Column("called", Boolean, nullable=False, server_default="0"),  # go and cancel are judged by this
+    Column("fence", Integer, nullable=False, server_default="0"),
+    Column("tries", Integer, nullable=False, server_default="0"),  # hand-overs that were refused
+    _text("attempt", null=True),  # ref of the latest
+    _text("decision", null=True),  # JSON of the latest
+    _instant("accepted_at"),
+    _instant("updated_at"),
+    Index("reminder_due", "channel", "shard", "priority", "next_at"),
+    Index("reminder_next", "next_at"),
+    Index("reminder_debt", "tenant", "debt", "template", "accepted_at"),
+    Index("reminder_borrower", "tenant", "borrower", "accepted_at"),
+    Index("reminder_person", "tenant", "person"),
+)
+
+attempt_ref = Table(
+    "attempt_ref",
+    metadata,
+    _text("ref", key=True),
+    _text("tenant"),
+    _instant("started_at"),
+    _text("reminder", null=True),
+    _text("adapter"),
+    _text("account"),
+    _text("provider_id", null=True),
+    Index("attempt_provider", "adapter", "account", "provider_id"),
+)
+"""Makes refs unique and finds an attempt by its ref or the provider's id, over all months."""
+
+attempt = Table(
+    "attempt",
+    metadata,
+    _text("tenant", key=True),
+    _text("ref", key=True),
+    _instant("started_at", key=True),
+    _text("reminder", null=True),  # null: a contact made elsewhere
+    _text("origin"),  # gateway | contact
+    _text("person"),
+    _text("borrower"),
+    _text("debt"),
+    _text("creditor"),
+    _text("channel"),
+    _text("adapter", null=True),
+    _text("account", null=True),
+    _text("address", null=True),  # hex of its blind index
+    _text("recipient_role"),
+    _text("actor_role"),
+    _text("flags"),  # JSON list
+    _text("state"),  # intent calling void, then an outcome's word
+    _instant("final_at", null=True),  # from then on the outcome cannot change
+    Column("fence", Integer, nullable=False, server_default="0"),
+    _text("owner", null=True),
+    _instant("deadline", null=True),  # real time: the permit's end for an intent, the call's for a calling
+    _instant("settle_at", null=True),  # real time: when reconcile looks at an unknown next; null: parked
+    _instant("called_at", null=True),
+    _instant("ended_at", null=True),
+    Column("segments", SmallInteger, nullable=False, server_default="1"),
+    _text("price_amount", null=True),
+    _text("price_currency", null=True),
+    _text("ending", null=True),  # the hand-over's class
+    _text("code", null=True),
+    _text("provider_id", null=True),
+    _text("template", null=True),
+    Column("template_version", Integer, nullable=True),
+    _text("language", null=True),
+    _text("text_hash", null=True),
+    Column("text_enc", LargeBinary, nullable=True),  # JSON {text, second, subject}
+    Index("attempt_person", "tenant", "person", "started_at"),
+    Index("attempt_reminder", "tenant", "reminder"),
+    Index("attempt_state", "state", "deadline"),
+    postgresql_partition_by="RANGE (started_at)",
+)
+
+reservation = Table(
+    "reservation",
+    metadata,
+    _text("tenant", key=True),
+    _text("id", key=True),
+    _text("person"),
+    _text("borrower"),
+    _text("debt"),
+    _text("creditor"),
+    _text("channel"),
+    _text("address", null=True),
+    _text("recipient_role"),
+    _instant("at"),
+    _instant("until"),
+    _instant("used_at", null=True),  # a contact named it
+    Index("reservation_person", "tenant", "person", "until"),
+)
+"""A place in the caps kept by `contacts/check` until it runs out or a contact names it."""
+
+record = Table(
+    "record",
+    metadata,
+    _text("tenant", key=True),
+    _text("id", key=True),
+    _instant("at", key=True),
+    _text("kind"),
+    _text("reminder", null=True),
+    _text("attempt", null=True),
+    _text("borrower", null=True),
+    _text("channel", null=True),
+    _text("state", null=True),
+    _text("reason", null=True),
+    Column("leaf", LargeBinary, nullable=False),
+    Column("log_index", BigInteger, nullable=True),
+    Index("record_reminder", "tenant", "reminder", "at"),
+    Index("record_borrower", "tenant", "borrower", "at"),
+    Index("record_at", "tenant", "at", "id"),
+    postgresql_partition_by="RANGE (at)",
+)
+"""The send log. `leaf` is final when written; the other columns only serve to find it."""
+
+record_side = Table(
+    "record_side",
+    metadata,
+    _text("tenant", key=True),
+    _text("id", key=True),
+    _text("borrower", null=True),
+    Column("side_enc", LargeBinary, nullable=False),
+)
+"""Salts and clear values behind a record's commitments, sealed under the borrower's key."""
+
+record_outbox = Table(
+    "record_outbox",
+    metadata,
+    _text("tenant", key=True),
+    _text("id", key=True),
+    _instant("at"),
+)
+"""Records that have no place in the log yet."""
