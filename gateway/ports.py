@@ -11,6 +11,14 @@ from gateway.domain import Account, Channel, Handed, Message, Outcome, Receipt
 from gateway.masking import Pii
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """Now, twice: the database's clock (leases, permits, quarantine) and the policy clock (what rules see)."""
+
+    real: datetime
+    policy: datetime
+
+
 class SharedTokens(Protocol):
     """A provider's access token, shared by all workers (Redis), with one fetch at a time per process.
 

@@ -1,0 +1,155 @@
+"""Transactions over SQLite (embedded, one node) and PostgreSQL.
+
+On SQLite one writer connection behind one lock does every write and every checkpoint, and our own hook
+begins each transaction: the driver would begin none before the first write, so the reads of one
+"transaction" would see different commits. On PostgreSQL all runs at READ COMMITTED: locks are one
+statement, what is counted or checked is read in a later one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, TypeVar
+
+import orjson
+from sqlalchemy import Connection, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from gateway.domain import from_us
+from gateway.errors import SetupError, Unavailable
+from gateway.ports import Moment
+from gateway.store.schema import metadata
+
+READERS = 4
+POOL = 10
+IN_LIMIT = 500
+"""How many values one IN list holds at most; SQLite's variables are bounded."""
+
+_NOW = {
+    "sqlite": "SELECT CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER),"
+    " COALESCE((SELECT offset_us FROM clock), 0)",
+    "postgresql": "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT),"
+    " COALESCE((SELECT offset_us FROM clock), 0)",
+}
+
+
+class Database:
+    """Engines for one URL (`sqlite:///…` or `postgresql://…`)."""
+
+    def __init__(self, url: str) -> None:
+        parsed = make_url(url)
+        self.dialect = parsed.get_backend_name()
+        if self.dialect == "sqlite":
+            url_async = parsed.set(drivername="sqlite+aiosqlite")
+            self._writer = _sqlite(url_async, "BEGIN IMMEDIATE", ("synchronous=FULL",), size=1)
+            self._reader = _sqlite(url_async, "BEGIN", ("query_only=1", "wal_autocheckpoint=0"), size=READERS)
+        elif self.dialect == "postgresql":
+            self._writer = self._reader = _postgresql(parsed.set(drivername="postgresql+asyncpg"))
+        else:
+            raise SetupError("the database URL starts with sqlite:/// or postgresql://")
+        self._lock = asyncio.Lock()
+
+    @property
+    def sqlite(self) -> bool:
+        """Whether this is the embedded store."""
+        return self.dialect == "sqlite"
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncConnection]:
+        """One transaction: commits at the end, rolls back on any error. Unavailable when the store is not there."""
+        with _unavailable():
+            if not self.sqlite:
+                async with self._writer.begin() as conn:
+                    yield conn
+                return
+            async with self._lock, self._writer.begin() as conn:
+                yield conn
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """A snapshot (SQLite) or READ COMMITTED (PostgreSQL) for reading only."""
+        with _unavailable():
+            async with self._reader.connect() as conn:
+                yield conn
+
+    async def moment(self, conn: AsyncConnection) -> Moment:
+        """The database's clock, and the policy clock that stands an offset from it."""
+        real, offset = (await conn.execute(text(_NOW[self.dialect]))).one()
+        return Moment(real=from_us(int(real)), policy=from_us(int(real) + int(offset)))
+
+    async def create(self) -> None:
+        """Make every table that is missing (tests and the migrations' own base use this)."""
+        async with self.write() as conn:
+            await conn.run_sync(metadata.create_all)
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._writer.dispose()
+        if self._reader is not self._writer:
+            await self._reader.dispose()
+
+
+def _sqlite(url: URL, begin: str, pragmas: Sequence[str], *, size: int) -> AsyncEngine:
+    engine = create_async_engine(
+        url, pool_size=size, max_overflow=0, pool_timeout=30, connect_args={"timeout": 5}, hide_parameters=True
+    )
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def on_connect(dbapi: Any, _record: Any) -> None:
+        dbapi.isolation_level = None
+        cursor = dbapi.cursor()
+        for pragma in ("journal_mode=WAL", "foreign_keys=ON", "secure_delete=ON", *pragmas):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def on_begin(conn: Connection) -> None:
+        conn.exec_driver_sql(begin)
+
+    return engine
+
+
+def _postgresql(url: URL) -> AsyncEngine:
+    return create_async_engine(
+        url,
+        pool_size=POOL,
+        max_overflow=0,
+        pool_timeout=10,
+        pool_pre_ping=True,
+        hide_parameters=True,
+        isolation_level="READ COMMITTED",
+        json_serializer=lambda value: orjson.dumps(value).decode(),
+    )
+
+
+@contextmanager
+def _unavailable() -> Iterator[None]:
+    """Turn a store that is not there (or a full disk) into Unavailable; mistakes of ours stay what they are."""
+    try:
+        yield
+    except (IntegrityError, ProgrammingError):
+        raise
+    except (DBAPIError, PoolTimeoutError, OSError) as lost:
+        raise Unavailable(_advice(str(lost))) from lost
+
+
+def _advice(what: str) -> str:
+    if "disk is full" in what or "No space left" in what:
+        return "the disk is full: nothing was accepted; free some space and send it again"
+    if "database is locked" in what:
+        return "another process writes to this data folder: stop it, or give this one a folder of its own"
+    return "the store does not answer: nothing was accepted; try again, and see `gateway config check`"
+
+
+T = TypeVar("T")
+
+
+def chunks(items: Sequence[T], size: int = IN_LIMIT) -> Iterator[Sequence[T]]:
+    """Slices of at most `size`."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
