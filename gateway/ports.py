@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
-from gateway.domain import Account, Channel, Handed, Message, Outcome, Receipt
+from gateway.domain import Account, Channel, Handed, Message, Outcome, Receipt, Tenant
 from gateway.masking import Pii
 
 
@@ -17,6 +17,27 @@ class Moment:
 
     real: datetime
     policy: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What a record of the send log says. `body` holds no personal data; `clear` holds what is only committed to.
+
+    `at` is the policy clock's instant. `kind`: accepted decision attempt outcome receipt opt_out cancelled expired
+    borrower debt contact reservation config.
+    """
+
+    tenant: Tenant
+    kind: str
+    at: datetime
+    reminder: str | None = None
+    attempt: str | None = None
+    borrower: str | None = None
+    channel: str | None = None
+    state: str | None = None
+    reason: str | None = None
+    body: Mapping[str, Any] = field(default_factory=dict)
+    clear: Mapping[str, Pii[str]] = field(default_factory=dict)
 
 
 class SharedTokens(Protocol):
