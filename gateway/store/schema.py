@@ -324,6 +324,9 @@ attempt = Table(
     _text("owner", null=True),
     _instant("deadline", null=True),  # real time: the permit's end for an intent, the call's for a calling
     _instant("settle_at", null=True),  # real time: when reconcile looks at an unknown next; null: parked
+    Column("settle_tries", SmallInteger, nullable=False, server_default="0"),
+    Column("borrower_revision", Integer, nullable=True),  # as T1 read them; go refuses when they moved on
+    Column("debt_revision", Integer, nullable=True),
     _instant("called_at", null=True),
     _instant("ended_at", null=True),
     Column("segments", SmallInteger, nullable=False, server_default="1"),

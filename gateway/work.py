@@ -1,0 +1,219 @@
+"""What T1 reads and writes, as values: the rows behind a decision, without a word of SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from gateway.domain import Channel, DebtState, Money, Tenant
+
+Key = tuple[Tenant, str]
+"""A tenant and an id within it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """A reminder that is due, seen without a lock."""
+
+    tenant: Tenant
+    id: str
+    person: str
+    borrower: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """A claimed reminder.
+
+    `fence` is the claim's; `tries` counts refused hand-overs so far; `step` escalations already begun (then
+    `attempt` is the one before).
+    """
+
+    tenant: Tenant
+    id: str
+    fence: int
+    tries: int
+    step: int
+    person: str
+    borrower: str
+    debt: str
+    due_date: str
+    channels: tuple[Channel, ...]
+    purpose: str
+    actor_role: str
+    actor_id: str
+    recipient_role: str
+    template: str
+    template_version: int
+    facts_enc: bytes
+    priority: int
+    not_before: datetime | None
+    expires_at: datetime
+    anchor: Mapping[str, str] | None
+    repeat: bool
+    escalate: tuple[Mapping[str, Any], ...]
+    accepted_at: datetime
+    attempt: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """Whom and what a decision is about, when it is not a stored reminder (preview, check)."""
+
+    tenant: Tenant
+    person: str
+    borrower: str
+    debt: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BorrowerRow:
+    """A borrower as stored; `profile` is JSON without names or numbers, `pii_enc` sealed JSON."""
+
+    id: str
+    person: str
+    profile: Mapping[str, Any]
+    pii_enc: bytes
+    revision: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddressRow:
+    """One living address, sealed; `key` is the hex of its blind index."""
+
+    channel: Channel
+    key: str
+    value_enc: bytes
+    kind: str
+    country: str | None
+    zones: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DebtRow:
+    """A debt as stored."""
+
+    id: str
+    creditor: str
+    due_date: date
+    balance: Money
+    governing_law: str | None
+    state: DebtState
+    state_at: datetime
+    until: date | None
+    policy_facts: Mapping[str, Any]
+    revision: int
+    portfolio: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """One earlier attempt, contact or reservation on a person, as caps see it."""
+
+    at: datetime
+    channel: str
+    state: str
+    final_at: datetime | None
+    debt: str
+    creditor: str
+    address: str | None
+    recipient_role: str
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """Everything one batch of decisions needs. `history` grows as the batch decides: each sees those before it."""
+
+    borrowers: Mapping[Key, BorrowerRow]
+    siblings: Mapping[Key, tuple[BorrowerRow, ...]]
+    """All borrowers of a person, by (tenant, person)."""
+    addresses: Mapping[Key, tuple[AddressRow, ...]]
+    debts: Mapping[Key, DebtRow]
+    history: dict[Key, list[Past]]
+    stale_after: Mapping[str, timedelta]
+    """By tenant's name."""
+    overrides: Mapping[Tenant, Mapping[str, int]]
+    duplicates: frozenset[Key] = field(default_factory=frozenset)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """An attempt about to be made, as T1 writes it."""
+
+    work: Work
+    ref: str
+    channel: Channel
+    adapter: str
+    account: str
+    address: str
+    creditor: str
+    segments: int
+    price: Money | None
+    language: str
+    text_hash: str
+    text_enc: bytes
+    borrower_revision: int
+    debt_revision: int
+    deadline: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What T1 writes to a reminder's row. `decision` is its JSON; `next_at` None when nothing is left to do."""
+
+    work: Work
+    state: str
+    reason: str | None
+    by: str | None
+    next_at: datetime | None
+    decision: str
+    channel: Channel | None = None
+    intent: Intent | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """An attempt as stored, with what a receipt or a settlement needs."""
+
+    tenant: Tenant
+    ref: str
+    started_at: datetime
+    reminder: str | None
+    borrower: str
+    person: str
+    debt: str
+    channel: Channel
+    adapter: str
+    account: str
+    address: str
+    state: str
+    fence: int
+    called_at: datetime | None
+    text_enc: bytes | None
+    provider_id: str | None
+    settle_tries: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outturn:
+    """What a call or a receipt makes of an attempt and its reminder (None: that row stays as it is)."""
+
+    attempt: Attempt
+    state: str
+    ending: str | None = None
+    code: str | None = None
+    provider_id: str | None = None
+    final_at: datetime | None = None
+    settle_at: datetime | None = None
+    ended_at: datetime | None = None
+    reminder_state: str | None = None
+    reason: str | None = None
+    by: str | None = None
+    next_at: datetime | None = None
+    refused: bool = False
+    """The provider surely did not take it: the reminder is free for another go."""
+    escalates: bool = False
+    """The next step of an escalation begins at `next_at`."""
