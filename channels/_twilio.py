@@ -1,0 +1,341 @@
+"""What both Twilio adapters stand on: the vendor's package over an HTTP client of our own.
+
+The vendor's asynchronous client ignores its time-out, can repeat a POST (Twilio's creates are not
+idempotent: two messages reach the borrower) and logs numbers. This one does none of that, and it
+knows whether a request has left, which is what tells *not sent* and *unknown* apart.
+"""
+
+from __future__ import annotations
+
+import logging
+from base64 import b64encode
+from collections.abc import Awaitable, Iterable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from types import SimpleNamespace
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl, urlencode
+
+from aiohttp import (
+    ClientConnectorDNSError,
+    ClientConnectorError,
+    ClientError,
+    ClientResponse,
+    ClientSession,
+    ClientSSLError,
+    ClientTimeout,
+    DummyCookieJar,
+    TCPConnector,
+    TraceConfig,
+    TraceRequestHeadersSentParams,
+)
+from multidict import MultiDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from twilio.base.exceptions import TwilioException
+from twilio.http import AsyncHttpClient
+from twilio.http.response import Response
+from twilio.request_validator import RequestValidator
+from twilio.rest import Client
+
+from gateway.domain import Account, Handed, HandOver
+from gateway.errors import SetupError
+from gateway.ports import Callback, Checked
+
+TOTAL = timedelta(seconds=15)
+CONNECT = timedelta(seconds=3)
+CLOCKS = timedelta(seconds=2)
+"""How far Twilio's clock, which gives whole seconds, may be from ours."""
+MAX_BODY = 1 << 20
+MAX_WAIT = timedelta(days=1)
+
+RETRIES = "#rc=5&rp=all&tt=15000"
+"""Twilio's connection override: up to 5 retries of a callback, on any failure, within 15 s.
+
+A fragment: it is not sent to us and not part of the signature.
+"""
+
+T = TypeVar("T")
+S = TypeVar("S", bound="Credentials")
+
+
+class Credentials(BaseModel):
+    """What every Twilio account needs. Callbacks are signed with the auth token, API key or not."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    account_sid: str = Field(pattern=r"^AC[0-9a-fA-F]{32}$")
+    auth_token: SecretStr = Field(min_length=1)
+    api_key_sid: str | None = Field(None, pattern=r"^SK[0-9a-fA-F]{32}$")
+    api_key_secret: SecretStr | None = None
+    endpoint: str | None = Field(None, pattern=r"^https?://\S+$")
+
+    @model_validator(mode="after")
+    def _pair(self) -> Credentials:
+        if (self.api_key_sid is None) != (self.api_key_secret is None):
+            raise ValueError("give both api_key_sid and api_key_secret, or neither")
+        return self
+
+
+def settings_of(model: type[S], account: Account) -> S:
+    """Read an account by an adapter's model; SetupError names every setting that is missing or wrong."""
+    credentials = {name: value.reveal("provider credentials") for name, value in account.credentials.items()}
+    given = {**account.settings, **credentials, "sender": account.sender, "endpoint": account.endpoint}
+    try:
+        return model.model_validate(given)
+    except ValidationError as wrong:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'account'}: {e['msg']}" for e in wrong.errors())
+    raise SetupError(f"account {account.name}: {faults}")
+
+
+@dataclass(slots=True)
+class Exchange:
+    """What is known of one request: whether it left, and what came back whole."""
+
+    sent: bool = False
+    status: int | None = None
+    retry_after: str | None = None
+    code: str | None = None
+    word: str = "no_answer"
+
+
+_EXCHANGE: ContextVar[Exchange] = ContextVar("twilio_exchange")
+
+
+async def _leaves(_: ClientSession, context: SimpleNamespace, __: TraceRequestHeadersSentParams) -> None:
+    context.trace_request_ctx.sent = True
+
+
+class HttpClient(AsyncHttpClient):  # type: ignore[misc]  # the package ships no types
+    """One session per account: time-outs that hold, no repetition, no log line, no cookie, no redirect."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.getLogger(__name__), is_async=True)
+        trace = TraceConfig()
+        trace.on_request_headers_sent.append(_leaves)
+        self._session = ClientSession(
+            timeout=ClientTimeout(total=TOTAL.total_seconds(), connect=CONNECT.total_seconds()),
+            connector=TCPConnector(keepalive_timeout=10),
+            cookie_jar=DummyCookieJar(),
+            trace_configs=[trace],
+        )
+
+    async def request(
+        self,
+        method: str,
+        uri: str,
+        params: Mapping[str, object] | None = None,
+        data: Mapping[str, object] | None = None,
+        headers: Mapping[str, str] | None = None,
+        auth: tuple[str, str] | None = None,
+        timeout: float | None = None,  # noqa: ARG002, ASYNC109 (the package's signature; ours holds for all)
+        allow_redirects: bool = False,  # noqa: ARG002, FBT001, FBT002 (the package's signature)
+    ) -> Response:
+        """Send one request once; what became of it stands in the current `Exchange`."""
+        exchange = _EXCHANGE.get()
+        async with self._session.request(
+            method,
+            uri,
+            params=_pairs(params),
+            data=urlencode(_pairs(data)).encode() if data else None,
+            headers={**(headers or {}), "Authorization": _basic(auth)},
+            allow_redirects=False,
+            trace_request_ctx=exchange,
+        ) as reply:
+            body = await _bounded(reply)
+            exchange.status = reply.status
+            exchange.retry_after = reply.headers.get("Retry-After")
+            return Response(reply.status, body.decode("utf-8", "replace"), reply.headers)
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+        await self._session.close()
+
+
+def _pairs(fields: Mapping[str, object] | None) -> list[tuple[str, str]]:
+    return [
+        (name, str(item))
+        for name, value in (fields or {}).items()
+        for item in (value if isinstance(value, list) else [value])
+    ]
+
+
+def _basic(auth: tuple[str, str] | None) -> str:
+    return "Basic " + b64encode(":".join(auth or ("", "")).encode()).decode()
+
+
+async def _bounded(reply: ClientResponse) -> bytes:
+    body = bytearray()
+    async for chunk in reply.content.iter_chunked(1 << 16):
+        body += chunk
+        if len(body) > MAX_BODY:
+            raise ValueError("an answer over its limit")
+    return bytes(body)
+
+
+class Api:
+    """One account's way to Twilio: the package's `client`, calls that do not raise, signatures."""
+
+    def __init__(self, settings: Credentials) -> None:
+        self._settings = settings
+        self._http = HttpClient()
+        self._validator = RequestValidator(settings.auth_token.get_secret_value())
+        self._by_token = self._client(settings.account_sid, settings.auth_token)
+        if settings.api_key_sid is not None and settings.api_key_secret is not None:
+            self.client = self._client(settings.api_key_sid, settings.api_key_secret)
+        else:
+            self.client = self._by_token
+
+    def _client(self, user: str, secret: SecretStr) -> Client:
+        client = Client(
+            user,
+            secret.get_secret_value(),
+            account_sid=self._settings.account_sid,
+            http_client=self._http,
+        )
+        if self._settings.endpoint is not None:
+            client.api.base_url = self._settings.endpoint
+        return client
+
+    async def call(self, request: Awaitable[T]) -> tuple[T | None, Exchange]:
+        """Await one of the package's requests; None where it gave nothing, and the exchange says why."""
+        exchange = Exchange()
+        reset = _EXCHANGE.set(exchange)
+        try:
+            return await request, exchange
+        except TwilioException as refusal:
+            exchange.code = _twilio_code(getattr(refusal, "code", None))
+        except (ClientError, OSError, ValueError, TypeError, AttributeError, LookupError) as failure:
+            exchange.word = _word(failure)  # the last four: an answer that is not what the package expects
+        finally:
+            _EXCHANGE.reset(reset)
+        return None, exchange
+
+    def form(self, callback: Callback) -> MultiDict[str] | None:
+        """The fields of a callback that Twilio signed with this account's token, else None."""
+        headers = {name.lower(): value for name, value in callback.headers.items()}
+        try:
+            fields = MultiDict(parse_qsl(callback.body.decode(), keep_blank_values=True, max_num_fields=100))
+        except ValueError:
+            return None
+        signature = headers.get("x-twilio-signature", "")
+        return fields if self._validator.validate(callback.url, fields, signature) else None
+
+    async def check(self) -> Checked:
+        """Read the account with its auth token; with an API key, one page of messages with the key too."""
+        account, exchange = await self.call(
+            self._by_token.api.accounts(self._settings.account_sid).fetch_async()
+        )
+        if account is None:
+            return Checked(ok=False, word=_trouble(exchange, "account_sid and auth_token"))
+        if account.status != "active":
+            return Checked(ok=False, word="the account is not active; see it in Twilio's console")
+        if self.client is not self._by_token:
+            page, exchange = await self.call(self.client.messages.list_async(limit=1))
+            if page is None:
+                return Checked(ok=False, word=_trouble(exchange, "api_key_sid and api_key_secret"))
+        return Checked(ok=True, word="the credentials work and the account is active")
+
+    async def aclose(self) -> None:
+        """Let go of the connections."""
+        await self._http.close()
+
+
+def _twilio_code(code: object) -> str | None:
+    """Twilio's own five-digit code; the package gives the HTTP status where there is none."""
+    word = str(code)
+    return word if len(word) == 5 and word.isdecimal() else None
+
+
+def _word(failure: Exception) -> str:
+    match failure:
+        case ClientConnectorDNSError():
+            return "dns"
+        case ClientSSLError():
+            return "tls"
+        case TimeoutError():
+            return "timeout"
+        case ClientConnectorError():
+            return "refused"
+        case ClientError() | OSError():
+            return "broken_connection"
+        case _:
+            return "unreadable_answer"
+
+
+def _trouble(exchange: Exchange, credentials: str) -> str:
+    match exchange.status:
+        case None:
+            return f"Twilio was not reached ({exchange.word}); check the endpoint and the network"
+        case 401 | 403 | 404:
+            return f"Twilio refuses the credentials; check {credentials}"
+        case status:
+            return f"Twilio answered with HTTP status {status}; try again later"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What a provider's code means; `wait` holds where no Retry-After came."""
+
+    ending: HandOver
+    wait: timedelta | None = None
+    reach: str | None = None
+
+
+def rows(
+    ending: HandOver, codes: str, *, wait_s: int | None = None, reach: str | None = None
+) -> dict[str, Row]:
+    """The same row for each of the codes, which spaces part."""
+    wait = None if wait_s is None else timedelta(seconds=wait_s)
+    return dict.fromkeys(codes.split(), Row(ending, wait, reach))
+
+
+def handed(answer: Any, exchange: Exchange, codes: Mapping[str, Row]) -> Handed:
+    """How a create ended. Only a `sid` is a yes, only a whole 4xx answer is a no.
+
+    `codes` has Twilio's codes, HTTP statuses as `http_NNN`, and `unknown` for every other 4xx.
+    """
+    sid = getattr(answer, "sid", None)
+    if isinstance(sid, str) and 0 < len(sid) <= 64:
+        return Handed(ending=HandOver.ACCEPTED, provider_id=sid)
+    if not exchange.sent:
+        return Handed(ending=HandOver.NOT_SENT, code=exchange.word)
+    row = _row(exchange, codes)
+    if row.ending is not HandOver.RETRY_AFTER:
+        return Handed(ending=row.ending, code=_said(exchange))
+    wait = _seconds(exchange.retry_after) or row.wait
+    return Handed(ending=row.ending, code=_said(exchange), retry_after=wait, reach=row.reach)
+
+
+def _row(exchange: Exchange, codes: Mapping[str, Row]) -> Row:
+    match exchange.status:
+        case int(status) if 400 <= status < 500:
+            return codes.get(exchange.code or "") or codes.get(f"http_{status}") or codes["unknown"]
+        case 503 if exchange.retry_after is not None:
+            return Row(HandOver.RETRY_AFTER, reach="rate")
+        case _:
+            return Row(HandOver.UNKNOWN)
+
+
+def _said(exchange: Exchange) -> str:
+    match exchange.status:
+        case None:
+            return exchange.word
+        case status if 200 <= status < 300:
+            return "no_sid"
+        case status:
+            return exchange.code or f"http_{status}"
+
+
+def _seconds(retry_after: str | None) -> timedelta | None:
+    """Retry-After as seconds (RFC 9110 §10.2.3), at most a day; a date there is left to the caller."""
+    if retry_after is None or not (retry_after.isascii() and retry_after.isdecimal()):
+        return None
+    return timedelta(seconds=min(int(retry_after[:9]), int(MAX_WAIT.total_seconds())))
+
+
+def only(found: Iterable[Any], started_at: datetime) -> Any:
+    """The single resource made while a call that began at `started_at` can have been under way, or None."""
+    first, last = started_at - CLOCKS, started_at + TOTAL + CLOCKS
+    mine = [r for r in found if isinstance(r.date_created, datetime) and first <= r.date_created <= last]
+    return mine[0] if len(mine) == 1 else None
