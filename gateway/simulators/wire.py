@@ -2,7 +2,7 @@
 
 `POST /_sim/next {"mode": "swallow", "count": 1}` changes how the next `count` sends are answered:
 `swallow` does the work and never answers, `drop` does the work and closes the socket, `slow` does the work
-and answers after `seconds` (15), `status` does nothing and answers `status` (503).
+and answers after `seconds` (15), `status` does nothing and answers `status` (503) with `headers`.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class Fault(BaseModel):
 
     mode: Literal["swallow", "status", "drop", "slow"]
     status: int = Field(503, ge=200, le=599)
+    headers: dict[str, str] = Field(default_factory=dict)
     seconds: float = Field(15, gt=0, le=600)
     count: int = Field(1, ge=1, le=10_000)
 
@@ -57,7 +58,7 @@ class Faults:
         if fault is None:
             return await work()
         if fault.mode == "status":
-            return web.Response(status=fault.status, text="asked for")
+            return web.Response(status=fault.status, text="asked for", headers=fault.headers)
         answer = await work()
         match fault.mode:
             case "swallow":
