@@ -84,6 +84,7 @@ def session(*, total: float = TOTAL_S, connect: float = CONNECT_S) -> aiohttp.Cl
     return aiohttp.ClientSession(
         timeout=aiohttp.ClientTimeout(total=total, connect=connect),
         cookie_jar=aiohttp.DummyCookieJar(),
+        skip_auto_headers={"Content-Type"},
         trace_configs=[trace],
     )
 

@@ -1,4 +1,4 @@
-"""Alibaba Cloud SMS (Dysmsapi 2017-05-25): mainland messages by template, receipts, look-up by number and day.
+"""Alibaba Cloud SMS (Dysmsapi 2017-05-25): mainland messages by template, receipts, look-up by number.
 
 The API drops no duplicates (help.aliyun.com/document_detail/55284) and takes no validity period: a call whose
 answer is lost is `unknown`, and a message whose time is over is not handed over. In the provider's console,
