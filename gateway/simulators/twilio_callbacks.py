@@ -19,7 +19,7 @@ from aiohttp import ClientError, ClientSession, ClientTimeout
 
 Json = dict[str, Any]
 MAX_RETRIES = 5
-FIRST_PAUSE_S = 0.2
+FIRST_PAUSE_S = 0.5
 
 
 def signature(secret: str, url: str, fields: Mapping[str, str]) -> str:
