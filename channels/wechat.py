@@ -1,9 +1,9 @@
 """WeChat Official Account template messages: stable token, send with a dedupe key, receipts by event.
 
-Sources: developers.weixin.qq.com, "getStableAccessToken", "template message" and "message encryption". A second
-send of the same `client_msg_id` to the same openid within ten minutes reaches nobody twice. WeChat takes no
-validity period. The server URL to give in WeChat's console is `{public}/cb/wechat/{account}/{callback token}`;
-what arrives there is signed with the console's own token.
+Sources: developers.weixin.qq.com, "getStableAccessToken", "template message" and "message encryption". A
+second send of one `client_msg_id` to the same openid within ten minutes reaches nobody twice. WeChat takes no
+validity period. The server URL to set in WeChat's console is `{public}/cb/wechat/{account}/{callback token}`,
+and what arrives there is signed with the console's own token.
 """
 
 from __future__ import annotations
