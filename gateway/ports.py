@@ -128,7 +128,13 @@ class Checks(Protocol):
 
 
 class Receives(Protocol):
-    """An adapter whose provider calls back."""
+    """An adapter whose provider calls back.
+
+    `provider_signs`: the adapter checks a signature of the provider's own; where there is none, the gateway
+    asks for the link's token before it calls `receive`.
+    """
+
+    provider_signs: ClassVar[bool]
 
     async def receive(self, callback: Callback, script: Script) -> Answer:
         """Verify the request's signature, read it, and say what to answer."""

@@ -194,6 +194,7 @@ class Attempt:
     called_at: datetime | None
     text_enc: bytes | None
     provider_id: str | None
+    final_at: datetime | None = None
     settle_tries: int = 0
 
 
@@ -215,5 +216,7 @@ class Outturn:
     next_at: datetime | None = None
     refused: bool = False
     """The provider surely did not take it: the reminder is free for another go."""
+    keeps_next: bool = False
+    """The reminder's `next_at` stays: an escalation that was set goes on."""
     escalates: bool = False
     """The next step of an escalation begins at `next_at`."""

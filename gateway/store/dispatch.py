@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any, cast
 
 import orjson
-from sqlalchemy import Table, and_, bindparam, func, insert, select, tuple_, update
+from sqlalchemy import Table, and_, bindparam, case, func, insert, select, tuple_, update
 from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -94,6 +94,26 @@ class DispatchStore:
                 select(func.min(_REMINDER.next_at)).where(_REMINDER.state.in_(DUE_STATES))
             )
             return None if earliest is None else from_us(earliest)
+
+    async def find(self, ref: str) -> Attempt | None:
+        """An attempt of the gateway's own by its ref, unlocked."""
+        places = schema.attempt_ref.c
+        async with self._db.read() as conn:
+            row = (
+                await conn.execute(
+                    select(schema.attempt)
+                    .join(
+                        schema.attempt_ref,
+                        and_(
+                            places.tenant == _ATTEMPT.tenant,
+                            places.ref == _ATTEMPT.ref,
+                            places.started_at == _ATTEMPT.started_at,
+                        ),
+                    )
+                    .where(places.ref == ref)
+                )
+            ).one_or_none()
+            return None if row is None else _attempt(row)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[DispatchTx]:
@@ -496,6 +516,7 @@ class DispatchTx:
             "reason": outturn.reason,
             "by": outturn.by,
             "next_at": _us(outturn.next_at),
+            "keeps_next": outturn.keeps_next,
             "called": not outturn.refused,
             "tries": 1 if outturn.refused else 0,
             "step": 1 if outturn.escalates else 0,
@@ -588,7 +609,7 @@ _FINISH_REMINDER = (
         state=bindparam("state"),
         reason=bindparam("reason"),
         by=bindparam("by"),
-        next_at=bindparam("next_at"),
+        next_at=case((bindparam("keeps_next"), _REMINDER.next_at), else_=bindparam("next_at")),
         called=bindparam("called"),
         step=_REMINDER.step + bindparam("step"),
         tries=_REMINDER.tries + bindparam("tries"),
@@ -708,6 +729,7 @@ def _attempt(row: Row[Any]) -> Attempt:
         called_at=_opt(row.called_at),
         text_enc=row.text_enc,
         provider_id=row.provider_id,
+        final_at=_opt(row.final_at),
         settle_tries=row.settle_tries,
     )
 

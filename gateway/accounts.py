@@ -1,0 +1,266 @@
+"""Accounts: read from accounts.toml once, kept in SQL and the vault, connected when first used."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any, Protocol
+
+from gateway.domain import Account, Channel, Mode, Money, Tenant
+from gateway.errors import BadInput, Fault, SetupError
+from gateway.masking import Pii
+from gateway.outcomes import Ways
+from gateway.ports import Adapter, AdapterFactory, SharedTokens, Tools
+
+MAX_FILE = 256 * 1024
+_KEYS = {"name", "tenant", "mode", "adapter", "endpoint", "sender", "price", "credentials", "settings"}
+_NEEDED = {"name", "tenant", "mode", "adapter", "sender"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountRow:
+    """An account as stored, without its credentials."""
+
+    account: Account
+    enabled: bool
+    revision: int
+
+
+class AccountStore(Protocol):
+    """Where accounts are kept."""
+
+    async def accounts(self) -> list[AccountRow]:
+        """Every account of every tenant, without credentials."""
+
+
+class Credentials(Protocol):
+    """Where credentials are kept (the vault)."""
+
+    async def credentials(self, tenant: Tenant, account: str) -> Mapping[str, Pii[str]]:
+        """An account's credentials."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connected:
+    """An account and the adapter built for it."""
+
+    account: Account
+    adapter: Adapter
+    ways: Ways
+
+    @property
+    def channel(self) -> Channel:
+        """The channel it serves."""
+        return self.adapter.channel
+
+    def serves(self, country: str | None) -> bool:
+        """Whether numbers of this country go through it (settings `countries`, `except_countries`)."""
+        only = self.account.settings.get("countries", "").split()
+        barred = self.account.settings.get("except_countries", "").split()
+        return (not only or country in only) and country not in barred
+
+
+class Accounts:
+    """The accounts that this process knows, refreshed every two seconds at most."""
+
+    def __init__(
+        self,
+        *,
+        store: AccountStore,
+        credentials: Credentials,
+        load: Callable[[str], AdapterFactory],
+        tokens: SharedTokens,
+        public_url: str,
+        callback_key: bytes,
+    ) -> None:
+        self._store = store
+        self._credentials = credentials
+        self._load = load
+        self._tokens = tokens
+        self._public_url = public_url
+        self._key = callback_key
+        self._connected: dict[tuple[Tenant, str], tuple[int, Connected]] = {}
+        self.broken: dict[tuple[Tenant, str], str] = {}
+        """Accounts that cannot be used, and why."""
+
+    async def refresh(self) -> None:
+        """Take up what changed in the store; close what is gone."""
+        rows = {(r.account.tenant, r.account.name): r for r in await self._store.accounts() if r.enabled}
+        for key in [k for k, (rev, _) in self._connected.items() if k not in rows or rows[k].revision != rev]:
+            _, old = self._connected.pop(key)
+            await old.adapter.aclose()
+        self.broken = {key: why for key, why in self.broken.items() if key in rows}
+        for key, row in rows.items():
+            if key not in self._connected:
+                await self._connect(row)
+
+    async def _connect(self, row: AccountRow) -> None:
+        key = (row.account.tenant, row.account.name)
+        try:
+            secrets = await self._credentials.credentials(*key)
+            connected = self.build(replace(row.account, credentials=secrets))
+        except SetupError as wrong:
+            self.broken[key] = wrong.message
+            return
+        self.broken.pop(key, None)
+        self._connected[key] = (row.revision, connected)
+
+    def build(self, account: Account) -> Connected:
+        """An account with its adapter; SetupError when its settings or credentials will not do."""
+        tools = Tools(
+            tokens=self._tokens,
+            public_url=self._public_url,
+            callback_token=self._callback_token(account),
+        )
+        adapter = self._load(account.adapter)(account, tools)
+        return Connected(account=account, adapter=adapter, ways=_ways(adapter))
+
+    def named(self, tenant: Tenant, name: str) -> Connected | None:
+        """The account of that name."""
+        found = self._connected.get((tenant, name))
+        return found[1] if found else None
+
+    def of(self, tenant: Tenant, channel: Channel) -> tuple[Connected, ...]:
+        """A tenant's accounts of a channel, by name."""
+        mine = [c for (t, _), (_, c) in sorted(self._connected.items()) if t == tenant]
+        return tuple(c for c in mine if c.channel is channel)
+
+    def ways(self, adapter: str) -> Ways:
+        """What an adapter says of itself, connected or not."""
+        return _ways(self._load(adapter))
+
+    def longest_call_s(self) -> float:
+        """The longest call time-out of all that are connected, in seconds."""
+        times = [c.adapter.call_timeout.total_seconds() for _, c in self._connected.values()]
+        return max(times, default=60.0)
+
+    def link(self, ref: str) -> str:
+        """The token without which nobody but the provider can use an attempt's callback address."""
+        return hmac.new(self._key, b"ref|" + ref.encode(), hashlib.sha256).hexdigest()[:32]
+
+    def address(self, adapter: str, account: str, ref: str) -> str:
+        """Where receipts of an attempt come in."""
+        return f"{self._public_url}/cb/{adapter}/{account}/{ref}?t={self.link(ref)}"
+
+    def _callback_token(self, account: Account) -> str:
+        said = f"account|{account.tenant}|{account.adapter}|{account.name}".encode()
+        return hmac.new(self._key, said, hashlib.sha256).hexdigest()[:32]
+
+    def callback_url(self, account: Account) -> str:
+        """Where a provider that pushes per account (Aliyun, WeChat) is told to push."""
+        return f"{self._public_url}/cb/{account.adapter}/{account.name}/{self._callback_token(account)}"
+
+    def by_callback_token(self, adapter: str, name: str, token: str) -> Connected | None:
+        """The account whose own callback address ends so."""
+        for _, connected in self._connected.values():
+            account = connected.account
+            if (account.adapter, account.name) == (adapter, name) and hmac.compare_digest(
+                self._callback_token(account), token
+            ):
+                return connected
+        return None
+
+    async def aclose(self) -> None:
+        """Close every adapter."""
+        for _, connected in self._connected.values():
+            await connected.adapter.aclose()
+        self._connected.clear()
+
+
+def _ways(adapter: Any) -> Ways:
+    return Ways(final=adapter.final, final_after=adapter.final_after)
+
+
+def parse(text: str, *, adapters: Sequence[str], environ: Mapping[str, str]) -> list[Account]:
+    """Accounts of an accounts.toml, credentials resolved; BadInput names every mistake and no value."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as wrong:
+        raise BadInput([Fault(at="accounts.toml", code="malformed_toml", message=str(wrong))]) from wrong
+    faults: list[Fault] = []
+    found: list[Account] = []
+    for place, item in enumerate(document.get("account", [])):
+        account = _account(item, f"account[{place}]", adapters, environ, faults)
+        if account is not None:
+            found.append(account)
+    names = [(a.tenant, a.name) for a in found]
+    faults += [
+        Fault(at=f"account[{n}].name", code="name_taken", message="give each account of a tenant its own name")
+        for n, key in enumerate(names)
+        if key in names[:n]
+    ]
+    if faults:
+        raise BadInput(faults)
+    return found
+
+
+def _account(
+    item: Mapping[str, Any],
+    at: str,
+    adapters: Sequence[str],
+    environ: Mapping[str, str],
+    faults: list[Fault],
+) -> Account | None:
+    before = len(faults)
+    faults += [Fault(at=f"{at}.{k}", code="missing", message=f"set {k}") for k in sorted(_NEEDED - set(item))]
+    faults += [
+        Fault(at=f"{at}.{k}", code="unknown_key", message=f"known keys: {' '.join(sorted(_KEYS))}")
+        for k in sorted(set(item) - _KEYS)
+    ]
+    if item.get("adapter") not in adapters and "adapter" in item:
+        faults.append(
+            Fault(at=f"{at}.adapter", code="adapter_unknown", message=f"there are: {' '.join(adapters)}")
+        )
+    if item.get("mode") not in (Mode.LIVE, Mode.TEST) and "mode" in item:
+        faults.append(Fault(at=f"{at}.mode", code="mode_unknown", message="live or test"))
+    price = _price(item.get("price"), f"{at}.price", faults)
+    credentials = {
+        key: _secret(value, f"{at}.credentials.{key}", environ, faults)
+        for key, value in item.get("credentials", {}).items()
+    }
+    if len(faults) > before:
+        return None
+    return Account(
+        tenant=Tenant(f"{item['tenant']}/{item['mode']}"),
+        name=item["name"],
+        mode=Mode(item["mode"]),
+        adapter=item["adapter"],
+        endpoint=item.get("endpoint"),
+        sender=item["sender"],
+        price=price,
+        credentials=credentials,
+        settings={k: _setting(v) for k, v in item.get("settings", {}).items()},
+    )
+
+
+def _setting(value: Any) -> str:
+    return " ".join(str(v) for v in value) if isinstance(value, list) else str(value)
+
+
+def _price(item: Any, at: str, faults: list[Fault]) -> Money | None:
+    if item is None:
+        return None
+    try:
+        return Money(amount=Decimal(item["amount"]), currency=item["currency"])
+    except (KeyError, TypeError, InvalidOperation):
+        faults.append(
+            Fault(at=at, code="price_malformed", message='like {amount = "0.045", currency = "CNY"}')
+        )
+        return None
+
+
+def _secret(value: Any, at: str, environ: Mapping[str, str], faults: list[Fault]) -> Pii[str]:
+    """A credential from where `env:NAME` or `file:PATH` points; a clear value is refused."""
+    kind, _, place = value.partition(":") if isinstance(value, str) else ("", "", "")
+    if kind == "env" and environ.get(place):
+        return Pii(environ[place])
+    if kind == "file" and Path(place).is_file():
+        return Pii(Path(place).read_text(encoding="utf-8")[:MAX_FILE].strip())
+    message = "env:NAME of a variable that is set, or file:PATH of a file that can be read; never a clear value"
+    faults.append(Fault(at=at, code="credential_missing", message=message))
+    return Pii("")

@@ -1,0 +1,322 @@
+"""From due to called: claim, decide, write the intent, ask for the go, call, write the outcome.
+
+Intent first: a commit stands between deciding and calling, and another between calling and anything else
+(T1, go, call, T2). Whatever is killed in between, a second contact needs a second intent, and a second
+intent needs the first one to be surely void.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+
+from gateway import outcomes
+from gateway.deciding import Desk, Ready
+from gateway.domain import Handed, HandOver, Message, Outcome, Receipt, Tenant
+from gateway.errors import Unavailable
+from gateway.ports import Entry, Moment
+from gateway.telemetry import Metrics, get
+from gateway.work import Attempt, Due, Facts, Intent, Key, Outturn, Subject, Verdict, Work
+
+BATCH = 200
+CONCURRENCY = 32
+PERMIT = timedelta(seconds=10)
+"""From T1 to the call at most (real time); the decision holds for its whole length."""
+GO_LASTS = 0.25
+"""Seconds from go's commit to the call at most."""
+FLUSH = 0.02
+"""Seconds that outcomes wait for each other before T2."""
+DRAIN_LASTS = 20.0
+"""Seconds after which a drain ends by itself; whoever ran it rings for the next."""
+RETRY = 1.0
+"""Seconds between two tries to reach a store that is not there."""
+
+log = get(__name__)
+
+
+class DispatchTx(Protocol):
+    """One transaction, as dispatch uses it (gateway.store.dispatch)."""
+
+    moment: Moment
+
+    async def append(self, entries: Sequence[Entry]) -> None:
+        """Write records."""
+
+    async def lock_persons(self, keys: Sequence[Key]) -> None:
+        """Lock the rows that caps are counted under."""
+
+    async def claim(self, dues: Sequence[Due]) -> list[Work]:
+        """Take those still due."""
+
+    async def facts(self, subjects: Sequence[Work | Subject]) -> Facts:
+        """Read what deciding needs."""
+
+    async def decide(self, verdicts: Sequence[Verdict], owner: str) -> None:
+        """Write decisions and intents."""
+
+    async def void(self, refs: Sequence[str], *, from_states: tuple[str, ...] = ...) -> list[Attempt]:
+        """Withdraw what was surely not called."""
+
+    async def attempts(self, refs: Sequence[str]) -> dict[str, Attempt]:
+        """Attempts by ref, locked."""
+
+    async def finish(self, outturns: Sequence[Outturn]) -> None:
+        """Write outcomes."""
+
+    async def mark_dead(self, addresses: Sequence[tuple[Tenant, str, str]]) -> None:
+        """Addresses that can never work."""
+
+    async def opt_out(self, tenant: Tenant, borrower: str, channel: str) -> bool:
+        """Add an opt-out; False when it stood there."""
+
+
+class DispatchStore(Protocol):
+    """The store, as dispatch uses it."""
+
+    async def pick(self, channel: str, shard: int, limit: int) -> list[Due]:
+        """Due reminders, unlocked."""
+
+    def transaction(self) -> AbstractAsyncContextManager[DispatchTx]:
+        """One transaction."""
+
+    async def go(self, intents: Sequence[Intent], owner: str) -> set[str]:
+        """Refs that may be called now."""
+
+
+class Owner(Protocol):
+    """This process as the owner of its intents; `fit` is false while it may start no call."""
+
+    @property
+    def id(self) -> str:
+        """Its name in the store."""
+
+    @property
+    def fit(self) -> bool:
+        """Whether it holds its lock and its heartbeat is fresh."""
+
+
+Links = Callable[[str, str, str], str]
+"""(adapter, account, ref) → the address at which receipts of that attempt come in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """A call that is over, waiting for T2."""
+
+    ready: Ready
+    handed: Handed
+    written: asyncio.Future[None]
+
+
+class Dispatch:
+    """Drains queues of due reminders. One per process; `run` must be running beside it."""
+
+    def __init__(
+        self,
+        *,
+        store: DispatchStore,
+        desk: Desk,
+        owner: Owner,
+        metrics: Metrics,
+        links: Links,
+        quarantine: timedelta = outcomes.QUARANTINE,
+    ) -> None:
+        self._store = store
+        self._desk = desk
+        self._owner = owner
+        self._metrics = metrics
+        self._links = links
+        self._quarantine = quarantine
+        self._ended: asyncio.Queue[Ended] = asyncio.Queue()
+        self._quiet = False
+
+    def quiet(self) -> None:
+        """Take nothing new; what is being called is finished."""
+        self._quiet = True
+
+    async def drain(self, channel: str, shard: int) -> bool:
+        """Work one queue until nothing is due or the time is up; True when more was left."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + DRAIN_LASTS
+        while not self._quiet and self._owner.fit:
+            due = await self._store.pick(channel, shard, BATCH)
+            if not due:
+                return False
+            await self._start(await self._claim(due))
+            if loop.time() > end:
+                return True
+        return False
+
+    async def _claim(self, due: Sequence[Due]) -> list[Ready]:
+        """T1: everything from the locks to the intents, in one transaction."""
+        await self._desk.prepare([(d.tenant, d.borrower) for d in due])
+        async with self._store.transaction() as tx:
+            await tx.lock_persons([(d.tenant, d.person) for d in due])
+            works = await tx.claim(due)
+            weighed = self._desk.weigh(works, await tx.facts(works), tx.moment, PERMIT)
+            await tx.decide(weighed.verdicts, self._owner.id)
+            await tx.append(weighed.entries)
+        for verdict in weighed.verdicts:
+            self._metrics.decided(verdict.state, verdict.reason)
+        return weighed.ready
+
+    async def _start(self, ready: Sequence[Ready]) -> None:
+        """Call CONCURRENCY at once at most, each after its go; return when all outcomes are written."""
+        waiting = deque(ready)
+        calling: set[asyncio.Task[None]] = set()
+        while waiting or calling:
+            free = CONCURRENCY - len(calling)
+            if waiting and free > 0:
+                batch = [waiting.popleft() for _ in range(min(free, len(waiting)))]
+                calling |= await self._go(batch)
+            if calling and (waiting or len(calling) >= CONCURRENCY):
+                _, calling = await asyncio.wait(calling, return_when=asyncio.FIRST_COMPLETED)
+            elif calling:
+                await asyncio.wait(calling)
+                calling = set()
+
+    async def _go(self, batch: Sequence[Ready]) -> set[asyncio.Task[None]]:
+        """Ask for the go; a commit whose answer was lost counts as not given and is withdrawn."""
+        try:
+            granted = await self._store.go([r.intent for r in batch], self._owner.id)
+        except Unavailable:
+            await self._withdraw([r.intent.ref for r in batch])
+            return set()
+        begun = asyncio.get_running_loop().time()
+        return {
+            asyncio.create_task(self._call(ready, begun)) for ready in batch if ready.intent.ref in granted
+        }
+
+    async def _withdraw(self, refs: Sequence[str]) -> None:
+        """Void attempts that this process has not called and will not, however long the store is away."""
+        while True:
+            try:
+                async with self._store.transaction() as tx:
+                    await tx.void(refs, from_states=("intent", "calling"))
+            except Unavailable:
+                await asyncio.sleep(RETRY)
+            else:
+                return
+
+    async def _call(self, ready: Ready, begun: float) -> None:
+        loop = asyncio.get_running_loop()
+        if loop.time() - begun > GO_LASTS or not self._owner.fit:
+            await self._withdraw([ready.intent.ref])
+            return
+        handed = await hand_over(ready, self._message(ready))
+        self._metrics.called(
+            ready.intent.channel, ready.intent.adapter, handed.ending, loop.time() - begun
+        )
+        ended = Ended(ready=ready, handed=handed, written=loop.create_future())
+        self._ended.put_nowait(ended)
+        await ended.written
+
+    def _message(self, ready: Ready) -> Message:
+        intent = ready.intent
+        link = self._links(intent.adapter, intent.account, intent.ref)
+        return Message(
+            ref=intent.ref,
+            address=ready.address,
+            rendered=ready.rendered,
+            now=ready.at,
+            deliver_by=ready.deliver_by,
+            callback_url=link,
+            unsubscribe_url=link,
+        )
+
+    async def run(self) -> None:
+        """Write outcomes, many at a time, until cancelled; a store that is away is waited for."""
+        while True:
+            ended = [await self._ended.get()]
+            await asyncio.sleep(FLUSH)
+            while not self._ended.empty():
+                ended.append(self._ended.get_nowait())
+            while not await self._written(ended):
+                await asyncio.sleep(RETRY)
+            for e in ended:
+                e.written.set_result(None)
+
+    async def _written(self, ended: Sequence[Ended]) -> bool:
+        try:
+            await self._write(ended)
+        except Unavailable:
+            log.warning("store_away", waiting=len(ended))
+            return False
+        return True
+
+    async def _write(self, ended: Sequence[Ended]) -> None:
+        """T2, guarded by the attempt's own state: only a `calling`, or an unknown of a lost owner, takes an ending."""
+        await self._learn(ended)
+        async with self._store.transaction() as tx:
+            current = await tx.attempts([e.ready.intent.ref for e in ended])
+            outturns = [self._outturn(e, current[e.ready.intent.ref], tx.moment) for e in ended]
+            known = [o for o in outturns if o is not None]
+            await tx.finish(known)
+            await tx.append([outcome_entry(o, tx.moment) for o in known])
+
+    def _outturn(self, ended: Ended, attempt: Attempt, moment: Moment) -> Outturn | None:
+        ready, handed = ended.ready, ended.handed
+        if attempt.state in ("calling", Outcome.UNKNOWN):
+            return outcomes.after_call(ready.called(attempt), handed, moment, self._quarantine)
+        if handed.ending is not HandOver.ACCEPTED:
+            return None
+        receipt = Receipt(outcome=Outcome.ACCEPTED, provider_id=handed.provider_id, code=handed.code)
+        return outcomes.after_receipt(attempt, receipt, ready.ways, moment)
+
+    async def _learn(self, ended: Sequence[Ended]) -> None:
+        """Write what an ending says of the borrower (a dead address, a refusal) before the reminder is free again.
+
+        In a transaction of its own: the borrower's row comes before the reminder's in the order of locks.
+        """
+        dead = [e for e in ended if e.handed.ending is HandOver.PERMANENT_RECIPIENT]
+        refused = [e for e in ended if e.handed.ending is HandOver.OPT_OUT]
+        if not dead and not refused:
+            return
+        async with self._store.transaction() as tx:
+            await tx.mark_dead(
+                [(e.ready.work.tenant, e.ready.work.borrower, e.ready.intent.address) for e in dead]
+            )
+            for e in refused:
+                await opt_out(tx, e.ready.work.tenant, e.ready.work.borrower, e.ready.intent.channel)
+
+
+async def hand_over(ready: Ready, message: Message) -> Handed:
+    """One call of an adapter with a hard time-out; whatever goes wrong in it is an unknown ending."""
+    limit = ready.adapter.call_timeout.total_seconds()
+    try:
+        async with asyncio.timeout(limit):
+            return await ready.adapter.send(message)
+    except TimeoutError:
+        return Handed(ending=HandOver.UNKNOWN, code="timeout")
+    except Exception as wrong:  # noqa: BLE001 (a broken adapter may have sent: say unknown, go on)
+        log.error("adapter_broke", adapter=ready.intent.adapter, error=type(wrong).__name__)
+        return Handed(ending=HandOver.UNKNOWN, code="adapter_error")
+
+
+async def opt_out(tx: DispatchTx, tenant: Tenant, borrower: str, channel: str) -> None:
+    """Record that the person refused a channel, once."""
+    if await tx.opt_out(tenant, borrower, channel):
+        entry = Entry(tenant=tenant, kind="opt_out", at=tx.moment.policy, borrower=borrower, channel=channel)
+        await tx.append([entry])
+
+
+def outcome_entry(outturn: Outturn, moment: Moment, kind: str = "outcome") -> Entry:
+    """The record of what became of an attempt."""
+    attempt = outturn.attempt
+    return Entry(
+        tenant=attempt.tenant,
+        kind=kind,
+        at=moment.policy,
+        reminder=attempt.reminder,
+        attempt=attempt.ref,
+        borrower=attempt.borrower,
+        channel=attempt.channel.value,
+        state=outturn.state,
+        reason=outturn.reason,
+        body={"ending": outturn.ending, "code": outturn.code, "by": outturn.by, "account": attempt.account},
+    )

@@ -1,0 +1,181 @@
+"""What an ending of a call, or a provider's later word, makes of an attempt and its reminder. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import assert_never
+
+from gateway.domain import Channel, Handed, HandOver, Outcome, Receipt
+from gateway.ports import Moment
+from gateway.work import Attempt, Outturn
+
+QUARANTINE = timedelta(seconds=120)
+"""Real time between an unknown ending and the first question to the provider."""
+LOOK_AGAIN = timedelta(minutes=15)
+MAX_TRIES = 20
+"""Refused hand-overs after which a reminder is given up."""
+
+_RANK = {
+    "void": 0,
+    "intent": 0,
+    "calling": 0,
+    Outcome.UNKNOWN: 1,
+    Outcome.REJECTED: 1,
+    Outcome.ACCEPTED: 2,
+    Outcome.FAILED: 3,
+    Outcome.NO_ANSWER: 3,
+    Outcome.BUSY: 3,
+    Outcome.VOICEMAIL: 3,
+    Outcome.DELIVERED: 4,
+    Outcome.ANSWERED: 4,
+    Outcome.READ: 5,
+    Outcome.CONVERSATION: 5,
+}
+"""Receipts come in any order and more than once: an attempt only ever moves up."""
+
+_REMINDER_STATE = {
+    Outcome.UNKNOWN: "unknown",
+    Outcome.ACCEPTED: "sent",
+    Outcome.FAILED: "failed",
+    Outcome.NO_ANSWER: "failed",
+    Outcome.BUSY: "failed",
+    Outcome.VOICEMAIL: "failed",
+    Outcome.DELIVERED: "delivered",
+    Outcome.ANSWERED: "delivered",
+    Outcome.READ: "read",
+    Outcome.CONVERSATION: "read",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ways:
+    """What an adapter says of itself that endings depend on."""
+
+    final: Collection[Outcome]
+    final_after: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Called:
+    """A call that was made: its attempt, how often its reminder was refused before, and when it must end."""
+
+    attempt: Attempt
+    ways: Ways
+    tries: int
+    expires_at: datetime
+    next_step: timedelta | None
+    """When an escalation's next step begins, counted from the hand-over."""
+
+
+def after_call(called: Called, handed: Handed, moment: Moment, quarantine: timedelta) -> Outturn:
+    """What T2 writes. A refusal frees the reminder for another go; only an unknown waits for the provider."""
+    attempt, ending = called.attempt, handed.ending
+    out = Outturn(
+        attempt=attempt,
+        state=ending.outcome.value,
+        ending=ending.value,
+        code=handed.code,
+        provider_id=handed.provider_id,
+        ended_at=moment.real,
+        final_at=moment.policy,
+    )
+    match ending:
+        case HandOver.ACCEPTED | HandOver.UNKNOWN:
+            known = ending is HandOver.ACCEPTED
+            return replace(
+                out,
+                reminder_state="sent" if known else "unknown",
+                final_at=moment.policy + called.ways.final_after,
+                settle_at=None if known else moment.real + quarantine,
+                next_at=moment.policy + called.next_step if called.next_step is not None else None,
+                escalates=called.next_step is not None,
+            )
+        case HandOver.PERMANENT_RECIPIENT | HandOver.OPT_OUT:
+            return replace(out, reminder_state="waiting", next_at=moment.policy, refused=True)
+        case HandOver.CONTENT:
+            return replace(out, reminder_state="failed", reason="rejected_content", refused=True)
+        case HandOver.EXPIRED:
+            return replace(out, reminder_state="expired", reason="expired", refused=True)
+        case HandOver.NOT_SENT | HandOver.RETRY_AFTER | HandOver.CONFIG:
+            return _later(out, called, handed, moment)
+        case _:
+            assert_never(ending)
+
+
+def _later(out: Outturn, called: Called, handed: Handed, moment: Moment) -> Outturn:
+    reason = {HandOver.NOT_SENT: "account_down", HandOver.RETRY_AFTER: "quota"}.get(
+        handed.ending, "rejected_config"
+    )
+    by = called.attempt.account
+    if called.tries + 1 >= MAX_TRIES:
+        return replace(out, reminder_state="failed", reason=reason, by=by, refused=True)
+    wait = handed.retry_after or _pause(handed.ending, called.tries)
+    return replace(
+        out,
+        reminder_state="deferred",
+        reason=reason,
+        by=by,
+        next_at=min(moment.policy + wait, called.expires_at),
+        refused=True,
+    )
+
+
+def _pause(ending: HandOver, tries: int) -> timedelta:
+    if ending is HandOver.CONFIG:
+        return LOOK_AGAIN
+    return min(timedelta(seconds=5) * 2**tries, LOOK_AGAIN)
+
+
+def after_receipt(attempt: Attempt, receipt: Receipt, ways: Ways, moment: Moment) -> Outturn | None:
+    """What a provider's word makes of an attempt; None when it says nothing new.
+
+    A word about an attempt that was withdrawn or refused still counts: the provider knows better than we do
+    whether somebody was reached.
+    """
+    outcome = receipt.outcome
+    if _RANK[outcome] <= _RANK[attempt.state]:
+        return None
+    return Outturn(
+        attempt=attempt,
+        state=outcome.value,
+        code=receipt.code,
+        provider_id=receipt.provider_id,
+        final_at=moment.policy
+        if outcome in ways.final
+        else (attempt.started_at + ways.final_after if attempt.called_at else moment.policy + ways.final_after),
+        reminder_state=_REMINDER_STATE.get(outcome),
+        keeps_next=_REMINDER_STATE.get(outcome) in ("sent", "failed", "unknown"),
+    )
+
+
+def unknown(attempt: Attempt, ways: Ways, moment: Moment, quarantine: timedelta) -> Outturn:
+    """A `calling` whose owner is dead: nobody knows whether the provider was reached, so it counts."""
+    return Outturn(
+        attempt=attempt,
+        state=Outcome.UNKNOWN.value,
+        ending=HandOver.UNKNOWN.value,
+        code="owner_lost",
+        final_at=moment.policy + ways.final_after,
+        settle_at=moment.real + quarantine,
+        reminder_state="unknown",
+    )
+
+
+def reminder_state(attempt_state: str) -> str:
+    """The state of a reminder whose latest attempt stands so."""
+    return _REMINDER_STATE.get(Outcome(attempt_state), "failed") if attempt_state in set(Outcome) else "waiting"
+
+
+def word(channel: str, state: str, final_at: datetime | None, now: datetime) -> str:
+    """An attempt in the words of the rule language; what can still change is `unknown`."""
+    if state in ("intent", "calling", Outcome.UNKNOWN) or final_at is None or final_at > now:
+        return "unknown"
+    match state:
+        case Outcome.ACCEPTED:
+            return "sent"
+        case Outcome.FAILED if channel != Channel.VOICE:
+            return "undelivered"
+        case _:
+            return state

@@ -1,0 +1,145 @@
+"""What providers say later: callbacks are checked, translated by the adapter, and written to attempt and log."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol, cast
+from urllib.parse import parse_qsl, urlsplit
+
+from gateway import outcomes
+from gateway.accounts import Accounts, Connected
+from gateway.deciding import Texts
+from gateway.dispatch import DispatchTx, opt_out, outcome_entry
+from gateway.domain import Receipt
+from gateway.errors import NotFound
+from gateway.masking import Pii
+from gateway.ports import Answer, Callback, Moment, Receives
+from gateway.telemetry import Metrics
+from gateway.work import Attempt, Outturn
+
+
+class ReceiptTx(DispatchTx, Protocol):
+    """One transaction, as receipts use it."""
+
+    async def refs_of(self, adapter: str, account: str, provider_ids: Sequence[str]) -> dict[str, str]:
+        """Provider's id → our ref."""
+
+
+class ReceiptStore(Protocol):
+    """The store, as receipts use it."""
+
+    async def moment(self) -> Moment:
+        """Both clocks."""
+
+    async def find(self, ref: str) -> Attempt | None:
+        """An attempt by its ref, unlocked."""
+
+    def transaction(self) -> AbstractAsyncContextManager[ReceiptTx]:
+        """One transaction."""
+
+
+class Callbacks:
+    """Receives `/cb/{adapter}/{account}/{ref}`. An unknown ref is a 404 and leaves no trace."""
+
+    def __init__(
+        self, *, store: ReceiptStore, accounts: Accounts, texts: Texts, metrics: Metrics, public_url: str
+    ) -> None:
+        self._store = store
+        self._accounts = accounts
+        self._texts = texts
+        self._metrics = metrics
+        self._public_url = public_url
+
+    async def receive(
+        self,
+        adapter: str,
+        account: str,
+        ref: str,
+        *,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes,
+    ) -> Answer:
+        """Answer a provider's request; `target` is its path and query as they came."""
+        attempt = await self._store.find(ref)
+        connected = self._connected(adapter, account, ref, attempt)
+        query = dict(parse_qsl(urlsplit(target).query, keep_blank_values=True))
+        receiver = cast("Receives", connected.adapter)
+        if not receiver.provider_signs and not self._linked(ref, query.get("t", "")):
+            raise NotFound
+        callback = Callback(
+            method=method,
+            url=self._public_url + target,
+            ref=ref,
+            headers=headers,
+            query=query,
+            body=body,
+            now=(await self._store.moment()).real,
+        )
+
+        async def script() -> Pii[str] | None:
+            return await self._texts.second(attempt) if attempt else None
+
+        answer = await receiver.receive(callback, script)
+        if answer.receipts:
+            await self.take(connected, answer.receipts)
+        return answer
+
+    def _connected(self, adapter: str, account: str, ref: str, attempt: Attempt | None) -> Connected:
+        if attempt is not None:
+            found = self._accounts.named(attempt.tenant, attempt.account)
+            if found is None or (attempt.adapter, attempt.account) != (adapter, account):
+                raise NotFound
+        else:
+            found = self._accounts.by_callback_token(adapter, account, ref)
+        if found is None or not hasattr(found.adapter, "receive"):
+            raise NotFound
+        return found
+
+    def _linked(self, ref: str, token: str) -> bool:
+        return hmac.compare_digest(self._accounts.link(ref), token)
+
+    async def take(self, connected: Connected, receipts: Sequence[Receipt]) -> None:
+        """Write receipts of one account's provider; those that name no attempt of ours are counted and left."""
+        account = connected.account
+        async with self._store.transaction() as tx:
+            unnamed = [r.provider_id for r in receipts if r.ref is None and r.provider_id]
+            refs = await tx.refs_of(account.adapter, account.name, unnamed) if unnamed else {}
+            named = [(r.ref or refs.get(r.provider_id or ""), r) for r in receipts]
+            known = await tx.attempts([ref for ref, _ in named if ref])
+            ours = {
+                ref: a for ref, a in known.items() if (a.tenant, a.account) == (account.tenant, account.name)
+            }
+            told = [(ours[ref], r) for ref, r in named if ref in ours]
+            await self._write(tx, connected, told)
+        self._metrics.receipts(account.adapter, known=len(told), strange=len(receipts) - len(told))
+        await self._learn(told)
+
+    async def _write(self, tx: ReceiptTx, connected: Connected, told: Sequence[tuple[Attempt, Receipt]]) -> None:
+        latest: dict[str, Outturn] = {}
+        for attempt, receipt in told:
+            before = latest.get(attempt.ref)
+            now = _moved(attempt, before) if before else attempt
+            outturn = outcomes.after_receipt(now, receipt, connected.ways, tx.moment)
+            if outturn is not None:
+                latest[attempt.ref] = outturn
+                await tx.finish([outturn])
+                await tx.append([outcome_entry(outturn, tx.moment, "receipt")])
+
+    async def _learn(self, told: Sequence[tuple[Attempt, Receipt]]) -> None:
+        dead = [a for a, r in told if r.address_dead]
+        refused = [a for a, r in told if r.opt_out]
+        if not dead and not refused:
+            return
+        async with self._store.transaction() as tx:
+            await tx.mark_dead([(a.tenant, a.borrower, a.address) for a in dead])
+            for attempt in refused:
+                await opt_out(tx, attempt.tenant, attempt.borrower, attempt.channel)
+
+
+def _moved(attempt: Attempt, outturn: Outturn) -> Attempt:
+    fields: dict[str, Any] = {name: getattr(attempt, name) for name in attempt.__slots__}
+    return Attempt(**fields | {"state": outturn.state})

@@ -1,0 +1,142 @@
+"""Unknown endings: after the quarantine the provider is asked; nothing is ever sent again blindly.
+
+    channel       asked by                       sent again
+    sms, voice    the provider's own list        never
+    email         (bounces only)                 never
+    wechat        the same `client_msg_id`       within the provider's window: it drops the second one itself
+
+What cannot be told is parked: it stays `unknown`, counts in every cap, and waits for a person.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from datetime import timedelta
+from typing import Protocol, cast
+
+from gateway import outcomes
+from gateway.accounts import Accounts, Connected
+from gateway.deciding import Texts
+from gateway.dispatch import DispatchTx, Links, outcome_entry
+from gateway.domain import HandOver, Message, Outcome, Receipt
+from gateway.masking import Pii
+from gateway.ports import LooksUp, Moment, SendsAgain
+from gateway.sweep import Graves, forever
+from gateway.telemetry import Metrics
+from gateway.work import Attempt, Outturn
+
+EVERY = 1.0
+LIMIT = 50
+ASK_AGAIN = (timedelta(minutes=2), timedelta(minutes=10), timedelta(hours=1))
+"""Waits between questions that the provider could not answer; after the last one the attempt is parked."""
+
+class ReconcileTx(DispatchTx, Protocol):
+    """One transaction, as reconcile uses it."""
+
+    async def to_settle(self, limit: int) -> dict[str, Attempt]:
+        """Unknown attempts whose time has come."""
+
+    async def address(self, tenant: str, borrower: str, key: str) -> bytes | None:
+        """One address, sealed."""
+
+
+class ReconcileStore(Protocol):
+    """The store, as reconcile uses it."""
+
+    async def moment(self) -> Moment:
+        """Both clocks."""
+
+    def transaction(self) -> AbstractAsyncContextManager[ReconcileTx]:
+        """One transaction."""
+
+
+class Reconcile:
+    """Asks providers about unknown attempts. One leader at a time."""
+
+    def __init__(
+        self,
+        *,
+        store: ReconcileStore,
+        graves: Graves,
+        accounts: Accounts,
+        texts: Texts,
+        links: Links,
+        metrics: Metrics,
+    ) -> None:
+        self._store = store
+        self._graves = graves
+        self._accounts = accounts
+        self._texts = texts
+        self._links = links
+        self._metrics = metrics
+
+    async def run(self) -> None:
+        """Reconcile until cancelled."""
+        await forever(self.once, lambda: EVERY)
+
+    async def once(self) -> None:
+        """Ask about all whose time has come. The questions go out between two transactions, never within one."""
+        if not await self._graves.leads("reconcile"):
+            return
+        async with self._store.transaction() as tx:
+            due = list((await tx.to_settle(LIMIT)).values())
+            sealed = {a.ref: await tx.address(a.tenant, a.borrower, a.address) for a in due}
+        for attempt in due:
+            receipt = await self._ask(attempt, sealed[attempt.ref])
+            await self._settle(attempt, receipt)
+
+    async def _ask(self, attempt: Attempt, sealed: bytes | None) -> Receipt | None:
+        connected = self._accounts.named(attempt.tenant, attempt.account)
+        if connected is None or sealed is None or attempt.called_at is None:
+            return None
+        address = await self._texts.address(attempt, sealed)
+        if hasattr(connected.adapter, "again_within"):
+            return await self._again(connected, attempt, address)
+        if hasattr(connected.adapter, "look_up"):
+            return await cast("LooksUp", connected.adapter).look_up(attempt.ref, address, attempt.called_at)
+        return None
+
+    async def _again(self, connected: Connected, attempt: Attempt, address: Pii[str]) -> Receipt | None:
+        """The same request under the same key, while the provider still drops the second of the two itself."""
+        now = await self._store.moment()
+        window = cast("SendsAgain", connected.adapter).again_within
+        if attempt.called_at is None or now.real - attempt.called_at > window:
+            return None
+        message = Message(
+            ref=attempt.ref,
+            address=address,
+            rendered=await self._texts.rendered(attempt),
+            now=now.real,
+            deliver_by=now.real + window,
+            callback_url=self._links(attempt.adapter, attempt.account, attempt.ref),
+            unsubscribe_url=self._links(attempt.adapter, attempt.account, attempt.ref),
+        )
+        handed = await connected.adapter.send(message)
+        if handed.ending is not HandOver.ACCEPTED:
+            return None
+        return Receipt(outcome=Outcome.ACCEPTED, ref=attempt.ref, provider_id=handed.provider_id)
+
+    async def _settle(self, attempt: Attempt, receipt: Receipt | None) -> None:
+        async with self._store.transaction() as tx:
+            now = (await tx.attempts([attempt.ref]))[attempt.ref]
+            if now.state != Outcome.UNKNOWN:
+                return
+            ways = self._accounts.ways(now.adapter)
+            found = outcomes.after_receipt(now, receipt, ways, tx.moment) if receipt else None
+            outturn = found or _later(now, tx.moment)
+            await tx.finish([outturn])
+            if found:
+                await tx.append([outcome_entry(found, tx.moment)])
+        self._metrics.settled(attempt.adapter, found=found is not None)
+
+
+def _later(attempt: Attempt, moment: Moment) -> Outturn:
+    """Ask again after the next wait, or park it: no further time is set."""
+    tries = attempt.settle_tries
+    return Outturn(
+        attempt=replace(attempt, settle_tries=tries + 1),
+        state=attempt.state,
+        final_at=attempt.final_at,
+        settle_at=moment.real + ASK_AGAIN[tries] if tries < len(ASK_AGAIN) else None,
+    )

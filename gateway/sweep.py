@@ -1,0 +1,124 @@
+"""What the bell forgot and what the dead left behind: always on, whatever Redis does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
+from typing import Protocol
+
+from gateway import outcomes
+from gateway.accounts import Accounts
+from gateway.dispatch import DispatchTx, outcome_entry
+from gateway.errors import Unavailable
+from gateway.telemetry import Metrics, get
+from gateway.work import Attempt
+
+EVERY = 1.0
+"""Seconds between two sweeps, give or take a quarter (`jitter`)."""
+GRACE = timedelta(seconds=2)
+"""How long past its permit an intent is left to its owner's own withdrawal."""
+LIMIT = 500
+
+log = get(__name__)
+
+
+class SweepTx(DispatchTx, Protocol):
+    """One transaction, as the sweep uses it."""
+
+    async def overdue_intents(self, grace: timedelta, limit: int) -> list[str]:
+        """Refs whose permit is over."""
+
+    async def orphans(self, owners: Sequence[str], limit: int) -> dict[str, Attempt]:
+        """What dead owners left."""
+
+
+class SweepStore(Protocol):
+    """The store, as the sweep uses it."""
+
+    async def due_queues(self) -> list[tuple[str, int]]:
+        """Every (channel, shard) with something due."""
+
+    def transaction(self) -> AbstractAsyncContextManager[SweepTx]:
+        """One transaction."""
+
+
+class Graves(Protocol):
+    """Who may still be alive."""
+
+    async def dead(self) -> list[str]:
+        """Owners confirmed dead that may still have attempts to their name."""
+
+    async def leads(self, duty: str) -> bool:
+        """Whether this process leads a duty now; takes or keeps the lease."""
+
+
+class Sweep:
+    """Wakes queues in this process, and for all of them voids and marks what no owner will finish."""
+
+    def __init__(
+        self,
+        *,
+        store: SweepStore,
+        graves: Graves,
+        accounts: Accounts,
+        wake: Callable[[str, int], None],
+        metrics: Metrics,
+        jitter: Callable[[], float],
+        quarantine: timedelta = outcomes.QUARANTINE,
+    ) -> None:
+        self._store = store
+        self._graves = graves
+        self._accounts = accounts
+        self._wake = wake
+        self._metrics = metrics
+        self._jitter = jitter
+        self._quarantine = quarantine
+
+    async def run(self) -> None:
+        """Sweep until cancelled; a store that is away is waited for."""
+        await forever(self.once, lambda: EVERY * (0.75 + self._jitter() / 2))
+
+    async def once(self) -> None:
+        """One sweep."""
+        for channel, shard in await self._store.due_queues():
+            self._wake(channel, shard)
+        if await self._graves.leads("sweep"):
+            await self._void_overdue()
+            await self._bury()
+        self._metrics.swept()
+
+    async def _void_overdue(self) -> None:
+        async with self._store.transaction() as tx:
+            refs = await tx.overdue_intents(GRACE, LIMIT)
+            if refs:
+                await tx.void(refs)
+
+    async def _bury(self) -> None:
+        """A dead owner's intents were surely not called; of its calls nobody knows, so they count."""
+        dead = await self._graves.dead()
+        if not dead:
+            return
+        async with self._store.transaction() as tx:
+            left = (await tx.orphans(dead, LIMIT)).values()
+            await tx.void([a.ref for a in left if a.state == "intent"])
+            lost = [
+                outcomes.unknown(a, self._accounts.ways(a.adapter), tx.moment, self._quarantine)
+                for a in left
+                if a.state == "calling"
+            ]
+            await tx.finish(lost)
+            await tx.append([outcome_entry(o, tx.moment) for o in lost])
+
+
+async def forever(step: Callable[[], Awaitable[None]], pause: Callable[[], float]) -> None:
+    """Do a duty again and again; a store that is away, or a mistake of ours, ends one round and not the duty."""
+    while True:
+        try:
+            await step()
+        except Unavailable:
+            log.warning("store_away")
+        except Exception as wrong:  # noqa: BLE001 (a duty outlives one bad round; the error is logged and counted)
+            log.error("duty_failed", error=type(wrong).__name__, exc_info=wrong)
+        await asyncio.sleep(pause())

@@ -1,0 +1,184 @@
+"""The bell: arq tells workers that a queue has work. It carries a channel and a shard and nothing else.
+
+Correctness never depends on it: the sweep of every worker finds what the bell forgot. arq loses jobs on an
+exception, a time-out or a flushed Redis, drops a job whose id is queued or running, and stops at a lost
+connection; so the job ids carry a 50 ms bucket, nothing is kept, nothing is retried, and a supervisor
+outlives Redis.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from typing import Any
+
+import orjson
+from arq.connections import ArqRedis, RedisSettings, create_pool
+from arq.worker import Worker, func
+from redis.exceptions import RedisError
+
+from gateway.settings import RedisTarget
+from gateway.telemetry import get
+
+QUEUE = "gateway:wake"
+JOB = "drain"
+BUCKET_S = 0.05
+POLL_S = 0.03
+DRAINS = 8
+"""Queues that one process drains at once."""
+PAUSE_S = 1.0
+
+log = get(__name__)
+
+Drain = Callable[[str, int], Awaitable[bool]]
+
+
+class Drains:
+    """The drains of this process: one per queue at most; a ring during one makes it pick once more."""
+
+    def __init__(self, drain: Drain) -> None:
+        self._drain = drain
+        self._slots = asyncio.Semaphore(DRAINS)
+        self._running: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self._again: set[tuple[str, int]] = set()
+
+    def start(self, channel: str, shard: int) -> asyncio.Task[None]:
+        """Drain a queue, now or once more; the task ends when nothing of it was due."""
+        queue = (channel, shard)
+        running = self._running.get(queue)
+        if running is not None:
+            self._again.add(queue)
+            return running
+        task = asyncio.create_task(self._run(queue))
+        self._running[queue] = task
+        return task
+
+    async def _run(self, queue: tuple[str, int]) -> None:
+        try:
+            async with self._slots:
+                more = True
+                while more:
+                    self._again.discard(queue)
+                    more = await self._drain(*queue) or queue in self._again
+        except Exception as wrong:  # noqa: BLE001 (the sweep comes again; one queue's trouble is not the others')
+            log.error("drain_failed", error=type(wrong).__name__, exc_info=wrong)
+        finally:
+            self._running.pop(queue, None)
+
+    async def finish(self) -> None:
+        """Wait for every drain that runs."""
+        while self._running:
+            await asyncio.wait(list(self._running.values()))
+
+
+def redis_settings(target: RedisTarget) -> RedisSettings:
+    """arq's settings for a plain or sentinel target; quick to give up, the caller comes again."""
+    sentinel = target.kind == "sentinel"
+    host, port = target.hosts[0]
+    return RedisSettings(
+        host=list(target.hosts) if sentinel else host,
+        port=port,
+        unix_socket_path=target.path,
+        database=target.db,
+        username=target.username,
+        password=target.password.reveal("to log in to Redis") if target.password else None,
+        ssl=target.tls,
+        sentinel=sentinel,
+        sentinel_master=target.service or "mymaster",
+        conn_timeout=1,
+        conn_retries=0,
+    )
+
+
+def _dumps(job: dict[str, Any]) -> bytes:
+    return orjson.dumps(job, default=str)
+
+
+class Bell:
+    """Rings for queues. Rings of one tick go out together; a Redis that is away costs nothing but the ring."""
+
+    def __init__(self, target: RedisTarget, clock: Callable[[], float]) -> None:
+        self._settings = redis_settings(target)
+        self._clock = clock
+        self._pool: ArqRedis | None = None
+        self._due: set[tuple[str, int]] = set()
+        self._flush: asyncio.Task[None] | None = None
+
+    def ring(self, queues: Iterable[tuple[str, int]]) -> None:
+        """Ask the workers to drain these; best effort, never waits and never fails."""
+        self._due.update(queues)
+        if self._flush is None or self._flush.done():
+            self._flush = asyncio.create_task(self._send())
+
+    async def _send(self) -> None:
+        await asyncio.sleep(0)
+        while self._due:
+            queues, self._due = self._due, set()
+            with suppress(RedisError, OSError, asyncio.TimeoutError):
+                await self._enqueue(queues)
+
+    async def _enqueue(self, queues: set[tuple[str, int]]) -> None:
+        if self._pool is None:
+            self._pool = await create_pool(
+                self._settings, job_serializer=_dumps, job_deserializer=orjson.loads, default_queue_name=QUEUE
+            )
+        bucket = int(self._clock() / BUCKET_S)
+        for channel, shard in sorted(queues):
+            await self._pool.enqueue_job(JOB, channel, shard, _job_id=f"{channel}:{shard}:{bucket}")
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        if self._flush is not None:
+            await self._flush
+        if self._pool is not None:
+            await self._pool.aclose()
+
+
+class Listener:
+    """The arq worker of this process, restarted as long as it is wanted."""
+
+    def __init__(self, target: RedisTarget, drains: Drains, *, longest_call_s: float) -> None:
+        self._settings = redis_settings(target)
+        self._drains = drains
+        self._timeout = 20 + longest_call_s + 10
+        self._worker: Worker | None = None
+        self.connected = False
+
+    async def run(self) -> None:
+        """Listen until cancelled. A lost Redis is tried again every second; the sweep works meanwhile."""
+        while True:
+            try:
+                await self._listen()
+            except (RedisError, OSError, asyncio.TimeoutError) as lost:
+                log.warning("redis_away", error=type(lost).__name__)
+            finally:
+                self.connected = False
+            await asyncio.sleep(PAUSE_S)
+
+    async def _listen(self) -> None:
+        async def drain(_ctx: dict[str, Any], channel: str, shard: int) -> None:
+            await asyncio.shield(self._drains.start(channel, shard))
+
+        pool = await create_pool(
+            self._settings, job_serializer=_dumps, job_deserializer=orjson.loads, default_queue_name=QUEUE
+        )
+        self._worker = Worker(
+            functions=[func(drain, name=JOB, keep_result=0, timeout=self._timeout, max_tries=1)],
+            redis_pool=pool,
+            queue_name=QUEUE,
+            handle_signals=False,
+            poll_delay=POLL_S,
+            max_jobs=64,
+            keep_result=0,
+            job_timeout=self._timeout,
+            job_serializer=_dumps,
+            job_deserializer=orjson.loads,
+            health_check_interval=3600,
+        )
+        self.connected = True
+        try:
+            await self._worker.async_run()
+        finally:
+            with suppress(RedisError, OSError, asyncio.TimeoutError):
+                await self._worker.close()
