@@ -36,6 +36,8 @@ class Entry:
     channel: str | None = None
     state: str | None = None
     reason: str | None = None
+    ids: Mapping[str, str] = field(default_factory=dict)
+    """Further ids that services chose, by kind (`debt`, `key`, `actor`): pseudonyms in the record."""
     body: Mapping[str, Any] = field(default_factory=dict)
     clear: Mapping[str, Pii[str]] = field(default_factory=dict)
 
