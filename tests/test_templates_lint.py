@@ -18,7 +18,7 @@ def folder(tmp_path):
     """A copy of the shipped templates, to be spoilt."""
     return Path(
         shutil.copytree(
-            SHIPPED, tmp_path / "my templates", ignore=shutil.ignore_patterns("__pycache__", "*.py")
+            FOLDER, tmp_path / "my templates", ignore=shutil.ignore_patterns("__pycache__", "*.py")
         )
     )
 
