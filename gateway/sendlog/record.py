@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
-from types import MappingProxyType
+from types import MappingProxyType, NoneType
 from typing import Any, NamedTuple, TypeAlias
 
 import orjson
@@ -208,15 +208,16 @@ def _instant(at: datetime) -> str:
     return f"{at.isoformat(timespec='microseconds')[:26]}Z"
 
 
-_ATOMS = frozenset({str, int, bool, type(None)})
+_ATOMS = frozenset({str, int, bool, NoneType})
 
 
 def _refuse_floats(value: Mapping[str, Json] | Sequence[Json]) -> None:
     """TypeError where a float stands: its text is not the same everywhere, and money is never one."""
-    for inner in value.values() if isinstance(value, dict) else value:
-        if type(inner) in _ATOMS:
-            continue
+    inside = value.values() if isinstance(value, dict) else value
+    if _ATOMS.issuperset(map(type, inside)):
+        return
+    for inner in inside:
         if isinstance(inner, (dict, list, tuple)):
             _refuse_floats(inner)
-        elif not isinstance(inner, str):
+        elif not isinstance(inner, (str, int, NoneType)):
             raise TypeError("a record holds text, whole numbers, lists and objects; write a decimal as text")
