@@ -2,13 +2,13 @@
 
 A leaf is JSON in canonical form (RFC 8785; no floats, integers within 53 bits):
 
-    {"at": "2026-11-24T20:45:00.123456Z", "facts": {words and numbers in clear}, "id": "…",
-     "ids": {"borrower": pseudonym, …}, "kind": "decision", "refs": {"reminder": "rm_…", …},
-     "sealed": {"address": commitment, …}, "tenant": "acme/live", "v": 1}
+    {"at": "2026-11-24T20:45:00.123456Z", "attempt": "at_…", "body": {…}, "channel": "sms", "id": "…",
+     "ids": {"borrower": pseudonym, "debt": pseudonym, …}, "kind": "decision", "reason": "…",
+     "reminder": "rm_…", "sealed": {"address": commitment, …}, "state": "…", "tenant": "acme/live", "v": 1}
 
-`facts`, `ids`, `refs` and `sealed` are left out when empty. What it takes to open a leaf (the salt, the
-clear ids and values) is the side, which the caller encrypts under the borrower's key: when that key is
-destroyed the leaf still verifies, and nobody can tell any more whom it was about, not even by guessing.
+What is absent is left out. What it takes to open a leaf (the salt, the clear ids and values) is the side,
+which the caller encrypts under the borrower's key: when that key is destroyed the leaf still verifies, and
+no value in it can be found any more, not even by guessing with the log's own keys.
 """
 
 from __future__ import annotations
@@ -98,19 +98,8 @@ def leaf_hash(leaf: bytes) -> bytes:
 
 
 class Built(NamedTuple):
-    """A record as it is stored: the final leaf, the side to be encrypted, and columns to filter by."""
+    """A record's bytes: the leaf, final, and its side, to be encrypted under the borrower's key."""
 
-    id: str
-    tenant: Tenant
-    at: datetime
-    kind: Kind
-    borrower: str | None
-    debt: str | None
-    reminder: str | None
-    attempt: str | None
-    channel: str | None
-    state: str | None
-    reason: str | None
     leaf: bytes
     side: bytes
 
@@ -118,26 +107,30 @@ class Built(NamedTuple):
 def build(
     keys: LogKeys,
     *,
-    salt: bytes,
     id: str,  # noqa: A002 (the record's own word for it)
+    salt: bytes,
     tenant: Tenant,
-    at: datetime,
     kind: Kind,
+    at: datetime,
+    reminder: str | None = None,
+    attempt: str | None = None,
+    borrower: str | None = None,
+    channel: str | None = None,
+    state: str | None = None,
+    reason: str | None = None,
     ids: Mapping[str, str] = _NONE,
-    refs: Mapping[str, str] = _NONE,
-    facts: Mapping[str, Json] = _NONE,
-    values: Mapping[str, Pii[str]] = _NONE,
+    body: Mapping[str, Json] = _NONE,
+    clear: Mapping[str, Pii[str]] = _NONE,
 ) -> Built:
-    """Make a record.
+    """Make a record's bytes.
 
-    `salt`: 16 fresh random bytes. `ids`: ids that services chose, by kind (`borrower`, `debt`, `actor`,
-    `key`, …); they become pseudonyms. `refs`: ids of our own (`reminder`, `attempt`, …), in clear. `facts`:
-    words and numbers in clear (`channel`, `state`, `reason`, `findings`, …), never of a person. `values`:
-    personal values (`address`, `text_sha256`, …); they become commitments.
+    `salt`: 16 fresh random bytes. `borrower` and `ids` (by kind: `debt`, `actor`, `key`, …) are ids that
+    services chose: pseudonyms. `body`: words and numbers, never of a person. `clear`: personal values
+    (`address`, `text_sha256`, …): commitments.
     TypeError for what canonical JSON has no one text for, ValueError for a leaf over 64 KiB.
     """
-    names = {word: keys.pseudonym(tenant, word, name) for word, name in ids.items()}
-    clear = {name: value.reveal("the send log commits to it") for name, value in values.items()}
+    named = dict(ids) if borrower is None else {"borrower": borrower, **ids}
+    values = {name: value.reveal("the send log commits to it") for name, value in clear.items()}
     document: dict[str, Json] = {
         "v": VERSION,
         "id": id,
@@ -145,40 +138,26 @@ def build(
         "at": _instant(at),
         "kind": kind.value,
     }
-    if names:
-        document["ids"] = names
-    if refs:
-        document["refs"] = dict(refs)
-    if facts:
-        document["facts"] = words = dict(facts)
+    said = {"reminder": reminder, "attempt": attempt, "channel": channel, "state": state, "reason": reason}
+    document.update({word: value for word, value in said.items() if value is not None})
+    if named:
+        document["ids"] = {word: keys.pseudonym(tenant, word, name) for word, name in named.items()}
+    if body:
+        document["body"] = words = dict(body)
         _refuse_floats(words)
-    if clear:
-        document["sealed"] = _commitments(keys, salt, clear)
+    if values:
+        document["sealed"] = _commitments(keys, salt, values)
     leaf = orjson.dumps(document, option=_CANONICAL)
     if len(leaf) > MAX_LEAF:
-        raise ValueError("a record is too long; put less into its facts")
-    return Built(
-        id=id,
-        tenant=tenant,
-        at=at,
-        kind=kind,
-        borrower=names.get("borrower"),
-        debt=names.get("debt"),
-        reminder=refs.get("reminder"),
-        attempt=refs.get("attempt"),
-        channel=_word(facts, "channel"),
-        state=_word(facts, "state"),
-        reason=_word(facts, "reason"),
-        leaf=leaf,
-        side=orjson.dumps({"salt": salt.hex(), "ids": dict(ids), "values": clear}),
-    )
+        raise ValueError("a record is too long; put less into its body")
+    return Built(leaf=leaf, side=orjson.dumps({"salt": salt.hex(), "ids": named, "clear": values}))
 
 
 def disagreements(leaf: bytes, side: bytes, keys: LogKeys) -> tuple[str, ...]:
     """The names of ids and values of a decrypted side that a leaf does not confirm; empty when all agree."""
     said, opened = orjson.loads(leaf), orjson.loads(side)
     ids = {kind: keys.pseudonym(said["tenant"], kind, name) for kind, name in opened["ids"].items()}
-    sealed = _commitments(keys, bytes.fromhex(opened["salt"]), opened["values"])
+    sealed = _commitments(keys, bytes.fromhex(opened["salt"]), opened["clear"])
     return _differing(said.get("ids", {}), ids) + _differing(said.get("sealed", {}), sealed)
 
 
@@ -191,11 +170,6 @@ def _commitments(keys: LogKeys, salt: bytes, clear: Mapping[str, str]) -> dict[s
 
 def _differing(one: Mapping[str, str], other: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name)))
-
-
-def _word(facts: Mapping[str, Json], name: str) -> str | None:
-    value = facts.get(name)
-    return value if isinstance(value, str) else None
 
 
 @lru_cache(64)
