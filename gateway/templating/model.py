@@ -43,7 +43,7 @@ class ValidWhile(StrEnum):
 class Binding:
     """A provider's own template for one account (a name, or a pattern such as `sms-*`) and language.
 
-    `variables` maps the provider's variables to Liquid; WeChat's `url` is where a tap leads.
+    `variables` maps the provider's variables to Liquid; WeChat's `_url` is where a tap leads.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
