@@ -30,7 +30,6 @@ from aiohttp import (
     TraceConfig,
     TraceRequestHeadersSentParams,
 )
-from multidict import MultiDict
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from twilio.base.exceptions import TwilioException
 from twilio.http import AsyncHttpClient
@@ -211,11 +210,11 @@ class Api:
             _EXCHANGE.reset(reset)
         return None, exchange
 
-    def form(self, callback: Callback) -> MultiDict[str] | None:
+    def form(self, callback: Callback) -> dict[str, str] | None:
         """The fields of a callback that Twilio signed with this account's token, else None."""
         headers = {name.lower(): value for name, value in callback.headers.items()}
         try:
-            fields = MultiDict(parse_qsl(callback.body.decode(), keep_blank_values=True, max_num_fields=100))
+            fields = dict(parse_qsl(callback.body.decode(), keep_blank_values=True, max_num_fields=100))
         except ValueError:
             return None
         signature = headers.get("x-twilio-signature", "")

@@ -18,7 +18,6 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import ClassVar
 
-from multidict import MultiDict
 from pydantic import Field
 from twilio.twiml.voice_response import VoiceResponse
 
@@ -145,7 +144,7 @@ class Adapter:
                 answered_by = form.get("AnsweredBy")
                 return Answer(receipts=(_receipt(callback.ref, form, _outcome(status, answered_by)),))
 
-    async def _pressed(self, callback: Callback, form: MultiDict[str], script: Script) -> Answer:
+    async def _pressed(self, callback: Callback, form: dict[str, str], script: Script) -> Answer:
         speech = _speech(callback.query.get("lang", ""))
         match form.get("Digits"):
             case "1":
@@ -160,7 +159,7 @@ class Adapter:
             case _:
                 return _say(speech, [speech.goodbye], _receipt(callback.ref, form, Outcome.ANSWERED))
 
-    async def _detected(self, callback: Callback, form: MultiDict[str]) -> Answer:
+    async def _detected(self, callback: Callback, form: dict[str, str]) -> Answer:
         outcome = _outcome("in-progress", form.get("AnsweredBy"))
         if outcome is Outcome.VOICEMAIL:
             await self._hang_up(form.get("CallSid", ""))
@@ -234,7 +233,7 @@ def _outcome(status: str, answered_by: str | None) -> Outcome:
     return Outcome.VOICEMAIL if machine and outcome is Outcome.ANSWERED else outcome
 
 
-def _receipt(ref: str, form: MultiDict[str], outcome: Outcome, *, opt_out: bool = False) -> Receipt:
+def _receipt(ref: str, form: dict[str, str], outcome: Outcome, *, opt_out: bool = False) -> Receipt:
     error = form.get("ErrorCode", "")
     code = error if error.isdecimal() else None
     row = CODES.get(error)
