@@ -10,6 +10,7 @@ month on PostgreSQL, so whatever must be unique or found without a date has a ta
 from __future__ import annotations
 
 from sqlalchemy import (
+    DDL,
     BigInteger,
     Boolean,
     Column,
@@ -20,6 +21,7 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    event,
 )
 
 metadata = MetaData()
@@ -405,3 +407,10 @@ record_outbox = Table(
     _instant("at"),
 )
 """Records that have no place in the log yet."""
+
+for _parted in (attempt, record):
+    event.listen(
+        _parted,
+        "after_create",
+        DDL("CREATE TABLE %(table)s_default PARTITION OF %(table)s DEFAULT").execute_if(dialect="postgresql"),
+    )

@@ -1,0 +1,129 @@
+"""Accounts in SQL: rows without credentials, each change with its history and its record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+
+import orjson
+from sqlalchemy import insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway.accounts import AccountRow
+from gateway.domain import Account, Mode, Money, Tenant, to_us
+from gateway.ports import Entry
+from gateway.store import schema
+from gateway.store.database import Database
+from gateway.store.log import Log
+
+_ACCOUNT = schema.account.c
+
+
+class AccountRows:
+    """gateway.accounts.AccountStore, and what imports them."""
+
+    def __init__(self, database: Database, log: Log, new_id: Callable[[str], str]) -> None:
+        self._db = database
+        self._log = log
+        self._new_id = new_id
+
+    async def accounts(self) -> list[AccountRow]:
+        """Every account of every tenant, without credentials."""
+        async with self._db.read() as conn:
+            rows = await conn.execute(select(schema.account).order_by(_ACCOUNT.tenant, _ACCOUNT.name))
+            return [_row(r) for r in rows]
+
+    async def put(self, accounts: Sequence[Account], *, who: str, reason: str) -> list[str]:
+        """Write accounts that are new or differ; the names of those written."""
+        async with self._db.write() as conn:
+            written = []
+            for account in accounts:
+                if await self._put_one(conn, account, who, reason):
+                    written.append(account.name)
+            return written
+
+    async def _put_one(self, conn: AsyncConnection, account: Account, who: str, reason: str) -> bool:
+        where = (_ACCOUNT.tenant == account.tenant, _ACCOUNT.name == account.name)
+        before = (await conn.execute(select(schema.account).where(*where))).one_or_none()
+        said = _said(account)
+        if before is not None and _said(_row(before).account) == said:
+            return False
+        moment = await self._db.moment(conn)
+        now = to_us(moment.real)
+        values = {
+            **_columns(account),
+            "enabled": True,
+            "revision": 1 if before is None else before.revision + 1,
+            "updated_at": now,
+        }
+        if before is None:
+            await conn.execute(
+                insert(schema.account).values(tenant=account.tenant, name=account.name, **values)
+            )
+        else:
+            await conn.execute(schema.account.update().where(*where).values(**values))
+        was = None if before is None else _said(_row(before).account)
+        await conn.execute(
+            insert(schema.change).values(
+                tenant=account.tenant,
+                id=self._new_id("ch_"),
+                at=now,
+                who=who,
+                kind="account",
+                name=account.name,
+                before=was,
+                after=said,
+                reason=reason,
+            )
+        )
+        await self._log.append(
+            conn,
+            [
+                Entry(
+                    tenant=account.tenant,
+                    kind="config",
+                    at=moment.policy,
+                    reason=reason,
+                    body={"what": "account", "name": account.name, "who": who},
+                )
+            ],
+        )
+        return True
+
+
+def _columns(account: Account) -> dict[str, str | None]:
+    return {
+        "adapter": account.adapter,
+        "endpoint": account.endpoint,
+        "sender": account.sender,
+        "price_amount": str(account.price.amount) if account.price else None,
+        "price_currency": account.price.currency if account.price else None,
+        "settings": orjson.dumps(dict(account.settings), option=orjson.OPT_SORT_KEYS).decode(),
+    }
+
+
+def _said(account: Account) -> str:
+    return orjson.dumps(_columns(account), option=orjson.OPT_SORT_KEYS).decode()
+
+
+def _row(row: object) -> AccountRow:
+    found = row._mapping  # type: ignore[attr-defined]  # noqa: SLF001 (SQLAlchemy's public name for it)
+    price = (
+        Money(amount=Decimal(found["price_amount"]), currency=found["price_currency"])
+        if found["price_amount"]
+        else None
+    )
+    return AccountRow(
+        account=Account(
+            tenant=Tenant(found["tenant"]),
+            name=found["name"],
+            mode=Mode(found["tenant"].rpartition("/")[2]),
+            adapter=found["adapter"],
+            endpoint=found["endpoint"],
+            sender=found["sender"],
+            price=price,
+            settings=orjson.loads(found["settings"]),
+        ),
+        enabled=found["enabled"],
+        revision=found["revision"],
+    )

@@ -1,0 +1,73 @@
+"""Providers' access tokens, shared by all workers through Redis; without Redis each process keeps its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from redis.asyncio import Redis
+from redis.asyncio.sentinel import Sentinel
+from redis.exceptions import RedisError
+
+from gateway.settings import RedisTarget
+
+PREFIX = "gateway:token:"
+TIMEOUT_S = 0.5
+
+_DROP = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
+
+
+def connect(target: RedisTarget) -> Redis:
+    """A client for a plain or sentinel target that gives up within half a second."""
+    password = target.password.reveal("to log in to Redis") if target.password else None
+    common = {
+        "db": target.db,
+        "username": target.username,
+        "password": password,
+        "ssl": target.tls,
+        "socket_timeout": TIMEOUT_S,
+        "socket_connect_timeout": TIMEOUT_S,
+    }
+    if target.kind == "sentinel":
+        sentinel = Sentinel(list(target.hosts), socket_timeout=TIMEOUT_S)
+        found: Redis = sentinel.master_for(target.service or "mymaster", **common)
+        return found
+    if target.path:
+        return Redis(unix_socket_path=target.path, **{k: v for k, v in common.items() if k != "ssl"})
+    host, port = target.hosts[0]
+    return Redis(host=host, port=port, **common)
+
+
+class RedisTokens:
+    """gateway.ports.SharedTokens over Redis, with this process's own copy for when it is away."""
+
+    def __init__(self, redis: Redis, clock: Callable[[], float]) -> None:
+        self._redis = redis
+        self._clock = clock
+        self._own: dict[str, tuple[str, float]] = {}
+
+    async def get(self, name: str) -> str | None:
+        """The shared token, else this process's own."""
+        try:
+            found = await self._redis.get(PREFIX + name)
+        except (RedisError, OSError):
+            token, until = self._own.get(name, ("", 0.0))
+            return token if until > self._clock() else None
+        return found.decode() if found else None
+
+    async def put(self, name: str, token: str, ttl: timedelta) -> None:
+        """Share a token for `ttl`."""
+        self._own[name] = (token, self._clock() + ttl.total_seconds())
+        try:
+            await self._redis.set(PREFIX + name, token, px=int(ttl.total_seconds() * 1000))
+        except (RedisError, OSError):
+            return
+
+    async def drop(self, name: str, token: str) -> None:
+        """Forget it, only if it is still this one."""
+        if self._own.get(name, ("", 0.0))[0] == token:
+            del self._own[name]
+        try:
+            await self._redis.eval(_DROP, 1, PREFIX + name, token)  # type: ignore[misc]  # redis-py types it sync
+        except (RedisError, OSError):
+            return

@@ -1,0 +1,63 @@
+"""One worker process: drains what the bell or the sweep names, and settles what others left."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from gateway.accounts import Accounts
+from gateway.dispatch import Dispatch
+from gateway.reconcile import Reconcile
+from gateway.store.owners import Owners
+from gateway.sweep import Sweep, forever
+from gateway.telemetry import get
+from gateway.wake import Drains, Listener
+
+REFRESH_S = 2.0
+"""Configuration that ops change is taken up within this."""
+
+log = get(__name__)
+
+
+class Parts(Protocol):
+    """What wiring builds for a worker. `listener` is None where wake-ups are switched off."""
+
+    accounts: Accounts
+    dispatch: Dispatch
+    drains: Drains
+    sweep: Sweep
+    reconcile: Reconcile
+    owners: Owners
+    listener: Listener | None
+
+
+async def work(parts: Parts, stop: asyncio.Event) -> None:
+    """Work until `stop`, then drain: take nothing new, finish what is being called, let go of the rest."""
+    await parts.owners.register()
+    await parts.accounts.refresh()
+    outcomes = asyncio.create_task(parts.dispatch.run())
+    duties = [asyncio.create_task(duty()) for duty in _duties(parts)]
+    try:
+        await stop.wait()
+    finally:
+        parts.dispatch.quiet()
+        for duty in duties:
+            duty.cancel()
+        await asyncio.gather(*duties, return_exceptions=True)
+        await parts.drains.finish()
+        outcomes.cancel()
+        await asyncio.gather(outcomes, return_exceptions=True)
+        await parts.owners.leave()
+        log.info("drained")
+
+
+def _duties(parts: Parts) -> list[Callable[[], Awaitable[None]]]:
+    duties: list[Callable[[], Awaitable[None]]] = [
+        parts.sweep.run,
+        parts.reconcile.run,
+        lambda: forever(parts.accounts.refresh, lambda: REFRESH_S),
+    ]
+    if parts.listener is not None:
+        duties.append(parts.listener.run)
+    return duties

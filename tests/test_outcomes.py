@@ -1,0 +1,152 @@
+"""What endings and receipts make of an attempt and its reminder."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from itertools import permutations
+
+import pytest
+
+from gateway import outcomes
+from gateway.domain import Channel, Handed, HandOver, Outcome, Receipt, Tenant
+from gateway.outcomes import Called, Ways
+from gateway.ports import Moment
+from gateway.work import Attempt
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+MOMENT = Moment(real=NOW, policy=NOW + timedelta(days=1))
+QUARANTINE = timedelta(seconds=120)
+MESSAGES = Ways(final=frozenset({Outcome.READ, Outcome.FAILED}), final_after=timedelta(hours=72))
+
+
+def an_attempt(state="calling", **changes):
+    values = {
+        "tenant": Tenant("acme/live"),
+        "ref": "at_1",
+        "started_at": MOMENT.policy,
+        "reminder": "rm_1",
+        "borrower": "B-1",
+        "person": "pn_1",
+        "debt": "L-1",
+        "channel": Channel.SMS,
+        "adapter": "twilio_sms",
+        "account": "sms",
+        "address": "00",
+        "state": state,
+        "fence": 1,
+        "called_at": NOW,
+        "text_enc": None,
+        "provider_id": None,
+    }
+    return Attempt(**values | changes)
+
+
+def ended(ending, *, tries=0, next_step=None, expires=timedelta(days=3), **handed):
+    called = Called(
+        attempt=an_attempt(),
+        ways=MESSAGES,
+        tries=tries,
+        expires_at=MOMENT.policy + expires,
+        next_step=next_step,
+    )
+    return outcomes.after_call(called, Handed(ending=ending, **handed), MOMENT, QUARANTINE)
+
+
+@pytest.mark.parametrize(
+    ("ending", "attempt_state", "reminder_state", "due_again"),
+    [
+        (HandOver.ACCEPTED, "accepted", "sent", False),
+        (HandOver.UNKNOWN, "unknown", "unknown", False),
+        (HandOver.NOT_SENT, "rejected", "deferred", True),
+        (HandOver.RETRY_AFTER, "rejected", "deferred", True),
+        (HandOver.CONFIG, "rejected", "deferred", True),
+        (HandOver.PERMANENT_RECIPIENT, "rejected", "waiting", True),
+        (HandOver.OPT_OUT, "rejected", "waiting", True),
+        (HandOver.CONTENT, "rejected", "failed", False),
+        (HandOver.EXPIRED, "rejected", "expired", False),
+    ],
+)
+def test_only_what_was_surely_not_sent_comes_up_again(ending, attempt_state, reminder_state, due_again):
+    out = ended(ending)
+
+    assert (out.state, out.reminder_state, out.next_at is not None) == (
+        attempt_state,
+        reminder_state,
+        due_again,
+    )
+    assert out.refused == (ending not in (HandOver.ACCEPTED, HandOver.UNKNOWN))
+
+
+def test_an_unknown_is_looked_at_after_the_quarantine_and_counts_until_it_is_final():
+    out = ended(HandOver.UNKNOWN)
+
+    assert out.settle_at == NOW + QUARANTINE
+    assert out.final_at == MOMENT.policy + timedelta(hours=72)
+
+
+def test_a_retry_never_goes_past_expiry():
+    out = ended(HandOver.RETRY_AFTER, retry_after=timedelta(days=9))
+
+    assert out.next_at == MOMENT.policy + timedelta(days=3)
+    assert (out.reason, out.by) == ("quota", "sms")
+
+
+@pytest.mark.parametrize(("tries", "state"), [(18, "deferred"), (19, "failed")])
+def test_refusals_are_bounded(tries, state):
+    assert ended(HandOver.NOT_SENT, tries=tries).reminder_state == state
+
+
+def test_the_pause_doubles_up_to_a_quarter_of_an_hour():
+    pauses = [ended(HandOver.NOT_SENT, tries=n).next_at - MOMENT.policy for n in range(10)]
+
+    assert pauses[:3] == [timedelta(seconds=s) for s in (5, 10, 20)]
+    assert max(pauses) == timedelta(minutes=15)
+
+
+def test_an_escalation_begins_so_long_after_the_hand_over():
+    out = ended(HandOver.ACCEPTED, next_step=timedelta(hours=4))
+
+    assert (out.next_at, out.escalates) == (MOMENT.policy + timedelta(hours=4), True)
+
+
+WORDS = [Outcome.ACCEPTED, Outcome.FAILED, Outcome.DELIVERED, Outcome.READ]
+
+
+@pytest.mark.parametrize("order", list(permutations(WORDS)))
+def test_receipts_in_any_order_end_at_the_highest_word(order):
+    attempt = an_attempt()
+    for word in (*order, *order):
+        out = outcomes.after_receipt(attempt, Receipt(outcome=word), MESSAGES, MOMENT)
+        if out is not None:
+            attempt = an_attempt(out.state)
+
+    assert attempt.state == "read"
+
+
+def test_a_receipt_for_a_withdrawn_attempt_still_counts():
+    out = outcomes.after_receipt(
+        an_attempt("void"), Receipt(outcome=Outcome.DELIVERED), MESSAGES, MOMENT
+    )
+
+    assert out is not None
+    assert out.reminder_state == "delivered"
+
+
+@pytest.mark.parametrize(
+    ("channel", "state", "final", "expected"),
+    [
+        ("sms", "intent", None, "unknown"),
+        ("sms", "calling", None, "unknown"),
+        ("sms", "accepted", timedelta(seconds=1), "unknown"),
+        ("sms", "accepted", timedelta(0), "sent"),
+        ("sms", "failed", timedelta(0), "undelivered"),
+        ("voice", "failed", timedelta(0), "failed"),
+        ("voice", "conversation", timedelta(0), "conversation"),
+        ("sms", "delivered", timedelta(seconds=1), "unknown"),
+        ("sms", "unknown", timedelta(days=-9), "unknown"),
+    ],
+)
+def test_what_can_still_change_counts_as_unknown(channel, state, final, expected):
+    final_at = None if final is None else NOW + final
+
+    assert outcomes.word(channel, state, final_at, NOW) == expected
