@@ -82,12 +82,8 @@ class Simulator:
         if asked.get("secret") != self.secret:
             return _json(_error(40125))
         now = time.monotonic()
-        live = [each for each in self.tokens.get(appid, []) if each.ends > now]
-        if asked.get("force_refresh") is True:
-            live.clear()
-        if not live or live[-1].ends - now <= ROLL_S:
-            live.append(Token(value=f"{appid}_{secrets.token_urlsafe(96)}", ends=now + TOKEN_S))
-        self.tokens[appid] = live
+        known = [] if asked.get("force_refresh") is True else self.tokens.get(appid, [])
+        live = self.tokens[appid] = rolled(known, now, f"{appid}_{secrets.token_urlsafe(96)}")
         return _json({"access_token": live[-1].value, "expires_in": int(live[-1].ends - now)})
 
     async def expire(self, _: web.Request) -> web.Response:
@@ -159,6 +155,14 @@ class Simulator:
                 self.delay, partial(_signed, self.push_url, self.event_token), event, "text/xml"
             )
         return msgid
+
+
+def rolled(known: list[Token], now: float, value: str) -> list[Token]:
+    """The tokens that work at `now`; the last is the one to give out, and `value` the next when it must be new."""
+    live = [each for each in known if each.ends > now]
+    if not live or live[-1].ends - now <= ROLL_S:
+        live.append(Token(value=value, ends=now + TOKEN_S))
+    return live
 
 
 def _fault(asked: Mapping[str, Any]) -> int | None:
