@@ -336,6 +336,7 @@ _QUEUE_ID = re.compile(
 """The queue id as Postfix, Exim, Exchange and Amazon SES write it."""
 
 _ADVICE = {
+    "538": 'it takes a log-in only over TLS; set start_tls = "always"',
     "starttls_not_offered": "turn STARTTLS on there, or give smtps:// if that port starts with TLS",
     "auth_not_offered": "it offers no log-in that we know; take the credentials out or use another port",
     "tls_certificate": "its certificate is not valid for that name; mend it or give its authority as ca_file",
