@@ -13,36 +13,24 @@ from collections.abc import Awaitable, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from types import SimpleNamespace
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlencode
 
-from aiohttp import (
-    ClientConnectorDNSError,
-    ClientConnectorError,
-    ClientError,
-    ClientResponse,
-    ClientSession,
-    ClientSSLError,
-    ClientTimeout,
-    DummyCookieJar,
-    TCPConnector,
-    TraceConfig,
-    TraceRequestHeadersSentParams,
-)
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from aiohttp import ClientConnectorDNSError, ClientConnectorError, ClientError, ClientResponse, ClientSSLError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from twilio.base.exceptions import TwilioException
 from twilio.http import AsyncHttpClient
 from twilio.http.response import Response
 from twilio.request_validator import RequestValidator
 from twilio.rest import Client
 
-from gateway.domain import Account, Handed, HandOver
-from gateway.errors import SetupError
+from channels import _http
+from gateway.domain import Handed, HandOver
 from gateway.ports import Callback, Checked
 
 TOTAL = timedelta(seconds=15)
-CONNECT = timedelta(seconds=3)
+LONGEST = TOTAL + timedelta(seconds=1)
+"""aiohttp rounds a long time-out up to a whole second."""
 CLOCKS = timedelta(seconds=2)
 """How far Twilio's clock, which gives whole seconds, may be from ours."""
 MAX_BODY = 1 << 20
@@ -55,7 +43,6 @@ A fragment: it is not sent to us and not part of the signature.
 """
 
 T = TypeVar("T")
-S = TypeVar("S", bound="Credentials")
 
 
 class Credentials(BaseModel):
@@ -76,33 +63,15 @@ class Credentials(BaseModel):
         return self
 
 
-def settings_of(model: type[S], account: Account) -> S:
-    """Read an account by an adapter's model; SetupError names every setting that is missing or wrong."""
-    credentials = {name: value.reveal("provider credentials") for name, value in account.credentials.items()}
-    given = {**account.settings, **credentials, "sender": account.sender, "endpoint": account.endpoint}
-    try:
-        return model.model_validate(given)
-    except ValidationError as wrong:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'account'}: {e['msg']}" for e in wrong.errors())
-    raise SetupError(f"account {account.name}: {faults}")
+@dataclass(slots=True, kw_only=True)
+class Exchange(_http.Exchange):
+    """One request and what came of it, with Twilio's own error code."""
 
-
-@dataclass(slots=True)
-class Exchange:
-    """What is known of one request: whether it left, and what came back whole."""
-
-    sent: bool = False
-    status: int | None = None
     retry_after: str | None = None
     code: str | None = None
-    word: str = "no_answer"
 
 
 _EXCHANGE: ContextVar[Exchange] = ContextVar("twilio_exchange")
-
-
-async def _leaves(_: ClientSession, context: SimpleNamespace, __: TraceRequestHeadersSentParams) -> None:
-    context.trace_request_ctx.sent = True
 
 
 class HttpClient(AsyncHttpClient):  # type: ignore[misc]  # the package ships no types
@@ -110,14 +79,7 @@ class HttpClient(AsyncHttpClient):  # type: ignore[misc]  # the package ships no
 
     def __init__(self) -> None:
         super().__init__(logging.getLogger(__name__), is_async=True)
-        trace = TraceConfig()
-        trace.on_request_headers_sent.append(_leaves)
-        self._session = ClientSession(
-            timeout=ClientTimeout(total=TOTAL.total_seconds(), connect=CONNECT.total_seconds()),
-            connector=TCPConnector(keepalive_timeout=10),
-            cookie_jar=DummyCookieJar(),
-            trace_configs=[trace],
-        )
+        self._session = _http.session(total=TOTAL.total_seconds())
 
     async def request(
         self,
@@ -205,7 +167,7 @@ class Api:
         except TwilioException as refusal:
             exchange.code = _twilio_code(getattr(refusal, "code", None))
         except (ClientError, OSError, ValueError, TypeError, AttributeError, LookupError) as failure:
-            exchange.word = _word(failure)  # the last four: an answer that is not what the package expects
+            exchange.failure = _word(failure)  # the last four: an answer that is not what the package expects
         finally:
             _EXCHANGE.reset(reset)
         return None, exchange
@@ -265,7 +227,7 @@ def _word(failure: Exception) -> str:
 def _trouble(exchange: Exchange, credentials: str) -> str:
     match exchange.status:
         case None:
-            return f"Twilio was not reached ({exchange.word}); check the endpoint and the network"
+            return f"Twilio was not reached ({exchange.failure}); check the endpoint and the network"
         case 401 | 403 | 404:
             return f"Twilio refuses the credentials; check {credentials}"
         case status:
@@ -297,8 +259,8 @@ def handed(answer: Any, exchange: Exchange, codes: Mapping[str, Row]) -> Handed:
     sid = getattr(answer, "sid", None)
     if isinstance(sid, str) and 0 < len(sid) <= 64:
         return Handed(ending=HandOver.ACCEPTED, provider_id=sid)
-    if not exchange.sent:
-        return Handed(ending=HandOver.NOT_SENT, code=exchange.word)
+    if exchange.status is None:
+        return exchange.lost()
     row = _row(exchange, codes)
     if row.ending is not HandOver.RETRY_AFTER:
         return Handed(ending=row.ending, code=_said(exchange))
@@ -317,13 +279,9 @@ def _row(exchange: Exchange, codes: Mapping[str, Row]) -> Row:
 
 
 def _said(exchange: Exchange) -> str:
-    match exchange.status:
-        case None:
-            return exchange.word
-        case status if 200 <= status < 300:
-            return "no_sid"
-        case status:
-            return exchange.code or f"http_{status}"
+    if exchange.status in range(200, 300):
+        return "no_sid"
+    return exchange.code or f"http_{exchange.status}"
 
 
 def _seconds(retry_after: str | None) -> timedelta | None:

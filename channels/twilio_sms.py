@@ -12,7 +12,8 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from channels._twilio import RETRIES, TOTAL, Api, Credentials, Row, handed, only, rows, settings_of
+from channels._http import read_settings
+from channels._twilio import LONGEST, RETRIES, Api, Credentials, Row, handed, only, rows
 from gateway.domain import Account, Channel, Handed, HandOver, Message, Outcome, Receipt
 from gateway.masking import Pii
 from gateway.ports import Answer, Callback, Checked, Script, Tools
@@ -71,13 +72,15 @@ class Adapter:
     """Twilio SMS for one account."""
 
     channel: ClassVar[Channel] = Channel.SMS
+    takes_free_text: ClassVar[bool] = True
+    provider_signs: ClassVar[bool] = True
     final: ClassVar[frozenset[Outcome]] = frozenset({Outcome.DELIVERED, Outcome.READ, Outcome.FAILED})
     final_after: ClassVar[timedelta] = timedelta(hours=72)
-    call_timeout: ClassVar[timedelta] = TOTAL
+    call_timeout: ClassVar[timedelta] = LONGEST
     reach: ClassVar[timedelta] = timedelta(0)
 
     def __init__(self, account: Account, tools: Tools) -> None:  # noqa: ARG002 (the seam's signature)
-        settings = settings_of(Settings, account)
+        settings = read_settings(Settings, account)
         self._api = Api(settings)
         self._sender = settings.sender
         self._by_service = settings.sender.startswith("MG") and len(settings.sender) == 34

@@ -21,7 +21,8 @@ from typing import ClassVar
 from pydantic import Field
 from twilio.twiml.voice_response import VoiceResponse
 
-from channels._twilio import RETRIES, TOTAL, Api, Credentials, Row, handed, only, rows, settings_of
+from channels._http import read_settings
+from channels._twilio import LONGEST, RETRIES, Api, Credentials, Row, handed, only, rows
 from gateway.domain import Account, Channel, Handed, HandOver, Message, Outcome, Receipt
 from gateway.masking import Pii
 from gateway.ports import Answer, Callback, Checked, Script, Tools
@@ -61,7 +62,7 @@ STATUSES: Mapping[str, Outcome] = {
     "queued": Outcome.ACCEPTED,
     "initiated": Outcome.ACCEPTED,
     "ringing": Outcome.ACCEPTED,
-    "in-progress": Outcome.ANSWERED,
+    "in-progress": Outcome.ACCEPTED,
     "completed": Outcome.ANSWERED,
     "busy": Outcome.BUSY,
     "no-answer": Outcome.NO_ANSWER,
@@ -69,7 +70,8 @@ STATUSES: Mapping[str, Outcome] = {
     "canceled": Outcome.FAILED,
     "unknown": Outcome.UNKNOWN,
 }
-"""CallStatus → outcome. `answered` unless AnsweredBy is surely a machine; a pressed key says more."""
+"""CallStatus → outcome as long as nobody said who answered. A call that ended without that word was
+answered; one that goes on may still turn out to be a machine's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +93,17 @@ class Adapter:
     """Twilio calls for one account."""
 
     channel: ClassVar[Channel] = Channel.VOICE
+    takes_free_text: ClassVar[bool] = True
+    provider_signs: ClassVar[bool] = True
     final: ClassVar[frozenset[Outcome]] = frozenset(
         {Outcome.CONVERSATION, Outcome.NO_ANSWER, Outcome.BUSY, Outcome.FAILED}
     )
     final_after: ClassVar[timedelta] = timedelta(seconds=RING_S + MAX_TALK_S + 60)
-    call_timeout: ClassVar[timedelta] = TOTAL
+    call_timeout: ClassVar[timedelta] = LONGEST
     reach: ClassVar[timedelta] = timedelta(seconds=RING_S + MAX_TALK_S)
 
     def __init__(self, account: Account, tools: Tools) -> None:  # noqa: ARG002 (the seam's signature)
-        settings = settings_of(Settings, account)
+        settings = read_settings(Settings, account)
         self._api = Api(settings)
         self._sender = settings.sender
         self._talk_s = settings.talk_s
@@ -160,7 +164,7 @@ class Adapter:
                 return _say(speech, [speech.goodbye], _receipt(callback.ref, form, Outcome.ANSWERED))
 
     async def _detected(self, callback: Callback, form: dict[str, str]) -> Answer:
-        outcome = _outcome("in-progress", form.get("AnsweredBy"))
+        outcome = _outcome("in-progress", form.get("AnsweredBy") or "unknown")
         if outcome is Outcome.VOICEMAIL:
             await self._hang_up(form.get("CallSid", ""))
         return Answer(receipts=(_receipt(callback.ref, form, outcome),))
@@ -224,13 +228,16 @@ def _speech(language: str) -> Speech:
 
 
 def _event(callback_url: str, event: str) -> str:
-    return f"{callback_url}?event={event}{RETRIES}"
+    mark = "&" if "?" in callback_url else "?"
+    return f"{callback_url}{mark}event={event}{RETRIES}"
 
 
 def _outcome(status: str, answered_by: str | None) -> Outcome:
-    outcome = STATUSES.get(status, STATUSES["unknown"])
-    machine = (answered_by or "").startswith(("machine", "fax"))
-    return Outcome.VOICEMAIL if machine and outcome is Outcome.ANSWERED else outcome
+    """What is not surely a machine (`machine_…`, `fax`) was answered."""
+    if answered_by and status in {"in-progress", "completed"}:
+        machine = answered_by.startswith(("machine", "fax"))
+        return Outcome.VOICEMAIL if machine else Outcome.ANSWERED
+    return STATUSES.get(status, STATUSES["unknown"])
 
 
 def _receipt(ref: str, form: dict[str, str], outcome: Outcome, *, opt_out: bool = False) -> Receipt:

@@ -84,12 +84,12 @@ def said(answer):
 @pytest.mark.parametrize(
     ("to", "outcomes", "opt_out"),
     [
-        ("+12025550110", ["accepted", "answered", "answered", "conversation", "answered"], False),
+        ("+12025550110", ["accepted", "accepted", "answered", "conversation", "answered"], False),
         ("+12025550111", ["accepted", "no_answer"], False),
         ("+12025550112", ["accepted", "busy"], False),
-        ("+12025550113", ["accepted", "answered", "voicemail", "voicemail"], False),
-        ("+12025550115", ["accepted", "answered", "answered", "answered"], False),
-        ("+12025550119", ["accepted", "answered", "answered", "answered", "answered"], True),
+        ("+12025550113", ["accepted", "accepted", "voicemail", "voicemail"], False),
+        ("+12025550115", ["accepted", "accepted", "answered", "answered"], False),
+        ("+12025550119", ["accepted", "accepted", "answered", "answered", "answered"], True),
     ],
 )
 async def test_a_call_goes_as_its_recipient_has_it(sim, door, to, outcomes, opt_out):
@@ -196,6 +196,19 @@ async def test_the_request_is_what_twilio_documents(scripted):
         ("zh-CN", FIRST),
         ("zh-CN", "再见。"),
     ]
+
+
+async def test_a_callback_url_with_a_query_keeps_it(scripted):
+    server = await scripted(answering(201, b'{"sid": "CA1"}'))
+    twilio = adapter(server.url)
+    await twilio.send(message(text=FIRST, callback=URL + "?t=0123"))
+    await twilio.aclose()
+
+    fields = request(server)
+    assert fields["StatusCallback"] == f"{URL}?t=0123#rc=5&rp=all&tt=15000"
+    assert fields["AsyncAmdStatusCallback"] == f"{URL}?t=0123&event=amd#rc=5&rp=all&tt=15000"
+    gather = ET.fromstring(fields["Twiml"])[0]
+    assert gather.get("action") == f"{URL}?t=0123&event=digits&lang=zh-CN#rc=5&rp=all&tt=15000"
 
 
 async def test_the_second_stage_does_not_travel_with_the_call(scripted):
@@ -358,6 +371,9 @@ async def test_any_other_key_is_a_goodbye(twilio, key):
         ("completed", "machine_end_silence", Outcome.VOICEMAIL),
         ("completed", "fax", Outcome.VOICEMAIL),
         ("in-progress", "machine_start", Outcome.VOICEMAIL),
+        ("in-progress", "human", Outcome.ANSWERED),
+        ("in-progress", "unknown", Outcome.ANSWERED),
+        ("ringing", "human", Outcome.ACCEPTED),
         ("failed", "machine_start", Outcome.FAILED),
         ("no-answer", "machine_start", Outcome.NO_ANSWER),
     ],

@@ -80,7 +80,7 @@ class Door:
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     def callback_url(self, ref=REF):
-        return f"{self.url}/cb/x/tw/{ref}"
+        return f"{self.url}/cb/x/tw/{ref}?t=0123456789abcdef"
 
     async def handle(self, request):
         if self.refuse:
