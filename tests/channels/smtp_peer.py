@@ -48,6 +48,7 @@ class Peer:
     commands: list[str] = field(default_factory=list)
     mails: list[bytes] = field(default_factory=list)
     taken: asyncio.Event = field(default_factory=asyncio.Event)
+    left: asyncio.Event = field(default_factory=asyncio.Event)
 
     def friendly(self, step: str) -> str:
         if step == "EHLO":
@@ -71,6 +72,7 @@ class Peer:
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
+            self.left.set()
             writer.close()
 
     async def answer(self, step: str, writer) -> str:

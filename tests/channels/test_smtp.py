@@ -140,12 +140,13 @@ async def test_a_mail_whose_time_passes_on_the_way_is_expired_and_its_text_stays
 
 
 async def test_a_call_that_is_cancelled_closes_its_connection():
-    async with peer({"dot": ["stall"]}) as server, mailer(server.port) as adapter:
+    async with peer({"dot": ["wait 0.1 250 Ok"]}) as server, mailer(server.port) as adapter:
         call = asyncio.create_task(adapter.send(message()))
         await server.taken.wait()
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
+        await asyncio.wait_for(server.left.wait(), 1)
         handed = await adapter.send(message())
 
     assert handed.ending is E.ACCEPTED
