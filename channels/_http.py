@@ -23,12 +23,15 @@ TOTAL_S = 10.0
 CONNECT_S = 3.0
 ANSWER_LIMIT = 65_536
 
+ROUTING = frozenset({"countries", "except_countries"})
+"""Settings by which the gateway chooses among accounts; no adapter's business."""
+
 S = TypeVar("S", bound=BaseModel)
 
 
 def read_settings(model: type[S], account: Account) -> S:
     """An account's sender, endpoint, settings and credentials in one model; SetupError names each fault."""
-    given: dict[str, str] = {"sender": account.sender, **account.settings}
+    given = {"sender": account.sender} | {k: v for k, v in account.settings.items() if k not in ROUTING}
     given |= {name: value.reveal("an adapter's credentials") for name, value in account.credentials.items()}
     if account.endpoint is not None:
         given["endpoint"] = account.endpoint

@@ -158,7 +158,7 @@ class Simulator:
 
 
 def rolled(known: list[Token], now: float, value: str) -> list[Token]:
-    """The tokens that work at `now`, last the one to give out: `value` when the one before is about to end."""
+    """The tokens that work at `now`, last the one to give out: `value` when the others are about to end."""
     live = [each for each in known if each.ends > now]
     if not live or live[-1].ends - now <= ROLL_S:
         live.append(Token(value=value, ends=now + TOKEN_S))

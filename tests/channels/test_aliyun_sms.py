@@ -256,7 +256,12 @@ async def test_a_limit_says_when_to_try_again_and_whom_it_concerns(code, text, p
         pytest.param(answer(408), HandOver.UNKNOWN, "http_408", id="408"),
         pytest.param(answer(429), HandOver.RETRY_AFTER, "http_429", id="429"),
         pytest.param(answer(499), HandOver.CONFIG, "http_499", id="last 4xx"),
-        pytest.param(answer(500), HandOver.UNKNOWN, "http_500", id="first 5xx"),
+        pytest.param(
+            answer(500, {"Code": "isv.AMOUNT_NOT_ENOUGH"}),
+            HandOver.UNKNOWN,
+            "http_500",
+            id="500 whatever it says",
+        ),
         pytest.param(
             answer(503, {"Code": "Throttling"}), HandOver.UNKNOWN, "http_503", id="503 whatever it says"
         ),
@@ -322,13 +327,16 @@ def test_a_tls_handshake_that_never_ends_was_not_sent():
     async def handshake():
         async with scripted(answer(200)) as server:
             under_test = adapter(server.url.replace("http:", "https:"))
+            start = asyncio.get_running_loop().time()
             ended = await under_test.send(message(MOBILE))
+            seconds = asyncio.get_running_loop().time() - start
             await under_test.aclose()
-            return ended, server.requests
+            return ended, server.requests, seconds
 
-    ended, requests = in_fast_time(handshake())
+    ended, requests, seconds = in_fast_time(handshake())
 
     assert (ended.ending, ended.code, requests) == (HandOver.NOT_SENT, "timeout", [])
+    assert 3 <= seconds <= 6
 
 
 def test_a_provider_that_never_answers_is_unknown_after_the_time_the_adapter_declares():
@@ -412,6 +420,12 @@ async def test_every_fault_of_the_set_up_is_named_at_once_and_no_value_is_shown(
         assert name in said
     assert "hush" not in said
     assert "ftp" not in said
+
+
+async def test_settings_that_route_between_accounts_are_not_the_adapters():
+    routed = account("aliyun_sms", "安心贷", None, KEY, countries="CN", except_countries="US CA")
+
+    await Adapter(routed, tools()).aclose()
 
 
 async def test_the_adapter_is_found_by_its_name_and_the_shared_helper_is_not_one():

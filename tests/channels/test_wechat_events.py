@@ -314,11 +314,21 @@ async def test_the_open_fields_beside_an_encrypted_event_are_not_believed(sealed
         pytest.param({"key": AES_KEY[::-1]}, id="with another key"),
         pytest.param({"padding": lambda n: bytes([n]) * (n - 1) + b"\x00"}, id="padded with 0 at the end"),
         pytest.param({"padding": lambda n: b"\x01" * (n - 1) + bytes([n])}, id="padded unevenly"),
-        pytest.param({"padding": lambda n: b"\x21" * (n + 32)}, id="padded by 33"),
     ],
 )
 async def test_what_was_sealed_otherwise_is_forbidden(sealed, how):
     assert await sealed.receive(encrypted(FINISHED.format(status="success"), **how), no_script) == FORBIDDEN
+
+
+@pytest.mark.parametrize(("longer", "status"), [(0, 200), (32, 403)])
+async def test_padding_is_at_most_32_bytes(sealed, longer, status):
+    inner = "<xml/>" + " " * ((31 - 16 - 4 - len(APPID) - len("<xml/>")) % 32)
+    if not longer:
+        inner += " "
+
+    asked = encrypted(inner, padding=lambda n: bytes([n + longer]) * (n + longer))
+
+    assert (await sealed.receive(asked, no_script)).status == status
 
 
 @pytest.mark.parametrize(
