@@ -97,11 +97,14 @@ class Settings(BaseModel):
 class Adapter:
     """SendSms, its receipts and its look-up, for one signature."""
 
-    channel: ClassVar = Channel.SMS
-    final: ClassVar = frozenset({Outcome.DELIVERED, Outcome.FAILED, Outcome.REJECTED})
-    final_after: ClassVar = timedelta(hours=72)
-    call_timeout: ClassVar = timedelta(seconds=11)
-    reach: ClassVar = timedelta(minutes=1)
+    channel: ClassVar[Channel] = Channel.SMS
+    takes_free_text: ClassVar[bool] = False
+    provider_signs: ClassVar[bool] = True
+    """It does not, but `receive` asks for the account's own token."""
+    final: ClassVar[frozenset[Outcome]] = frozenset({Outcome.DELIVERED, Outcome.FAILED, Outcome.REJECTED})
+    final_after: ClassVar[timedelta] = timedelta(hours=72)
+    call_timeout: ClassVar[timedelta] = timedelta(seconds=11)
+    reach: ClassVar[timedelta] = timedelta(minutes=1)
 
     def __init__(self, account: Account, tools: Tools) -> None:
         self._settings = read_settings(Settings, account)

@@ -106,13 +106,15 @@ class Forged(Exception):
 class Adapter:
     """template/send for one Official Account, and its events."""
 
-    channel: ClassVar = Channel.WECHAT
-    final: ClassVar = frozenset({Outcome.DELIVERED, Outcome.FAILED, Outcome.REJECTED})
-    final_after: ClassVar = timedelta(hours=1)
-    call_timeout: ClassVar = timedelta(seconds=41)
+    channel: ClassVar[Channel] = Channel.WECHAT
+    takes_free_text: ClassVar[bool] = False
+    provider_signs: ClassVar[bool] = True
+    final: ClassVar[frozenset[Outcome]] = frozenset({Outcome.DELIVERED, Outcome.FAILED, Outcome.REJECTED})
+    final_after: ClassVar[timedelta] = timedelta(hours=1)
+    call_timeout: ClassVar[timedelta] = timedelta(seconds=41)
     """Two sends and two tokens of 10 s each: a token that was refused is fetched anew once."""
-    reach: ClassVar = timedelta(minutes=1)
-    again_within: ClassVar = timedelta(minutes=8)
+    reach: ClassVar[timedelta] = timedelta(minutes=1)
+    again_within: ClassVar[timedelta] = timedelta(minutes=8)
 
     def __init__(self, account: Account, tools: Tools) -> None:
         self._settings = read_settings(Settings, account)
