@@ -259,6 +259,8 @@ class Receipt:
 
 def aware(value: datetime) -> datetime:
     """Refuse an instant without a zone; give it in UTC."""
+    if value.tzinfo is UTC:
+        return value
     if value.tzinfo is None:
         raise ValueError("an instant needs a UTC offset")
     return value.astimezone(UTC)
