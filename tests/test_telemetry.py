@@ -3,6 +3,7 @@
 The leaks are tried in a process of their own, which this same file is when it is run as a program.
 """
 
+import ast
 import asyncio
 import base64
 import gc
@@ -270,6 +271,34 @@ def test_the_same_ways_leak_when_the_gate_is_bypassed():
 
     assert {way.__name__ for way in WAYS} - {name for name, text in output.items() if leaks(text)} == set()
     assert set(CANARIES) - set(leaks("".join(output.values()))) == set()
+
+
+def log_calls():
+    """Every call of a module's `log` in the product: where, its event, its fields."""
+    for path in sorted([*ROOT.glob("gateway/**/*.py"), *ROOT.glob("channels/*.py")]):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Call(func=ast.Attribute(value=ast.Name(id="log" | "_log"))):
+                    yield f"{path.name}:{node.lineno}", node.args, {word.arg for word in node.keywords}
+
+
+def test_every_field_that_the_product_logs_is_let_through():
+    calls = list(log_calls())
+
+    assert len(calls) > 5
+    assert [(where, fields) for where, _, fields in calls if fields - telemetry.FIELDS - {"exc_info"}] == []
+
+
+def test_every_event_that_the_product_logs_is_a_fixed_word():
+    wordy = [
+        where
+        for where, args, _ in log_calls()
+        if not (
+            len(args) == 1 and isinstance(args[0], ast.Constant) and re.fullmatch("[a-z0-9_]+", args[0].value)
+        )
+    ]
+
+    assert wordy == []
 
 
 class Word(StrEnum):

@@ -14,6 +14,7 @@ from gateway.errors import BadInput, GatewayError, PolicyError
 
 COMMANDS = {
     "policy": ("gateway.cli.policy", "Check packs and cases of the rule language."),
+    "vault": ("gateway.cli.vault", "Make and rotate the key ring."),
 }
 """Command → (module that holds a click command of the same name, one line of help)."""
 
