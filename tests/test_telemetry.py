@@ -209,7 +209,8 @@ def program(mode):
         telemetry.configure("info", json=mode == "json")
     for way in WAYS if mode != "early" else [event, field, unknown_field, bound, local_variable]:
         sys.stderr.write(f"--- {way.__name__}\n")
-        for canary in CANARIES:
+        some = mode == "bypassed" and way is not event  # the gate is tried with all, its absence with some
+        for canary in CANARIES[:4] if some else CANARIES:
             way(canary)
         gc.collect()
 
