@@ -62,8 +62,14 @@ MISTAKES = [
         "{{ help_url }}",
         "variable_unknown",
     ),
-    ("an unknown filter", "pre_due/sms.en.liquid", "| money", "| mony", "filter_unknown"),
-    ("a filter of Liquid that is not ours", "pre_due/sms.en.liquid", "| money", "| upcase", "filter_unknown"),
+    ("an unknown filter", "pre_due/sms.en.liquid", "| sms_money", "| mony", "filter_unknown"),
+    (
+        "a filter of Liquid that is not ours",
+        "pre_due/sms.en.liquid",
+        "| sms_money",
+        "| upcase",
+        "filter_unknown",
+    ),
     ("a tag that is not closed", "pre_due/sms.zh-CN.liquid", "{% endif %}", "", "template_syntax"),
     ("an include", "pre_due/sms.en.liquid", "{{ name }}", "{{ name }}{% include 'x' %}", "template_syntax"),
     (
@@ -73,8 +79,14 @@ MISTAKES = [
         "{{ name.first }}",
         "template_fails",
     ),
-    ("money through a date", "pre_due/sms.en.liquid", "amount | money", "amount | date", "template_fails"),
-    ("an amount without a filter", "pre_due/sms.en.liquid", "amount | money", "amount", "amount_bare"),
+    (
+        "money through a date",
+        "pre_due/sms.en.liquid",
+        "amount | sms_money",
+        "amount | date",
+        "template_fails",
+    ),
+    ("an amount without a filter", "pre_due/sms.en.liquid", "amount | sms_money", "amount", "amount_bare"),
     (
         "a loop that does not end in time",
         "pre_due/sms.en.liquid",

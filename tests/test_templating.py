@@ -68,6 +68,17 @@ def test_money_is_exact_in_its_currency(amount, currency, apart, together):
     assert (money(said), plain_money(said)) == (apart, together)
 
 
+def test_rupees_are_written_by_their_code_where_the_sign_would_double_the_parts():
+    rupees = Money(amount=Decimal(45_000), currency="INR")
+    email = render(
+        PRE_DUE, Channel.EMAIL, "en", values(amount=rupees), account=account(), takes_free_text=True
+    )
+
+    assert "₹45,000.00" in email.text.reveal("test")
+    assert "INR 45,000.00" in sms(amount=rupees).text.reveal("test")
+    assert sms(amount=rupees).segments == sms().segments == 2
+
+
 @pytest.mark.parametrize(
     ("language", "short", "full"),
     [

@@ -2,6 +2,7 @@
 
 Filters (all that a template may use):
     money        ¥1,280.50 · $120.50 · JPY 1,000        plain_money  the same without separators
+    sms_money    ₹ as INR 1,280.50: that one sign would take an English SMS out of the GSM alphabet
     date         11月30日 · 30 Nov 2026                  full_date    2026年11月30日 · 30 Nov 2026
     cut: N       at most N characters, the last an ellipsis when something was left out
 """
@@ -51,6 +52,7 @@ def environment(language: str) -> Environment:
     made.filters.clear()
     made.add_filter("money", money)
     made.add_filter("plain_money", plain_money)
+    made.add_filter("sms_money", sms_money)
     made.add_filter("cut", cut)
     short, full = _DATES.get(primary(language), (date.isoformat, date.isoformat))
     made.add_filter("date", lambda value: short(_date(value)))
@@ -86,6 +88,11 @@ def plain_money(value: object) -> str:
     """The same without separators, as WeChat's `amount` asks for."""
     amount = _money(value)
     return _sign(amount) + f"{amount.amount:.{_digits(amount)}f}"
+
+
+def sms_money(value: object) -> str:
+    """`money` in the GSM 7-bit alphabet, where 160 characters cost what 70 do outside it."""
+    return money(value).replace("₹", "INR ")
 
 
 def cut(value: object, length: int) -> str:
