@@ -1,7 +1,7 @@
 """The bodies that services send, checked: what is wrong is said all at once, and never repeated."""
 
 from gateway.bodies.faults import codes, pointer, read
-from gateway.bodies.kinds import phone_place, write_instant
+from gateway.bodies.kinds import Id, Instant, Reason, phone_place, write_instant
 from gateway.bodies.models import (
     MAX_DAYS_AHEAD,
     ActorIn,
@@ -36,7 +36,10 @@ __all__ = [
     "DebtItem",
     "EventIn",
     "EventItem",
+    "Id",
+    "Instant",
     "MoneyIn",
+    "Reason",
     "ReminderIn",
     "codes",
     "phone_place",

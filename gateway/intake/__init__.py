@@ -69,7 +69,7 @@ class Intake:
     async def reminders(self, tenant: Tenant, raws: Sequence[object]) -> list[Result]:
         """Accept reminders: 202 each, durable when this returns."""
         tools = self._tools(tenant)
-        taken = take_in(ReminderIn, raws, keyed=True)
+        taken = await take_in(ReminderIn, raws, keyed=True)
         inline = {i.body.borrower.id for i in taken.items if isinstance(i.body.borrower, BorrowerIn)}
         refs = {item.body.borrower_id for item in taken.items} - inline
         keys = {
@@ -105,7 +105,7 @@ class Intake:
     async def borrowers(self, tenant: Tenant, raws: Sequence[object]) -> list[Result]:
         """Put borrowers: 200 each."""
         tools = self._tools(tenant)
-        taken = take_in(BorrowerItem, raws, keyed=False)
+        taken = await take_in(BorrowerItem, raws, keyed=False)
         names = sorted({item.body.id for item in taken.items})
         keys = await self._vault.keys_for(tenant, names, create=True)
 
@@ -119,7 +119,7 @@ class Intake:
     async def debts(self, tenant: Tenant, raws: Sequence[object]) -> list[Result]:
         """Put debts: 200 each."""
         tools = self._tools(tenant)
-        taken = take_in(DebtItem, raws, keyed=False)
+        taken = await take_in(DebtItem, raws, keyed=False)
 
         async def within(tx: IntakeTx) -> Work:
             work = Work(results=dict(taken.results))
@@ -131,7 +131,7 @@ class Intake:
     async def events(self, tenant: Tenant, raws: Sequence[object]) -> list[Result]:
         """Take in what happened to debts; each answer lists what is stopped, and what was called already."""
         tools = self._tools(tenant)
-        taken = take_in(EventItem, raws, keyed=True)
+        taken = await take_in(EventItem, raws, keyed=True)
         named = {item.body.debt for item in taken.items}
 
         async def step(tx: IntakeTx, items: list[Item[EventItem]], work: Work) -> None:
@@ -142,7 +142,7 @@ class Intake:
     async def contacts(self, tenant: Tenant, raws: Sequence[object]) -> list[Result]:
         """Take in contacts that were made elsewhere: 201 each."""
         tools = self._tools(tenant)
-        taken = take_in(ContactIn, raws, keyed=True)
+        taken = await take_in(ContactIn, raws, keyed=True)
 
         async def step(tx: IntakeTx, items: list[Item[ContactIn]], work: Work) -> None:
             await steps.contact(tx, tools, items, work)

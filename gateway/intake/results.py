@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -12,6 +13,7 @@ from gateway.bodies import Body, read
 from gateway.errors import BadInput, Fault, GatewayError
 
 B = TypeVar("B", bound=Body)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,10 +61,22 @@ class Intaken(Generic[B]):
     items: list[Item[B]]
 
 
-def take_in(kind: type[B], raws: Sequence[object], *, keyed: bool) -> Intaken[B]:
+async def paced(items: Iterable[T]) -> AsyncIterator[T]:
+    """Items one by one, with room for others in the loop after every few: a batch must not hold calls up."""
+    for place, item in enumerate(items):
+        if place % AT_A_STRETCH == AT_A_STRETCH - 1:
+            await asyncio.sleep(0)
+        yield item
+
+
+AT_A_STRETCH = 32
+"""Items that are worked on without a pause."""
+
+
+async def take_in(kind: type[B], raws: Sequence[object], *, keyed: bool) -> Intaken[B]:
     """Check the form of every item; `keyed` ones need an idempotency key."""
     taken: Intaken[B] = Intaken(results={}, items=[])
-    for index, raw in enumerate(raws):
+    async for index, raw in paced(enumerate(raws)):
         try:
             body = read(kind, raw)
             key = _key(body) if keyed else ""

@@ -24,7 +24,7 @@ from gateway.intake.asks import Bindings, Blind, IntakeTx, SubjectKey
 from gateway.intake.contacts import Known as KnownContacts
 from gateway.intake.contacts import contact_entry, contact_faults, contact_row
 from gateway.intake.persons import join
-from gateway.intake.results import Done, Item, Result, done, refused
+from gateway.intake.results import Done, Item, Result, done, paced, refused
 from gateway.intake.rows import Debt, Joined, Known, Waiting
 from gateway.masking import Pii
 from gateway.templating import Catalog
@@ -72,7 +72,7 @@ async def accept(tx: IntakeTx, tools: Tools, items: list[Item[ReminderIn]], keys
         keys=keys,
     )
     fits: list[reminders.Fit] = []
-    for item in items:
+    async for item in paced(items):
         fitted = reminders.fit(item, book, desk)
         if isinstance(fitted, BadInput):
             work.results[item.index] = fitted
@@ -132,7 +132,7 @@ async def _write_reminders(
     work: Work,
 ) -> None:
     rows, entries, now = [], [], desk.now
-    for fitted in fits:
+    async for fitted in paced(fits):
         name, borrower = tools.new_id("rm_", now), fitted.borrower.id
         row = reminders.row(fitted, name=name, person=persons[borrower], key=desk.keys[borrower], now=now)
         rows.append(row)
@@ -155,7 +155,7 @@ async def put_borrowers(
     known = await tx.lock_persons(sorted(shown), _blinds(shown), share=False)
     stored = await tx.borrowers(sorted(shown), lock=True)
     puts: dict[str, people.Put] = {}
-    for item in items:
+    async for item in paced(items):
         name = item.body.id
         current = puts.get(name) or stored.get(name)
         put = people.put(current, item.body, name=name, key=keys[name], blind=tools.blind)
@@ -175,7 +175,7 @@ async def put_debts(tx: IntakeTx, tools: Tools, items: list[Item[DebtItem]], wor
     owners = await tx.borrowers(sorted({i.body.borrower for i in items if i.body.borrower}), lock=False)
     stored = await tx.debts(sorted({item.body.id for item in items}), lock="write")
     puts: dict[str, debts.DebtPut] = {}
-    for item in items:
+    async for item in paced(items):
         name, owner = item.body.id, item.body.borrower
         put = debts.put(puts.get(name) or stored.get(name), item.body, name=name, now=now)
         faults = list(put) if isinstance(put, list) else []
@@ -211,7 +211,7 @@ async def happen(tx: IntakeTx, tools: Tools, items: list[Item[EventItem]], work:
     waiting = await tx.waiting(debts=sorted(stored))
     current = dict(stored)
     rows, entries = [], []
-    for item in items:
+    async for item in paced(items):
         event, debt = item.body, current.get(item.body.debt)
         faults = debts.event_faults(event, debt, now) if debt else [_NO_DEBT]
         if debt is None or faults:
@@ -270,7 +270,7 @@ async def contact(tx: IntakeTx, tools: Tools, items: list[Item[ContactIn]], work
     )
     used: set[str] = set()
     rows, entries = [], []
-    for item in items:
+    async for item in paced(items):
         body = item.body
         faults = contact_faults(body, known, used, now)
         if faults:

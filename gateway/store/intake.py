@@ -13,8 +13,8 @@ from decimal import Decimal
 from typing import Any, TypeVar
 
 import orjson
-from sqlalchemy import Row as Found
 from sqlalchemy import BigInteger, Table, and_, bindparam, case, delete, insert, or_, select, update
+from sqlalchemy import Row as Found
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -33,6 +33,8 @@ T = TypeVar("T")
 
 TRIES = 8
 """How often contended work is begun."""
+RECORDS, ROWS = 100, 250
+"""Records and rows that are made ready at a stretch."""
 UNCALLED = ("waiting", "deferred", "sending")
 """States of reminders that can still be moved or cancelled, as long as `called` is false."""
 
@@ -82,8 +84,9 @@ class IntakeTx:
         self._alone = conn.dialect.name == "sqlite"
 
     async def append(self, entries: Sequence[Entry]) -> None:
-        """Write records of the send log."""
-        await self._log.append(self.conn, entries)
+        """Write records of the send log, some at a time: to make one takes a while."""
+        for part in chunks(entries, RECORDS):
+            await self._log.append(self.conn, part)
 
     async def _rows(self, table: Table, column: Any, values: Sequence[Any], *more: Any) -> list[Found[Any]]:
         found: list[Found[Any]] = []
@@ -94,9 +97,8 @@ class IntakeTx:
         return found
 
     async def _insert(self, table: Table, rows: Iterable[Row]) -> None:
-        given = [{"tenant": self._tenant, **row} for row in rows]
-        if given:
-            await self.conn.execute(insert(table), given)
+        for part in chunks([{"tenant": self._tenant, **row} for row in rows], ROWS):
+            await self.conn.execute(insert(table), part)
 
     async def _insert_first(self, table: Table, rows: Iterable[Row]) -> None:
         """Insert, in the order of the primary key; Contended when another was first with any."""
@@ -120,7 +122,7 @@ class IntakeTx:
         return {r.key: Answer(fingerprint=r.fingerprint, status=r.status, body=r.answer) for r in rows}
 
     async def claim(self, route: str, answers: Mapping[str, Answer]) -> None:
-        """Keep answers. Waits for a request in flight with the same key; Contended once that has committed."""
+        """Keep answers. Waits for a request in flight with one of the keys; Contended once it committed."""
         at = to_us(self.moment.policy)
         await self._insert_first(
             schema.idempotency,

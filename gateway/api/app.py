@@ -1,0 +1,51 @@
+"""The HTTP API, over services that wiring built."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.responses import Response
+
+from gateway.api import http, schema
+from gateway.api.routes import doors, operators, reminders, subjects
+from gateway.api.services import Services
+from gateway.errors import GatewayError
+
+
+def build(services: Services) -> FastAPI:
+    """The application. It starts and closes nothing: wiring does."""
+    frame = Middleware(
+        http.Frame,
+        metrics=services.metrics,
+        entropy=services.entropy,
+        monotonic=services.monotonic,
+    )
+    app = FastAPI(title="Outreach gateway", openapi_url=None, docs_url=None, redoc_url=None)
+    app.state.services = services
+    for kind in (GatewayError, HTTPException, RequestValidationError, Exception):
+        app.add_exception_handler(kind, http.on_error)
+    for part in (reminders, subjects, operators, doors):
+        app.include_router(part.router)
+    app.add_middleware(frame.cls, *frame.args, **frame.kwargs)
+
+    @cache
+    def contract() -> bytes:
+        return http.dumps(schema.openapi(app, _version()))
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def openapi() -> Response:
+        return Response(contract(), media_type="application/json")
+
+    return app
+
+
+def _version() -> str:
+    try:
+        return version("outreach-gateway")
+    except PackageNotFoundError:  # run from a checkout
+        return "0"

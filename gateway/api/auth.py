@@ -1,0 +1,119 @@
+"""Who calls: the key of a request, the tenant it speaks for, and the roles that each route names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Annotated, Any
+
+from fastapi import Depends
+from starlette.requests import Request
+
+from gateway.api.services import Services
+from gateway.domain import Mode, Tenant
+from gateway.errors import Forbidden, Unauthorised
+from gateway.masking import Pii
+from gateway.store.keys import EVERY, Operator, Role
+
+DEFAULT = "default"
+"""The tenant that a deployment's own key speaks for, unless the header says another."""
+TENANT_HEADER = "Gateway-Tenant"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """A request's key. `everywhere`: it is the deployment's own, and may act for any tenant."""
+
+    name: str
+    mode: Mode
+    role: Role
+    holder: str
+    everywhere: bool
+
+    @property
+    def tenant(self) -> Tenant:
+        """The tenant and the mode of the key."""
+        return Tenant(f"{self.name}/{self.mode}")
+
+    @property
+    def operator(self) -> Operator:
+        """Who acts, for the history."""
+        return Operator(who=self.holder, tenant=self.tenant)
+
+    def scope(self) -> str | None:
+        """The tenant that lists are held to; None for all."""
+        return None if self.everywhere else self.name
+
+
+def services(request: Request) -> Services:
+    """What the routes call."""
+    found: Services = request.app.state.services
+    return found
+
+
+async def caller(request: Request) -> Caller:
+    """The caller by its key; Unauthorised."""
+    scheme, _, presented = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not presented:
+        raise Unauthorised
+    key = await services(request).setup.authenticate(Pii(presented.strip()))
+    wanted = request.headers.get(TENANT_HEADER)
+    everywhere = key.tenant == EVERY
+    if wanted is not None and not everywhere and wanted != key.tenant:
+        raise Forbidden("this key is another tenant's: leave Gateway-Tenant out")
+    found = Caller(
+        name=(wanted or DEFAULT) if everywhere else key.tenant,
+        mode=key.mode,
+        role=key.role,
+        holder=key.holder,
+        everywhere=everywhere,
+    )
+    request.scope["gateway.tenant"] = found.tenant
+    return found
+
+
+class Allow:
+    """Lets callers of these roles in, and admins, whose tenant there is."""
+
+    def __init__(self, roles: tuple[Role, ...], *, any_tenant: bool = False) -> None:
+        self.roles = frozenset({*roles, Role.ADMIN})
+        self._any_tenant = any_tenant
+
+    async def __call__(self, request: Request) -> Caller:
+        """Give the caller; Unauthorised, Forbidden, or NotFound for a tenant."""
+        found = await caller(request)
+        if found.role not in self.roles:
+            raise Forbidden
+        if found.everywhere and not self._any_tenant:
+            await services(request).setup.need_tenant(found.name)
+        return found
+
+
+def local_or(*roles: Role) -> Any:
+    """Nobody in particular from this machine; from elsewhere a caller of these roles, or an admin."""
+    guard = Allow(roles)
+
+    async def check(request: Request) -> None:
+        if not _is_local(request):
+            await guard(request)
+
+    return Depends(check)
+
+
+def _is_local(request: Request) -> bool:
+    try:
+        return request.client is not None and ip_address(request.client.host).is_loopback
+    except ValueError:
+        return False
+
+
+_COMPLIANCE = (Role.COMPLIANCE, Role.COMPLIANCE_APPROVER)
+
+ByService = Annotated[Caller, Depends(Allow((Role.SERVICE,)))]
+ByOps = Annotated[Caller, Depends(Allow((Role.OPS,)))]
+ByServiceOrOps = Annotated[Caller, Depends(Allow((Role.SERVICE, Role.OPS)))]
+ByCompliance = Annotated[Caller, Depends(Allow(_COMPLIANCE))]
+ByOpsOrCompliance = Annotated[Caller, Depends(Allow((Role.OPS, *_COMPLIANCE)))]
+ByAnyone = Annotated[Caller, Depends(Allow(tuple(Role)))]
+ByAdmin = Annotated[Caller, Depends(Allow((), any_tenant=True))]
+"""Callers by role, for routes to name; an admin is let in everywhere."""

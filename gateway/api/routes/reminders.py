@@ -1,0 +1,138 @@
+"""Reminders: taken in, looked at, cancelled, previewed, explained."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from fastapi import APIRouter
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from gateway.api import http
+from gateway.api.auth import ByAnyone, ByService, ByServiceOrOps, services
+from gateway.api.examples import ACCEPTED, REMINDER, REMINDER_NOW
+from gateway.api.paging import Paged, page
+from gateway.api.schema import asks, gives, takes, takes_items
+from gateway.bodies import Body, CancelIn, ReminderIn, read
+from gateway.domain import ReminderState
+from gateway.errors import Conflict
+from gateway.store.reads import Filter
+
+router = APIRouter(tags=["reminders"])
+
+
+@router.post(
+    "/v1/reminders",
+    status_code=202,
+    openapi_extra=takes(ReminderIn, REMINDER),
+    responses=gives(202, ACCEPTED),
+)
+async def enqueue(request: Request, caller: ByService) -> Response:
+    """Hand in one reminder; its key may come as the header Idempotency-Key instead."""
+    used = services(request)
+    used.admission.check()
+    raw = http.keyed(await http.read_json(request), request)
+    results = await used.intake.reminders(caller.tenant, [raw])
+    used.metrics.accepted(http.count_done(results))
+    return http.single(results)
+
+
+@router.post(
+    "/v1/reminders/batch",
+    openapi_extra=takes_items(ReminderIn, REMINDER),
+    responses=gives(200, {"results": [{"index": 0, "status": 202, "body": ACCEPTED}]}),
+)
+async def enqueue_batch(request: Request, caller: ByService) -> Response:
+    """Hand in up to 1 000 reminders, each with its own key and its own result."""
+    used = services(request)
+    used.admission.check()
+    results = await used.intake.reminders(caller.tenant, await http.read_items(request))
+    used.metrics.accepted(http.count_done(results))
+    return http.batch(results, request)
+
+
+@router.post(
+    "/v1/reminders/preview",
+    openapi_extra=takes(ReminderIn, REMINDER),
+    responses=gives(
+        200,
+        {
+            "decision": {"action": "send", "channel": "sms", "until": None, "reason": None},
+            "rendered": [{"channel": "sms", "language": "zh-CN", "text": "…", "segments": 1}],
+        },
+    ),
+)
+async def preview(request: Request, caller: ByAnyone) -> Response:
+    """What would be decided and rendered now; nothing is kept."""
+    used = services(request)
+    used.admission.check()
+    body = read(ReminderIn, http.keyed(await http.read_json(request), request))
+    return http.answer(await used.asks.preview(caller.tenant, body))
+
+
+class ListIn(Paged):
+    """Which reminders."""
+
+    borrower: str | None = Field(default=None, max_length=64)
+    debt: str | None = Field(default=None, max_length=64)
+    channel: Literal["sms", "email", "wechat", "voice"] | None = None
+    state: ReminderState | None = Field(default=None, strict=False)
+    reason: str | None = Field(default=None, max_length=64)
+
+
+@router.get(
+    "/v1/reminders", openapi_extra=asks(ListIn), responses=gives(200, {"items": [REMINDER_NOW], "next": None})
+)
+async def listed(request: Request, caller: ByAnyone) -> Response:
+    """Reminders, the newest first, page by page."""
+    wanted = page(ListIn, request)
+    found = await services(request).reads.reminders(
+        caller.tenant,
+        Filter(
+            borrower=wanted.borrower,
+            debt=wanted.debt,
+            channel=wanted.channel,
+            state=wanted.state,
+            reason=wanted.reason,
+            since=wanted.since,
+            until=wanted.until,
+        ),
+        limit=wanted.limit,
+        after=wanted.after,
+    )
+    return http.answer({"items": found.items, "next": found.next})
+
+
+@router.get("/v1/reminders/{name}", responses=gives(200, REMINDER_NOW))
+async def shown(request: Request, name: str, caller: ByAnyone) -> Response:
+    """One reminder: its state, its latest decision with every finding, its attempts."""
+    return http.answer(await services(request).reads.reminder(caller.tenant, http.known(name)))
+
+
+@router.post(
+    "/v1/reminders/{name}/cancel",
+    openapi_extra=takes(CancelIn, {"reason": "paid at the counter"}),
+    responses=gives(200, {"id": "rm_01…", "state": "cancelled"}),
+)
+async def cancel(request: Request, name: str, caller: ByServiceOrOps) -> Response:
+    """Cancel a reminder whose provider was not called; 409 `too_late` otherwise."""
+    raw = await http.read_json(request, empty={})
+    return http.single([await services(request).intake.cancel(caller.tenant, http.known(name), raw)])
+
+
+class ExplainIn(Body):
+    """In which language."""
+
+    lang: Literal["en", "zh"] = "en"
+
+
+@router.get("/v1/reminders/{name}/explain", openapi_extra=asks(ExplainIn), response_class=PlainTextResponse)
+async def explain(request: Request, name: str, caller: ByAnyone) -> Response:
+    """Why it went or did not, rule by rule, in words."""
+    used = services(request)
+    lang = read(ExplainIn, dict(request.query_params)).lang
+    decision = await used.reads.decision(caller.tenant, http.known(name))
+    if decision is None:
+        raise Conflict("nothing was decided about it yet: look again once it is due")
+    return PlainTextResponse(used.explain(decision, lang))

@@ -1,0 +1,95 @@
+"""What the routes call: one frozen object, filled by wiring."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from gateway.bodies import CheckIn, ReminderIn
+from gateway.domain import Account, Tenant
+from gateway.intake import Intake
+from gateway.intake.asks import Wake
+from gateway.ports import Answer
+from gateway.store.keys import Setup
+from gateway.store.reads import Reads
+from gateway.telemetry import Metrics
+
+
+class Asks(Protocol):
+    """Questions that decide without sending."""
+
+    async def preview(self, tenant: Tenant, body: ReminderIn) -> Mapping[str, Any]:
+        """What would be decided and rendered now; nothing is kept."""
+
+    async def check(self, tenant: Tenant, body: CheckIn) -> Mapping[str, Any]:
+        """Whether a contact may be made now, and the place that is kept for it."""
+
+
+class Callbacks(Protocol):
+    """Where providers' words come in."""
+
+    async def receive(
+        self,
+        adapter: str,
+        account: str,
+        ref: str,
+        *,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes,
+    ) -> Answer:
+        """Verify and take in one request of a provider; `target` is its path and query as they came."""
+
+
+class AccountDesk(Protocol):
+    """Accounts, as operators see them."""
+
+    async def listed(self, tenant: Tenant) -> Sequence[Mapping[str, Any]]:
+        """A tenant's accounts, without credentials."""
+
+    async def bring_in(self, accounts: Sequence[Account], *, who: str, reason: str) -> Sequence[str]:
+        """Write accounts that are new or differ; the names of those written."""
+
+    async def check(self, tenant: Tenant, name: str) -> Mapping[str, Any]:
+        """Try an account's credentials without sending: {"name", "ok", "word"}; NotFound."""
+
+
+class Admission(Protocol):
+    """Backpressure."""
+
+    def check(self) -> None:
+        """Overloaded when more waits than can be done in time."""
+
+
+class Health(Protocol):
+    """Whether this process can do its work."""
+
+    async def missing(self) -> Mapping[str, str]:
+        """What is not there, and what to do about it; empty when it is ready."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """Everything that the routes use.
+
+    `caps` are the rules of OP.CAPS with the numbers they ship with; `explain` tells a stored decision in a
+    language; `monotonic` gives seconds.
+    """
+
+    intake: Intake
+    reads: Reads
+    setup: Setup
+    asks: Asks
+    callbacks: Callbacks
+    accounts: AccountDesk
+    admission: Admission
+    health: Health
+    metrics: Metrics
+    wake: Wake
+    explain: Callable[[Mapping[str, Any], str], str]
+    caps: Mapping[str, int]
+    clock_movable: bool
+    entropy: Callable[[int], bytes]
+    monotonic: Callable[[], float]

@@ -1,0 +1,324 @@
+"""What is only read: reminders, borrowers behind masks, records, counts. Pages go by key, never by offset."""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+from sqlalchemy import ColumnElement, Row, and_, func, or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway.domain import Tenant, from_us, to_us, ulid
+from gateway.errors import BadInput, Fault, NotFound
+from gateway.masking import MASK, mask_any, mask_id, mask_name
+from gateway.store import schema
+from gateway.store.database import Database
+from gateway.vault import DataKey, Vault
+
+_REMINDER, _ATTEMPT, _RECORD = schema.reminder.c, schema.attempt.c, schema.record.c
+_IDLE = 20
+"""Counting may take a twentieth of the time: an answer is kept for so many times what it cost."""
+MOST_ATTEMPTS = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """A part of a list, and where the next one begins."""
+
+    items: list[dict[str, Any]]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Which of a list; None is any. `since` and `until` are half-open."""
+
+    borrower: str | None = None
+    debt: str | None = None
+    channel: str | None = None
+    state: str | None = None
+    reason: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+class Reads:
+    """Reads for one process. `monotonic` gives seconds."""
+
+    def __init__(self, database: Database, vault: Vault, monotonic: Callable[[], float]) -> None:
+        self._db = database
+        self._vault = vault
+        self._monotonic = monotonic
+        self._counted: dict[Tenant, tuple[float, dict[str, Any]]] = {}
+
+    # Reminders.
+
+    async def reminder(self, tenant: Tenant, name: str) -> dict[str, Any]:
+        """A reminder with its decision and its attempts; NotFound."""
+        async with self._db.read() as conn:
+            row = await _one(conn, name, tenant)
+            attempts = await conn.execute(
+                select(schema.attempt)
+                .where(_ATTEMPT.tenant == tenant, _ATTEMPT.reminder == name)
+                .order_by(_ATTEMPT.started_at, _ATTEMPT.ref)
+                .limit(MOST_ATTEMPTS)
+            )
+            shown = [_attempt(r) for r in attempts]
+        decision = orjson.loads(row.decision) if row.decision else None
+        return {**_reminder(row), "decision": decision, "attempts": shown}
+
+    async def decision(self, tenant: Tenant, name: str) -> dict[str, Any] | None:
+        """A reminder's latest decision; NotFound when there is no such reminder."""
+        async with self._db.read() as conn:
+            row = await _one(conn, name, tenant)
+        decided: dict[str, Any] | None = orjson.loads(row.decision) if row.decision else None
+        return decided
+
+    async def reminders(self, tenant: Tenant, wanted: Filter, *, limit: int, after: str | None) -> Page:
+        """Reminders, the newest first. Ids sort by the instant they were accepted at."""
+        where = [
+            _REMINDER.tenant == tenant,
+            *_equal(wanted, _REMINDER, "borrower", "debt", "state", "reason"),
+        ]
+        if wanted.channel is not None:
+            where.append(_REMINDER.channel == wanted.channel)
+        if wanted.since is not None:
+            where.append(_REMINDER.id >= _first_id(wanted.since))
+        if wanted.until is not None:
+            where.append(_REMINDER.id < _first_id(wanted.until))
+        if after is not None:
+            where.append(_REMINDER.id < _place(after, 1)[0])
+        async with self._db.read() as conn:
+            rows = list(
+                await conn.execute(
+                    select(schema.reminder).where(*where).order_by(_REMINDER.id.desc()).limit(limit + 1)
+                )
+            )
+        return _page(rows, limit, _reminder, lambda row: [row.id])
+
+    async def stats(self, tenant: Tenant) -> dict[str, Any]:
+        """How many reminders stand in each state, how many are due, and since when."""
+        kept = self._counted.get(tenant)
+        now = self._monotonic()
+        if kept is not None and now < kept[0]:
+            return kept[1]
+        counted = await self._count(tenant)
+        cost = self._monotonic() - now
+        self._counted[tenant] = (now + cost * _IDLE, counted)
+        return counted
+
+    async def _count(self, tenant: Tenant) -> dict[str, Any]:
+        async with self._db.read() as conn:
+            moment = await self._db.moment(conn)
+            now = to_us(moment.policy)
+            states = await conn.execute(
+                select(_REMINDER.state, func.count())
+                .where(_REMINDER.tenant == tenant)
+                .group_by(_REMINDER.state)
+            )
+            counts: dict[str, int] = dict(states.tuples().all())
+            due = await conn.execute(
+                select(func.count(), func.min(_REMINDER.next_at)).where(
+                    _REMINDER.tenant == tenant, _REMINDER.next_at <= now
+                )
+            )
+            count, oldest = due.one()
+        waited = 0.0 if oldest is None else round((now - oldest) / 1_000_000, 3)
+        return {"states": counts, "due": count, "oldest_due_s": waited}
+
+    # Borrowers, behind masks.
+
+    async def borrower(self, tenant: Tenant, name: str) -> dict[str, Any]:
+        """A borrower, every personal value masked; NotFound."""
+        table, address = schema.borrower.c, schema.address.c
+        async with self._db.read() as conn:
+            found = await conn.execute(
+                select(schema.borrower).where(table.tenant == tenant, table.id == name)
+            )
+            row = found.one_or_none()
+            rows = await conn.execute(
+                select(schema.address)
+                .where(address.tenant == tenant, address.borrower == name)
+                .order_by(address.position)
+            )
+            addresses = list(rows)
+        if row is None:
+            raise NotFound
+        key = (await self._vault.keys_for(tenant, [name], create=False)).get(name)
+        return {
+            "id": row.id,
+            **_masked(row, key),
+            **orjson.loads(row.profile),
+            "addresses": [_address(a, key) for a in addresses],
+            "revision": row.revision,
+            "updated_at": from_us(row.updated_at),
+        }
+
+    # Records.
+
+    async def records(
+        self, tenant: Tenant, wanted: Filter, *, limit: int, after: str | None, newest_first: bool
+    ) -> Page:
+        """Records of the send log: facts in clear, and the ids they are found by; nothing of a person."""
+        where = [
+            _RECORD.tenant == tenant,
+            *_equal(wanted, _RECORD, "borrower", "channel", "state", "reason"),
+        ]
+        if wanted.since is not None:
+            where.append(_RECORD.at >= to_us(wanted.since))
+        if wanted.until is not None:
+            where.append(_RECORD.at < to_us(wanted.until))
+        if after is not None:
+            at, name = _place(after, 2)
+            where.append(_beyond(_number(at), name, newest_first=newest_first))
+        order = [c.desc() if newest_first else c.asc() for c in (_RECORD.at, _RECORD.id)]
+        async with self._db.read() as conn:
+            rows = list(
+                await conn.execute(select(schema.record).where(*where).order_by(*order).limit(limit + 1))
+            )
+        return _page(rows, limit, _record, lambda row: [str(row.at), row.id])
+
+
+async def _one(conn: AsyncConnection, name: str, tenant: Tenant) -> Row[Any]:
+    found = await conn.execute(
+        select(schema.reminder).where(_REMINDER.tenant == tenant, _REMINDER.id == name)
+    )
+    row = found.one_or_none()
+    if row is None:
+        raise NotFound
+    return row
+
+
+def _first_id(at: datetime) -> str:
+    """No reminder that was accepted from then on has a smaller id."""
+    return ulid("rm_", max(to_us(at), 0), bytes(10))
+
+
+def _equal(wanted: Filter, columns: Any, *names: str) -> list[ColumnElement[bool]]:
+    given = [(name, getattr(wanted, name)) for name in names]
+    return [columns[name] == value for name, value in given if value is not None]
+
+
+def _beyond(at: int, name: str, *, newest_first: bool) -> ColumnElement[bool]:
+    if newest_first:
+        return or_(_RECORD.at < at, and_(_RECORD.at == at, _RECORD.id < name))
+    return or_(_RECORD.at > at, and_(_RECORD.at == at, _RECORD.id > name))
+
+
+def _page(
+    rows: Sequence[Row[Any]],
+    limit: int,
+    show: Callable[[Row[Any]], dict[str, Any]],
+    place: Callable[[Row[Any]], list[str]],
+) -> Page:
+    more = len(rows) > limit
+    last = urlsafe_b64encode(orjson.dumps(place(rows[limit - 1]))).decode().rstrip("=") if more else None
+    return Page(items=[show(row) for row in rows[:limit]], next=last)
+
+
+_BAD_PLACE = Fault(at="/after", code="form_invalid", message="send `next` of the page before, as it came")
+
+
+def _place(after: str, parts: int) -> list[str]:
+    try:
+        found = orjson.loads(urlsafe_b64decode(after + "=" * (-len(after) % 4)))
+    except ValueError:
+        raise BadInput([_BAD_PLACE]) from None
+    if not isinstance(found, list) or len(found) != parts or not all(_plain(part) for part in found):
+        raise BadInput([_BAD_PLACE])
+    return found
+
+
+def _plain(part: object) -> bool:
+    return isinstance(part, str) and len(part) <= 64 and part.isascii() and part.isprintable()  # noqa: PLR2004 (our ids are shorter)
+
+
+def _number(text: str) -> int:
+    if not text.isdigit() or len(text) > 18:  # noqa: PLR2004 (more would not fit the column)
+        raise BadInput([_BAD_PLACE])
+    return int(text)
+
+
+def _at(us: int | None) -> datetime | None:
+    return None if us is None else from_us(us)
+
+
+def _reminder(row: Row[Any]) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "idempotency_key": row.key,
+        "state": row.state,
+        "reason": row.reason,
+        "by": row.by,
+        "next_at": _at(row.next_at),
+        "expires_at": from_us(row.expires_at),
+        "accepted_at": from_us(row.accepted_at),
+        "updated_at": from_us(row.updated_at),
+        "borrower": row.borrower,
+        "debt": row.debt,
+        "purpose": row.purpose,
+        "channel": row.channel,
+        "channels": orjson.loads(row.channels),
+        "template": {"name": row.template, "version": row.template_version},
+        "segment": row.segment,
+        "value": row.value,
+    }
+
+
+def _attempt(row: Row[Any]) -> dict[str, Any]:
+    price = {"amount": row.price_amount, "currency": row.price_currency} if row.price_amount else None
+    return {
+        "ref": row.ref,
+        "channel": row.channel,
+        "adapter": row.adapter,
+        "account": row.account,
+        "state": row.state,
+        "started_at": from_us(row.started_at),
+        "ended_at": _at(row.ended_at),
+        "segments": row.segments,
+        "price": price,
+        "code": row.code,
+    }
+
+
+def _record(row: Row[Any]) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "at": from_us(row.at),
+        "kind": row.kind,
+        "reminder": row.reminder,
+        "attempt": row.attempt,
+        "borrower": row.borrower,
+        "channel": row.channel,
+        "state": row.state,
+        "reason": row.reason,
+        "log_index": row.log_index,
+        "facts": orjson.loads(row.leaf).get("facts", {}),
+    }
+
+
+def _masked(row: Row[Any], key: DataKey | None) -> Mapping[str, str | None]:
+    if key is None:
+        return {"name": MASK, "national_id": MASK}
+    clear = orjson.loads(key.open(row.pii_enc, table="borrower", column="pii_enc", row=row.id))
+    name, number = clear.get("name"), clear.get("national_id")
+    return {"name": name and mask_name(name), "national_id": number and mask_id(number)}
+
+
+def _address(row: Row[Any], key: DataKey | None) -> dict[str, Any]:
+    value = MASK
+    if key is not None:
+        clear = key.open(row.value_enc, table="address", column="value_enc", row=bytes(row.blind).hex())
+        value = mask_any(row.channel, clear.decode())
+    return {
+        "channel": row.channel,
+        "value": value,
+        "kind": row.kind,
+        "country": row.country,
+        "zones": orjson.loads(row.zones),
+        "dead_at": _at(row.dead_at),
+    }
