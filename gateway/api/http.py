@@ -8,7 +8,6 @@ from typing import Any
 
 import orjson
 from starlette.datastructures import MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -200,6 +199,8 @@ class Frame:
             await self._app(scope, receive, sent)
         except Exception as wrong:
             log.exception("request_failed", request_id=name, error=type(wrong).__name__)
+            if not status:
+                await problems.response(UNFORESEEN, name)(scope, receive, sent)
         finally:
             self._tell(scope, name, status, self._monotonic() - began)
 
@@ -219,13 +220,13 @@ class Frame:
 
 
 async def on_error(request: Request, error: Exception) -> Response:
-    """An error of ours, of the router, or unforeseen, as a problem."""
-    if isinstance(error, HTTPException):
-        known = {404: NotFound("there is no such path: see /openapi.json")}
-        refused = known.get(error.status_code) or GatewayError(
-            "this path has no such method: see /openapi.json", code="method_not_allowed"
-        )
-        return problems.response(refused, request_id(request))
-    if isinstance(error, GatewayError):
-        return problems.response(error, request_id(request))
-    return problems.response(UNFORESEEN, request_id(request))
+    """An error of ours, or of the router, as a problem."""
+    if not isinstance(error, GatewayError):
+        status = getattr(error, "status_code", 0)
+        error = NO_PATH if status == NOT_FOUND else NO_METHOD
+    return problems.response(error, request_id(request))
+
+
+NOT_FOUND = 404
+NO_PATH = NotFound("there is no such path: see /openapi.json")
+NO_METHOD = GatewayError("this path has no such method: see /openapi.json", code="method_not_allowed")

@@ -120,7 +120,7 @@ class Reads:
                 .where(_REMINDER.tenant == tenant)
                 .group_by(_REMINDER.state)
             )
-            counts: dict[str, int] = dict(states.tuples().all())
+            counts = {state: int(count) for state, count in states}
             due = await conn.execute(
                 select(func.count(), func.min(_REMINDER.next_at)).where(
                     _REMINDER.tenant == tenant, _REMINDER.next_at <= now

@@ -1,0 +1,155 @@
+"""The API over a real store, with small stand-ins for the parts that other tests are about."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import httpx2
+import pytest
+
+from gateway.api.app import build
+from gateway.api.services import Services
+from gateway.domain import Mode, Tenant
+from gateway.errors import NotFound, Overloaded
+from gateway.ports import Answer
+from gateway.store.keys import EVERY, Operator, Role, Setup
+from gateway.store.reads import Reads
+from gateway.telemetry import Metrics
+
+TENANT = Tenant("acme/live")
+
+
+class Desk:
+    """Stands where the services of other parts will: keeps what it was asked, and answers as told."""
+
+    def __init__(self):
+        self.asked = []
+        self.full = False
+        self.lacking = {}
+        self.answer = Answer()
+
+    async def preview(self, tenant, body):
+        self.asked.append(("preview", tenant, body))
+        return {"decision": {"action": "send"}, "rendered": []}
+
+    async def check(self, tenant, body):
+        if self.full:
+            raise Overloaded(retry_after_s=7)
+        self.asked.append(("check", tenant, body))
+        return {"decision": {"action": "send"}, "reservation": None, "until": None}
+
+    async def receive(self, adapter, account, ref, *, method, target, headers, body):
+        self.asked.append((adapter, account, ref, method, target, headers, body))
+        return self.answer
+
+    async def missing(self):
+        return self.lacking
+
+
+class Accounts:
+    """Accounts in memory."""
+
+    def __init__(self):
+        self.kept = {}
+
+    async def listed(self, tenant):
+        return [{"name": name} for (owner, name) in self.kept if owner == tenant]
+
+    async def bring_in(self, accounts, *, who, reason):
+        self.kept |= {(a.tenant, a.name): a for a in accounts}
+        return [a.name for a in accounts]
+
+    async def check(self, tenant, name):
+        if (tenant, name) not in self.kept:
+            raise NotFound
+        return {"name": name, "ok": True, "word": "signed in"}
+
+
+class Door:
+    """Overloaded when it is told to be."""
+
+    def __init__(self):
+        self.shut = False
+
+    def check(self):
+        if self.shut:
+            raise Overloaded(retry_after_s=7)
+
+
+class Api:
+    """The application over a database, and clients of it by role."""
+
+    def __init__(self, services, desk, accounts, door):
+        self.services, self.desk, self.accounts, self.door = services, desk, accounts, door
+        self.app = build(services)
+        self._clients = {}
+
+    async def key(self, role=Role.ADMIN, tenant="acme", mode=Mode.LIVE, expires_at=None):
+        by = Operator(who="tests", tenant=TENANT)
+        _, text = await self.services.setup.create_key(
+            tenant=tenant, mode=mode, role=role, holder=f"a-{role}", expires_at=expires_at, by=by
+        )
+        return text.reveal("used in a test")
+
+    def bare(self, key=None, host="127.0.0.1", **headers):
+        if key is not None:
+            headers["Authorization"] = f"Bearer {key}"
+        transport = httpx2.ASGITransport(app=self.app, client=(host, 1), raise_app_exceptions=False)
+        return httpx2.AsyncClient(transport=transport, base_url="http://gateway", headers=headers)
+
+    async def client(self, role=Role.SERVICE, tenant="acme", mode=Mode.LIVE):
+        at = (role, tenant, mode)
+        if at not in self._clients:
+            self._clients[at] = self.bare(await self.key(*at))
+        return self._clients[at]
+
+    async def aclose(self):
+        for client in self._clients.values():
+            await client.aclose()
+
+
+@pytest.fixture
+def serve(vault, blinds, log, take_in, bell):
+    """Makes an Api over a database."""
+
+    async def make(database):
+        setup = Setup(database, log, blinds=blinds, entropy=os.urandom, monotonic=time.monotonic)
+        deployment = Operator(who="tests", tenant=Tenant(f"{EVERY}/live"))
+        for name in ("acme", "beta"):
+            await setup.create_tenant(name, deployment)
+        desk, accounts, door = Desk(), Accounts(), Door()
+        services = Services(
+            intake=take_in(database),
+            reads=Reads(database, vault, time.monotonic),
+            setup=setup,
+            asks=desk,
+            callbacks=desk,
+            accounts=accounts,
+            admission=door,
+            health=desk,
+            metrics=Metrics(),
+            wake=bell,
+            explain=lambda decision, lang: f"{lang}: {decision['action']}",
+            caps={"OP.CAPS.day": 3, "OP.CAPS.week": 7},
+            clock_movable=True,
+            entropy=os.urandom,
+            monotonic=time.monotonic,
+        )
+        return Api(services, desk, accounts, door)
+
+    return make
+
+
+@pytest.fixture
+async def api(sqlite, serve):
+    """The API over a fresh SQLite file."""
+    made = await serve(sqlite)
+    yield made
+    await made.aclose()
+
+
+@pytest.fixture
+async def service(api):
+    """A client with a service's key of acme, live."""
+    return await api.client()
