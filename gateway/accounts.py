@@ -159,9 +159,8 @@ class Accounts:
         """The account whose own callback address ends so."""
         for _, connected in self._connected.values():
             account = connected.account
-            if (account.adapter, account.name) == (adapter, name) and hmac.compare_digest(
-                self._callback_token(account), token
-            ):
+            mine = self._callback_token(account).encode()
+            if (account.adapter, account.name) == (adapter, name) and hmac.compare_digest(mine, token.encode()):
                 return connected
         return None
 

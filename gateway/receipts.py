@@ -100,7 +100,7 @@ class Callbacks:
         return found
 
     def _linked(self, ref: str, token: str) -> bool:
-        return hmac.compare_digest(self._accounts.link(ref), token)
+        return hmac.compare_digest(self._accounts.link(ref).encode(), token.encode())
 
     async def take(self, connected: Connected, receipts: Sequence[Receipt]) -> None:
         """Write receipts of one account's provider; those that name no attempt of ours are counted and left."""

@@ -41,7 +41,7 @@ _NOW = {
 class Database:
     """Engines for one URL (`sqlite:///…` or `postgresql://…`)."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str | URL) -> None:
         parsed = make_url(url)
         self.dialect = parsed.get_backend_name()
         if self.dialect == "sqlite":

@@ -12,10 +12,7 @@ from gateway.domain import Tenant, to_us, ulid
 from gateway.ports import Entry
 from gateway.sendlog.record import SALT_BYTES, Built, Kind, LogKeys, build
 from gateway.store import schema
-from gateway.vault import Vault
-
-COMMON = "gateway"
-"""The subject whose data key seals the sides of records that are about no borrower."""
+from gateway.vault import TENANT_KEY, Vault
 
 
 class Log:
@@ -30,62 +27,66 @@ class Log:
         """Write one record per entry, its side sealed under the borrower's key, and a row of the outbox."""
         if not entries:
             return
-        built = [(entry, self._build(entry)) for entry in entries]
-        sides = await self._seal(built)
-        await conn.execute(insert(schema.record), [_row(entry, b) for entry, b in built])
+        made = [(entry, *self._build(entry)) for entry in entries]
+        sides = await self._seal(made)
+        await conn.execute(insert(schema.record), [_row(*one) for one in made])
         await conn.execute(insert(schema.record_side), sides)
         await conn.execute(
             insert(schema.record_outbox),
-            [{"tenant": b.tenant, "id": b.id, "at": to_us(b.at)} for _, b in built],
+            [{"tenant": e.tenant, "id": name, "at": to_us(e.at)} for e, name, _ in made],
         )
 
-    def _build(self, entry: Entry) -> Built:
-        ids = {**entry.ids, **({"borrower": entry.borrower} if entry.borrower else {})}
-        refs = {k: v for k, v in (("reminder", entry.reminder), ("attempt", entry.attempt)) if v}
-        words = {"channel": entry.channel, "state": entry.state, "reason": entry.reason}
-        return build(
+    def _build(self, entry: Entry) -> tuple[str, Built]:
+        name = ulid("lg_", to_us(entry.at), self._entropy(10))
+        built = build(
             self._keys,
+            id=name,
             salt=self._entropy(SALT_BYTES),
-            id=ulid("lg_", to_us(entry.at), self._entropy(10)),
             tenant=entry.tenant,
-            at=entry.at,
             kind=Kind(entry.kind),
-            ids=ids,
-            refs=refs,
-            facts={**{k: v for k, v in words.items() if v is not None}, **entry.body},
-            values=entry.clear,
+            at=entry.at,
+            reminder=entry.reminder,
+            attempt=entry.attempt,
+            borrower=entry.borrower,
+            channel=entry.channel,
+            state=entry.state,
+            reason=entry.reason,
+            ids=entry.ids,
+            body=entry.body,
+            clear=entry.clear,
         )
+        return name, built
 
-    async def _seal(self, built: Sequence[tuple[Entry, Built]]) -> list[dict[str, Any]]:
+    async def _seal(self, made: Sequence[tuple[Entry, str, Built]]) -> list[dict[str, Any]]:
         subjects: dict[Tenant, set[str]] = {}
-        for entry, _ in built:
-            subjects.setdefault(entry.tenant, set()).add(entry.borrower or COMMON)
-        keys = {t: await self._vault.keys_for(t, names, create=True) for t, names in subjects.items()}
+        for entry, _, _ in made:
+            subjects.setdefault(entry.tenant, set()).add(entry.borrower or TENANT_KEY)
+        keys = {t: await self._vault.keys_for(t, sorted(names), create=True) for t, names in subjects.items()}
         return [
             {
-                "tenant": b.tenant,
-                "id": b.id,
+                "tenant": entry.tenant,
+                "id": name,
                 "borrower": entry.borrower,
-                "side_enc": keys[entry.tenant][entry.borrower or COMMON].seal(
-                    b.side, table="record_side", column="side_enc", row=b.id
+                "side_enc": keys[entry.tenant][entry.borrower or TENANT_KEY].seal(
+                    built.side, table="record_side", column="side_enc", row=name
                 ),
             }
-            for entry, b in built
+            for entry, name, built in made
         ]
 
 
-def _row(entry: Entry, built: Built) -> dict[str, Any]:
+def _row(entry: Entry, name: str, built: Built) -> dict[str, Any]:
     return {
-        "tenant": built.tenant,
-        "id": built.id,
-        "at": to_us(built.at),
-        "kind": built.kind.value,
-        "reminder": built.reminder,
-        "attempt": built.attempt,
+        "tenant": entry.tenant,
+        "id": name,
+        "at": to_us(entry.at),
+        "kind": entry.kind,
+        "reminder": entry.reminder,
+        "attempt": entry.attempt,
         "borrower": entry.borrower,
-        "channel": built.channel,
-        "state": built.state,
-        "reason": built.reason,
+        "channel": entry.channel,
+        "state": entry.state,
+        "reason": entry.reason,
         "leaf": built.leaf,
         "log_index": None,
     }
