@@ -1,0 +1,161 @@
+"""May this reminder go out now, and if not, when? RULES.md's answer, exact to the second."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from gateway.domain import Action
+from gateway.policy.ask import Ask
+from gateway.policy.localtime import NEVER, Here, Zone, instant, seconds, zone
+from gateway.policy.model import FINAL, AnyRule, Event, Fact, Finding, Pack, Question, Verdict
+from gateway.policy.rules import Answer, answer, concerns, in_force
+
+HORIZON_DAYS = 75
+"""How far ahead an opening is looked for, in multiples of 24 hours."""
+
+
+class Place(NamedTuple):
+    """One rule in one zone where it must hold."""
+
+    rule: AnyRule
+    zone: Zone
+
+
+def judge(
+    packs: Sequence[Pack],
+    question: Question,
+    *,
+    zones: Sequence[str],
+    history: Sequence[Event],
+    facts: Mapping[str, Fact],
+    now: datetime,
+    horizon_days: int = HORIZON_DAYS,
+) -> Verdict:
+    """All rules of these packs on one question, with the first opening when they object.
+
+    PolicyError when a fact is not of the type that a rule needs, or a zone does not exist.
+    """
+    ask = Ask(question, history, facts)
+    places = _places(packs, ask, zones)
+    at, horizon = seconds(now), seconds(now + timedelta(days=horizon_days))
+    answers = _answers(places, ask, at)
+    findings = tuple(
+        _finding(place, word, ask, horizon) for place, word, here in answers if in_force(place.rule, here.day)
+    )
+    barring = [(place.rule, word) for place, word, _ in answers if word.objects and not place.rule.draft]
+    if not barring:
+        holds = min((word.holds_until for place, word, _ in answers if not place.rule.draft), default=NEVER)
+        return Verdict(
+            action=Action.SEND, until=None, findings=findings, holds_until=instant(min(holds, horizon))
+        )
+    return _closed(barring, places, ask, findings, at, horizon)
+
+
+def open_until(
+    packs: Sequence[Pack],
+    question: Question,
+    *,
+    zones: Sequence[str],
+    history: Sequence[Event],
+    facts: Mapping[str, Fact],
+    now: datetime,
+    limit: datetime,
+) -> datetime:
+    """The first instant up to `limit` at which a rule objects if nothing else happens, else `limit`.
+
+    That is `now` itself when a rule objects already.
+    """
+    ask = Ask(question, history, facts)
+    places = [place for place in _places(packs, ask, zones) if not place.rule.draft]
+    at, last = seconds(now), seconds(limit)
+    holds = [at] * len(places)
+    while at <= last:
+        for turn, place in enumerate(places):
+            if holds[turn] <= at:
+                word = answer(place.rule, ask, Here(place.zone, at))
+                if word.objects:
+                    return instant(at)
+                holds[turn] = word.holds_until
+        at = min(holds, default=NEVER)
+    return limit
+
+
+def _places(packs: Sequence[Pack], ask: Ask, zones: Sequence[str]) -> list[Place]:
+    """Every rule that has a word on the question, in each zone where it must hold."""
+    possible = [zone(name) for name in dict.fromkeys(zones)]
+    return [
+        Place(rule, where)
+        for pack in packs
+        for rule in pack.rules
+        if concerns(rule, ask)
+        for where in (possible if rule.zone is None else (zone(rule.zone),))
+    ]
+
+
+def _answers(places: Iterable[Place], ask: Ask, at: int) -> list[tuple[Place, Answer, Here]]:
+    """What each rule says at one instant."""
+    heres: dict[str, Here] = {}
+    answers = []
+    for place in places:
+        here = heres.get(place.zone.name)
+        if here is None:
+            here = heres[place.zone.name] = Here(place.zone, at)
+        answers.append((place, answer(place.rule, ask, here), here))
+    return answers
+
+
+def _closed(
+    barring: list[tuple[AnyRule, Answer]],
+    places: list[Place],
+    ask: Ask,
+    findings: tuple[Finding, ...],
+    at: int,
+    horizon: int,
+) -> Verdict:
+    """The verdict when something objects: the next opening, or none."""
+    ends: str | None = None
+    opening = None
+    if not any(isinstance(rule, FINAL) for rule, _ in barring):
+        enforced = [place for place in places if not place.rule.draft]
+        opening, ends = _opening(enforced, ask, at, horizon)
+    return Verdict(
+        action=Action.SUPPRESS if opening is None else Action.DEFER,
+        until=None if opening is None else instant(opening),
+        findings=findings,
+        holds_until=instant(at),
+        calendar_ends=ends,
+    )
+
+
+def _opening(places: list[Place], ask: Ask, at: int, horizon: int) -> tuple[int | None, str | None]:
+    """The first instant before the horizon at which nothing objects; and a calendar's end met on the way.
+
+    Places are asked in turn. One that objects says how long it will, and the search goes on from there;
+    one that does not is not asked again while that holds. All of them in a row: that is the opening.
+    """
+    clear_until = [at] * len(places)
+    ends: str | None = None
+    turn = agreed = 0
+    while agreed < len(places) and at < horizon:
+        if clear_until[turn] <= at:
+            place = places[turn]
+            word = answer(place.rule, ask, Here(place.zone, at))
+            if word.objects:
+                at, agreed, ends = word.holds_until, 0, ends or word.note
+                continue
+            clear_until[turn] = word.holds_until
+        agreed += 1
+        turn = (turn + 1) % len(places)
+    return (None, ends) if at >= horizon else (at, None)
+
+
+def _finding(place: Place, word: Answer, ask: Ask, horizon: int) -> Finding:
+    """One rule's word in one zone, as it is kept with the decision."""
+    alone = None
+    if word.objects and word.holds_until < horizon:
+        alone, _ = _opening([place], ask, word.holds_until, horizon)
+    opens = None if alone is None else instant(alone)
+    rule, where = place
+    return Finding(rule, ask.question.channel, where.name, word.objects, word.counted, opens, word.note)

@@ -1,0 +1,170 @@
+"""A decision as JSON for machines and the record, and as sentences for people."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import lru_cache
+from importlib import resources
+from typing import Any, assert_never
+
+from gateway.policy.gate import Decision
+from gateway.policy.localtime import read_instant, seconds, zone
+from gateway.policy.model import Cap, ChannelLock, Cooldown, Dates, Elapsed, Finding, IsoWeek, Month, Span
+
+_HOUR, _MINUTE = 3600, 60
+
+
+def decision_json(decision: Decision) -> dict[str, Any]:
+    """A decision as the API shows it and the record keeps it; it names no person, number or address."""
+    return {
+        "action": decision.action.value,
+        "channel": None if decision.channel is None else decision.channel.value,
+        "until": _written(decision.until),
+        "reason": decision.reason,
+        "at": _written(decision.at),
+        "deliver_by": _written(decision.deliver_by),
+        "findings": [finding_json(finding) for finding in decision.findings],
+        "zones": [{"zone": name, "source": source} for name, source in decision.zones.evidence],
+        "packs": [{"pack": name, "version": version} for name, version in decision.packs],
+        "tzdata": decision.tzdata,
+    }
+
+
+def finding_json(finding: Finding) -> dict[str, Any]:
+    """One finding in the API's shape, and beside it what is needed to say it in words."""
+    rule = finding.of
+    return {
+        "rule": rule.id,
+        "pack": rule.pack,
+        "version": rule.version,
+        "cite": rule.cite,
+        "force": rule.force,
+        "objects": finding.objects and not rule.draft,
+        "shadow": finding.shadow,
+        "channel": finding.channel,
+        "zone": finding.zone,
+        "counted": finding.counted,
+        "max": finding.max,
+        "next": _written(finding.next),
+        "kind": rule.kind,
+        **dict(_terms(finding)),
+    }
+
+
+def sentences(decision: Mapping[str, Any], lang: str = "en") -> list[str]:
+    """What was decided, then one line a rule, from a decision's JSON; `lang` is `en` or `zh`."""
+    texts = _texts()[lang]
+    by_rule: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for finding in decision["findings"]:
+        by_rule.setdefault((finding["rule"], finding["channel"]), []).append(finding)
+    return [_headline(decision, texts), *(_line(_telling(found), texts) for found in by_rule.values())]
+
+
+def _written(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat().replace("+00:00", "Z")
+
+
+def _terms(finding: Finding) -> Iterator[tuple[str, Any]]:
+    """A note; what a rule counts over what; after what it is silent."""
+    rule = finding.of
+    if finding.note is not None:
+        yield "note", finding.note
+    match rule:
+        case Cap():
+            yield "over", _over(rule.window)
+            yield "outcomes", None if rule.count_outcomes is None else sorted(rule.count_outcomes)
+            yield "channels", None if rule.channels is None else sorted(rule.channels)
+        case Cooldown() | ChannelLock():
+            yield "after", sorted(rule.after)
+        case _:
+            pass
+
+
+def _over(span: Span) -> dict[str, Any]:
+    """A span in the words of the rule language."""
+    match span:
+        case Dates(n=1):
+            return {"type": "day"}
+        case Dates(n=n):
+            return {"type": "dates", "n": n}
+        case Elapsed(seconds=lasting) if lasting % _HOUR == 0:
+            return {"type": "hours", "n": lasting // _HOUR}
+        case Elapsed(seconds=lasting):
+            return {"type": "minutes", "n": lasting // _MINUTE}
+        case IsoWeek():
+            return {"type": "week"}
+        case Month():
+            return {"type": "month"}
+        case _:
+            assert_never(span)
+
+
+def _telling(findings: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Of one rule's findings in several zones, the one that binds: it objects, and opens last."""
+    return max(findings, key=_weight)
+
+
+def _weight(finding: Mapping[str, Any]) -> tuple[bool, bool, str, int]:
+    bars = finding["objects"] or finding["shadow"]
+    return bars, bars and finding["next"] is None, finding["next"] or "", finding["counted"] or 0
+
+
+def _headline(decision: Mapping[str, Any], texts: Mapping[str, Any]) -> str:
+    zones = list(dict.fromkeys(clue["zone"] for clue in decision["zones"]))
+    filled: str = texts[decision["action"]].format(
+        channel=decision["channel"],
+        deliver_by=_local(decision["deliver_by"], zones),
+        until=_local(decision["until"], zones),
+        reason=texts["reason"].get(decision["reason"], decision["reason"]),
+    )
+    return filled
+
+
+def _line(finding: Mapping[str, Any], texts: Mapping[str, Any]) -> str:
+    """`CN.GBT.EFF3DAY: 3 of 3 effective conversations today; opens 2026-11-25 00:00 Asia/Shanghai; GB/T …`."""
+    bars = finding["objects"] or finding["shadow"]
+    parts = [_word(finding, texts, bars=bars)]
+    if bars:
+        opens = _local(finding["next"], [finding["zone"]])
+        parts.append(texts["opens"].format(next=opens) if opens else texts["never"])
+    parts += [texts["shadow"]] if finding["force"] == "draft" else []
+    parts += [extra for extra in (finding.get("note"), finding["cite"]) if extra]
+    return f"{finding['rule']} ({finding['channel']}){texts['colon']}{texts['join'].join(parts)}"
+
+
+def _word(finding: Mapping[str, Any], texts: Mapping[str, Any], *, bars: bool) -> str:
+    kind = finding["kind"]
+    if kind == Cap.kind and finding["counted"] is not None:
+        over = finding["over"]
+        text = texts["full"] if bars else texts["free"]
+        when = texts["over"][over["type"]].format(n=over.get("n"))
+        what = texts["what"][_unit(finding)]
+        return str(text.format(counted=finding["counted"], max=finding["max"], what=what, over=when))
+    said = texts["objects" if bars else "allows"]
+    return str(said.get(kind, said.get("other", kind)).format(counted=finding["counted"]))
+
+
+def _unit(finding: Mapping[str, Any]) -> str:
+    """What a cap counts, in one word."""
+    if finding["outcomes"] is not None and set(finding["outcomes"]) <= {"conversation", "answered"}:
+        return "conversation"
+    return "voice" if finding["channels"] == ["voice"] else "contact"
+
+
+def _local(at: str | None, zones: Sequence[str]) -> str | None:
+    """An instant as the clocks of these zones show it: `2026-11-25 08:00 Asia/Shanghai`."""
+    instant = read_instant(at) if at is not None else None
+    if instant is None:
+        return None
+    shown = [
+        f"{instant + timedelta(seconds=zone(name).segment(seconds(instant))[0]):%Y-%m-%d %H:%M} {name}"
+        for name in zones
+    ]
+    return " / ".join(shown) or f"{instant:%Y-%m-%d %H:%M} UTC"
+
+
+@lru_cache(maxsize=1)
+def _texts() -> dict[str, dict[str, Any]]:
+    return tomllib.loads(resources.files("gateway.policy").joinpath("sentences.toml").read_text("utf-8"))

@@ -1,0 +1,428 @@
+"""What the gateway adds around the packs: debt, holds, opt-outs, zones, channels, the permit's end.
+
+What is not known means not now, and is never a final word: it defers and is looked at again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+from typing import Any, assert_never
+
+from gateway.domain import Action, Channel, DebtState, Purpose
+from gateway.errors import PolicyError
+from gateway.policy.decide import judge, open_until
+from gateway.policy.localtime import TZDATA_VERSION, instant, seconds, start_of_date, zone
+from gateway.policy.model import (
+    FINAL,
+    Event,
+    Fact,
+    Finding,
+    Pack,
+    Question,
+    ThirdParty,
+    Verdict,
+)
+from gateway.policy.packs import Packs, applying
+from gateway.policy.zones import Zones
+
+LOOK_AGAIN = timedelta(minutes=15)
+"""When what was not known is looked at again."""
+CALL_RUNS = timedelta(seconds=60)
+"""When a person is looked at again while a call to them can still become a conversation."""
+ALL = "all"
+"""The word of an opt-out from every channel."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reachable:
+    """A living address: the key that it is known by, never the address itself, and its kind."""
+
+    address_key: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """A stop that a person or a service has set on borrower or debt; `until` None means for good."""
+
+    id: str
+    reason: str
+    since: datetime
+    until: datetime | None = None
+    allow_purposes: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DebtNow:
+    """The debt as last told; older than `stale_after` is not known. `until`: what payment is promised for."""
+
+    id: str
+    creditor: str
+    state: DebtState
+    state_at: datetime
+    stale_after: timedelta
+    until: date | None = None
+    due_date: date | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """Everything that one decision reads, beside history and packs.
+
+    `borrower` is the person. `addresses`: living ones by channel. `opt_outs`: (channel or `all`, since).
+    `valid_on`: the only local date that the text may leave on. `facts`: those of borrower and debt
+    together; `dpd` and `optout_at` are derived here. `open_voice`: a call to the person can still change.
+    """
+
+    borrower: str
+    debt: DebtNow
+    purpose: str
+    channels: tuple[Channel, ...]
+    addresses: Mapping[Channel, tuple[Reachable, ...]]
+    zones: Zones
+    expires_at: datetime
+    not_before: datetime | None = None
+    valid_on: date | None = None
+    residence: str | None = None
+    governing_law: str | None = None
+    recipient_role: str = "debtor"
+    actor_role: str = "creditor"
+    duplicate: bool = False
+    open_voice: bool = False
+    opt_outs: tuple[tuple[str, datetime], ...] = ()
+    holds: tuple[Hold, ...] = ()
+    facts: Mapping[str, Fact] | None = None
+    flags: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What to do with a reminder now, and everything that it rests on.
+
+    `deliver_by`: with a send, when the provider must have delivered. `packs`: (id, version) of those applied.
+    """
+
+    action: Action
+    reason: str | None
+    at: datetime
+    zones: Zones
+    until: datetime | None = None
+    channel: Channel | None = None
+    address_key: str | None = None
+    deliver_by: datetime | None = None
+    findings: tuple[Finding, ...] = ()
+    packs: tuple[tuple[str, str], ...] = ()
+    tzdata: str = TZDATA_VERSION
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Word:
+    """An outcome on its way to a decision."""
+
+    action: Action
+    reason: str | None = None
+    until: datetime | None = None
+    channel: Channel | None = None
+    address_key: str | None = None
+    deliver_by: datetime | None = None
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    """The parts of a decision that every channel's word is made of."""
+
+    snapshot: Snapshot
+    packs: tuple[Pack, ...]
+    history: Sequence[Event]
+    now: datetime
+    permit: timedelta
+    last: datetime  # nothing is delivered after it
+
+
+def decide(
+    snapshot: Snapshot,
+    packs: Packs,
+    *,
+    now: datetime,
+    permit: timedelta,
+    history: Sequence[Event],
+    reach: Mapping[Channel, timedelta],
+) -> Decision:
+    """Whether, when and on which channel this reminder may reach this person.
+
+    Judged from `now` to the end of the permit to call and of `reach`, how long after hand-over a channel
+    still disturbs. `packs` are all that are loaded; those that apply are chosen here.
+    """
+    applied: tuple[Pack, ...] = ()
+    word = _final_word(snapshot, history, now)
+    if word is None:
+        try:
+            applied = _applying(snapshot, packs)
+        except PolicyError:
+            word = _later(now, "policy_unavailable")
+        else:
+            word = _not_yet(snapshot, applied, now) or _by_channels(
+                snapshot, applied, history, now, permit, reach
+            )
+    return _decision(word, snapshot, applied, now)
+
+
+def _decision(word: _Word, snapshot: Snapshot, applied: tuple[Pack, ...], now: datetime) -> Decision:
+    return Decision(
+        action=word.action,
+        reason=word.reason,
+        at=now,
+        zones=snapshot.zones,
+        until=None if word.until is None else min(word.until, snapshot.expires_at),
+        channel=word.channel,
+        address_key=word.address_key,
+        deliver_by=word.deliver_by,
+        findings=word.findings,
+        packs=tuple((pack.id, pack.version) for pack in applied),
+    )
+
+
+def _applying(snapshot: Snapshot, packs: Packs) -> tuple[Pack, ...]:
+    if isinstance(packs, PolicyError):
+        raise packs
+    return applying(packs, residence=snapshot.residence, governing_law=snapshot.governing_law)
+
+
+def _stop(reason: str) -> _Word:
+    return _Word(action=Action.SUPPRESS, reason=reason)
+
+
+def _wait(until: datetime, reason: str) -> _Word:
+    return _Word(action=Action.DEFER, reason=reason, until=until)
+
+
+def _later(now: datetime, reason: str) -> _Word:
+    return _wait(now + LOOK_AGAIN, reason)
+
+
+def _final_word(snapshot: Snapshot, history: Sequence[Event], now: datetime) -> _Word | None:
+    """What is settled before any pack is asked: the reminder's end, the debt, holds and opt-outs."""
+    if now >= snapshot.expires_at:
+        return _stop("expired")
+    return _debt(snapshot, now) or _held(snapshot, now) or _opted_out_of_all(snapshot, history, now)
+
+
+def _debt(snapshot: Snapshot, now: datetime) -> _Word | None:
+    debt = snapshot.debt
+    match debt.state:
+        case DebtState.PAID | DebtState.DISPUTED:
+            return _stop(f"debt_{debt.state.value}")
+        case DebtState.HARDSHIP:
+            return _later(now, "debt_hardship")
+        case DebtState.PROMISED if (word := _promised(debt, snapshot.zones, now)) is not None:
+            return word
+        case DebtState.PROMISED | DebtState.OPEN:
+            return _later(now, "debt_stale") if debt.state_at + debt.stale_after < now else None
+        case _:
+            assert_never(debt.state)
+
+
+def _promised(debt: DebtNow, zones: Zones, now: datetime) -> _Word | None:
+    """Wait for the day after the promised date; an unknown date or zone is looked at again."""
+    if debt.until is None or not zones.names:
+        return _later(now, "debt_promised")
+    over = _begins(debt.until + timedelta(days=1), zones)
+    return _wait(over, "debt_promised") if now < over else None
+
+
+def _held(snapshot: Snapshot, now: datetime) -> _Word | None:
+    holds = [
+        hold
+        for hold in snapshot.holds
+        if hold.since <= now
+        and (hold.until is None or now < hold.until)
+        and snapshot.purpose not in hold.allow_purposes
+    ]
+    if any(hold.until is None for hold in holds):
+        return _stop("held")
+    ends = [hold.until for hold in holds if hold.until is not None]
+    return _wait(max(ends), "held") if ends else None
+
+
+def _opted_out_of_all(snapshot: Snapshot, history: Sequence[Event], now: datetime) -> _Word | None:
+    since = _opted_out(snapshot, {ALL}, now)
+    return None if since is None or _may_confirm(snapshot, history, since) else _stop("opted_out")
+
+
+def _opted_out(snapshot: Snapshot, words: set[str], now: datetime) -> datetime | None:
+    """When the person last opted out by one of these words, None when never."""
+    return max((at for word, at in snapshot.opt_outs if word in words and at <= now), default=None)
+
+
+def _may_confirm(snapshot: Snapshot, history: Sequence[Event], since: datetime) -> bool:
+    """One confirmation per opt-out may go: none is in the history (flag `optout_confirmation`) since then."""
+    confirmed = any(
+        event.at >= since and Purpose.OPTOUT_CONFIRMATION.value in event.flags for event in history
+    )
+    return snapshot.purpose == Purpose.OPTOUT_CONFIRMATION.value and not confirmed
+
+
+def _not_yet(snapshot: Snapshot, packs: tuple[Pack, ...], now: datetime) -> _Word | None:
+    """What bars every channel alike: whom, twice, where, before its time, on the wrong day, during a call."""
+    role = snapshot.recipient_role
+    covered = any(isinstance(rule, ThirdParty) and role in rule.roles for p in packs for rule in p.rules)
+    if role != "debtor" and not covered:
+        return _stop("third_party")
+    if snapshot.duplicate:
+        return _stop("duplicate")
+    if not snapshot.zones.names:
+        return _later(now, "zone_unknown")
+    if snapshot.not_before is not None and now < snapshot.not_before:
+        return _wait(snapshot.not_before, "not_before")
+    if snapshot.valid_on is not None and (word := _valid_on(snapshot.valid_on, snapshot.zones, now)):
+        return word
+    return _wait(now + CALL_RUNS, "open_voice") if snapshot.open_voice else None
+
+
+def _valid_on(day: date, zones: Zones, now: datetime) -> _Word | None:
+    """Wait until it is that date in every zone; past it in one, it is over."""
+    begins, ends = _begins(day, zones), _ends(day, zones)
+    if now >= ends or begins >= ends:
+        return _stop("expired")
+    return _wait(begins, "not_before") if now < begins else None
+
+
+def _begins(day: date, zones: Zones) -> datetime:
+    """When that date has begun in every zone."""
+    return instant(max(start_of_date(zone(name), day) for name in zones.names))
+
+
+def _ends(day: date, zones: Zones) -> datetime:
+    """When that date is over in the first zone."""
+    return instant(min(start_of_date(zone(name), day + timedelta(days=1)) for name in zones.names))
+
+
+def _by_channels(
+    snapshot: Snapshot,
+    packs: tuple[Pack, ...],
+    history: Sequence[Event],
+    now: datetime,
+    permit: timedelta,
+    reach: Mapping[Channel, timedelta],
+) -> _Word:
+    """The first channel that is open, or opens in time; what every channel looked at says is kept."""
+    last = snapshot.expires_at
+    if snapshot.valid_on is not None:
+        last = min(last, _ends(snapshot.valid_on, snapshot.zones))
+    look = _Look(snapshot=snapshot, packs=packs, history=history, now=now, permit=permit, last=last)
+    words: list[_Word] = []
+    for channel in snapshot.channels:
+        if snapshot.addresses.get(channel):
+            word = _channel(look, channel, reach.get(channel, timedelta()))
+            words.append(word)
+            if _settles(word, last):
+                return replace(word, findings=_findings(words))
+    if not words:
+        return _stop("no_address")
+    best = next((word for word in words if word.action is Action.DEFER), words[0])
+    return replace(best, findings=_findings(words))
+
+
+def _settles(word: _Word, last: datetime) -> bool:
+    """Whether no further channel is looked at: this one is open, or will open in time."""
+    in_time = word.until is not None and word.until < last
+    return word.action is Action.SEND or (in_time and word.reason not in ("calendar_ends", "lookup_failed"))
+
+
+def _findings(words: Iterable[_Word]) -> tuple[Finding, ...]:
+    return tuple(finding for word in words for finding in word.findings)
+
+
+def _channel(look: _Look, channel: Channel, reach: timedelta) -> _Word:
+    """The word of one channel: of its first address that is open, else of the one that opens first."""
+    since = _opted_out(look.snapshot, {ALL, channel.value}, look.now)
+    if since is not None and not _may_confirm(look.snapshot, look.history, since):
+        return replace(_stop("opted_out"), channel=channel)
+    facts = _facts(look.snapshot, channel, look.now)
+    best: _Word | None = None
+    for reachable in look.snapshot.addresses[channel]:
+        try:
+            word = _address(look, channel, reachable, facts, reach)
+        except PolicyError:  # a fact of the wrong type, a zone that is gone: not known is not now
+            return replace(_later(look.now, "lookup_failed"), channel=channel)
+        if best is None or _rank(word) < _rank(best):
+            best = word
+    assert best is not None  # noqa: S101 (a channel without an address is not asked)
+    return best
+
+
+def _rank(word: _Word) -> tuple[int, float]:
+    """Send before defer before suppress, the earlier before the later."""
+    order = (Action.SEND, Action.DEFER, Action.SUPPRESS)
+    return order.index(word.action), word.until.timestamp() if word.until is not None else 0.0
+
+
+def _facts(snapshot: Snapshot, channel: Channel, now: datetime) -> Mapping[str, Fact]:
+    """The facts that rules read on that channel: those looked up, and those that follow from the snapshot."""
+    facts = {name: fact for name, fact in (snapshot.facts or {}).items() if name != "dpd"}
+    due = snapshot.debt.due_date
+    if due is not None:
+        at = seconds(now)
+        facts["dpd"] = max(zone(name).day(at) for name in snapshot.zones.names) - due.toordinal()
+    opted_out = _opted_out(snapshot, {ALL, channel.value}, now)
+    if opted_out is not None:
+        facts["optout_at"] = opted_out
+    return facts
+
+
+def _address(
+    look: _Look, channel: Channel, reachable: Reachable, facts: Mapping[str, Fact], reach: timedelta
+) -> _Word:
+    """The word of one address: open from now to the permit's end and reach, or when it opens."""
+    snapshot = look.snapshot
+    question = Question(
+        channel=channel.value,
+        borrower=snapshot.borrower,
+        debt=snapshot.debt.id,
+        creditor=snapshot.debt.creditor,
+        address=reachable.address_key,
+        purpose=snapshot.purpose,
+        address_kind=reachable.kind,
+        recipient_role=snapshot.recipient_role,
+        flags=snapshot.flags,
+    )
+    given: dict[str, Any] = {"zones": snapshot.zones.names, "history": look.history, "facts": facts}
+    verdict = judge(look.packs, question, now=look.now, **given)
+    if verdict.action is Action.SEND:
+        clear_to = look.now + look.permit + reach
+        limit = max(look.last, clear_to + timedelta(seconds=1))
+        closes = open_until(look.packs, question, now=look.now, limit=limit, **given)
+        if closes > clear_to:
+            return _Word(
+                action=Action.SEND,
+                channel=channel,
+                address_key=reachable.address_key,
+                deliver_by=min(closes, look.last),
+                findings=verdict.findings,
+            )
+        verdict = judge(look.packs, question, now=closes, **given)
+    return replace(_closed(verdict, look.now), channel=channel, findings=verdict.findings)
+
+
+def _closed(verdict: Verdict, now: datetime) -> _Word:
+    """The word of a verdict that objects; a calendar that ends is not known, so it is no final word."""
+    if verdict.until is not None:
+        return _wait(verdict.until, _binding(verdict.objecting))
+    if verdict.calendar_ends is not None:
+        return _later(now, "calendar_ends")
+    return _stop(_binding(verdict.objecting))
+
+
+def _binding(findings: Sequence[Finding]) -> str:
+    """The rule that binds last: a final one, else one that does not open, else the one that opens last."""
+    final = [finding for finding in findings if isinstance(finding.of, FINAL)]
+    never = [finding for finding in findings if finding.next is None]
+    bound = (final or never or sorted(findings, key=_opens, reverse=True))[0]
+    return bound.of.id
+
+
+def _opens(finding: Finding) -> float:
+    return finding.next.timestamp() if finding.next is not None else 0.0

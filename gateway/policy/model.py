@@ -1,0 +1,367 @@
+"""The values of the rule language: packs and rules, the question, its history, and what is answered.
+
+Rules and packs compare by identity: each is loaded once, and identity makes them cheap keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import ClassVar, NamedTuple
+
+from gateway.domain import Action
+
+CHAT = frozenset({"wechat", "wecom", "whatsapp"})
+"""The class of channels that a rule may name `chat`."""
+
+CHANNELS = frozenset({"sms", "email", "voice", "letter", "fax", "visit", *CHAT})
+OUTCOMES = frozenset(
+    {"sent", "delivered", "read", "undelivered", "failed", "answered", "voicemail", "no_answer", "busy"}
+    | {"invalid", "conversation", "unknown"}
+)
+UNKNOWN = "unknown"
+"""The outcome that counts in every cap and spacing and starts nothing."""
+
+FAILURES = frozenset({"no_answer", "busy", "invalid"})
+FORCES = frozenset({"law", "presumption", "guideline", "standard", "self", "operator", "draft"})
+PER = ("borrower", "debt", "creditor", "address", "recipient_role")
+WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+Fact = str | int | float | bool | date | datetime | None
+"""A value that was looked up; a date or an instant may come as its ISO 8601 text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hours:
+    """Seconds of a local day, half-open: `open` is inside, `close` is not."""
+
+    open: int
+    close: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HolidayHours:
+    """The hours that hold on a holiday of `calendar` instead of the date's own."""
+
+    calendar: str
+    hours: Hours
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Above:
+    """True of a fact that is greater than `gt`; one that is not set is 0."""
+
+    fact: str
+    gt: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dates:
+    """Today and the n - 1 local dates before it."""
+
+    n: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Elapsed:
+    """Less than so many seconds ago."""
+
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IsoWeek:
+    """The same week, Monday to Sunday."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Month:
+    """The same calendar month."""
+
+
+Span = Dates | Elapsed | IsoWeek | Month
+"""A window of time that events are counted in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Rule:
+    """What every rule has. `zone` None means each of the borrower's zones, one by one."""
+
+    id: str
+    pack: str = ""
+    version: str = ""
+    cite: str = ""
+    force: str = "law"
+    source: str = ""
+    checked: date | None = None
+    channels: frozenset[str] | None = None
+    zone: str | None = None
+    since: date | None = None
+    until: date | None = None
+    exempt_purposes: frozenset[str] = frozenset()
+    exempt_flags: frozenset[str] = frozenset()
+
+    @property
+    def draft(self) -> bool:
+        """A draft is evaluated and shown, and never objects."""
+        return self.force == "draft"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Window(Rule):
+    """Hours of contact. `week`: those of each weekday, Monday first; `workdays`: those of working days."""
+
+    kind: ClassVar[str] = "window"
+    week: tuple[tuple[Hours, ...], ...]
+    workdays: tuple[Hours, ...] = ()
+    workday_calendar: str | None = None
+    closed_on_holidays: str | None = None
+    holiday_as: HolidayHours | None = None
+    address_kinds: frozenset[str] | None = None
+    not_if: Above | None = None
+    calendars: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Gather the calendars that the rule names."""
+        holiday = self.holiday_as.calendar if self.holiday_as is not None else None
+        named = (self.closed_on_holidays, holiday, self.workday_calendar)
+        object.__setattr__(self, "calendars", tuple(name for name in named if name is not None))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Cap(Rule):
+    """At most `max` events in the span, this one included."""
+
+    kind: ClassVar[str] = "cap"
+    max: int
+    window: Span
+    per: tuple[str, ...] = ()
+    count_outcomes: frozenset[str] | None = None
+    exclude_outcomes: frozenset[str] = frozenset()
+    exclude_flags: frozenset[str] = frozenset()
+    only_after: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Cooldown(Rule):
+    """Silence after an event with one of the outcomes `after`."""
+
+    kind: ClassVar[str] = "cooldown"
+    after: frozenset[str]
+    rest: Dates | Elapsed
+    per: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Spacing(Rule):
+    """Silence after any event."""
+
+    kind: ClassVar[str] = "spacing"
+    rest: Dates | Elapsed
+    per: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ChannelLock(Rule):
+    """After such an event, only a channel that one of them used."""
+
+    kind: ClassVar[str] = "channel_lock"
+    after: frozenset[str]
+    window: Span
+    per: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Prerequisite(Rule):
+    """A dated fact that must be there and old enough."""
+
+    kind: ClassVar[str] = "prerequisite"
+    fact: str
+    dates: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Hold(Rule):
+    """A fact that stops everything but some purposes."""
+
+    kind: ClassVar[str] = "hold"
+    fact: str
+    allow_purposes: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class HoldUntil(Rule):
+    """A dated fact that stops everything before its date and `plus_dates`."""
+
+    kind: ClassVar[str] = "hold_until"
+    fact: str
+    plus_dates: int
+    unless: str | None = None
+    allow_purposes: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class OptOut(Rule):
+    """`optout_at` stops everything but one confirmation in time."""
+
+    kind: ClassVar[str] = "opt_out"
+    confirm_within_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ThirdParty(Rule):
+    """Others than the debtor only after so many failed calls to the debtor, and so many dates later."""
+
+    kind: ClassVar[str] = "third_party"
+    roles: frozenset[str]
+    fails: int
+    delay_dates: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Refusal(Rule):
+    """Nobody of these roles who refused."""
+
+    kind: ClassVar[str] = "refusal"
+    roles: frozenset[str]
+
+
+AnyRule = (
+    Window
+    | Cap
+    | Cooldown
+    | Spacing
+    | ChannelLock
+    | Prerequisite
+    | Hold
+    | HoldUntil
+    | OptOut
+    | ThirdParty
+    | Refusal
+)
+
+FINAL = (Hold, OptOut, Refusal)
+"""Kinds whose objection at the judged instant is the last word."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Pack:
+    """Rules of one legal source. `places` are ISO 3166 codes, or the words `everyone` or `elsewhere`.
+
+    `answered_as`: the outcome that an answered call, not surely a machine, counts as.
+    `holidays` "residence": its hours close on the holidays of the borrower's place.
+    """
+
+    id: str
+    rules: tuple[AnyRule, ...]
+    version: str = ""
+    title: str = ""
+    since: date | None = None
+    until: date | None = None
+    review_status: str = ""
+    source: str = ""
+    applies: tuple[str, ...] = ()
+    answered_as: str | None = None
+    holidays: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """The reminder that is judged. Keys are opaque; one that is None matches every event's."""
+
+    channel: str
+    borrower: str | None = None
+    debt: str | None = None
+    creditor: str | None = None
+    address: str | None = None
+    purpose: str | None = None
+    address_kind: str | None = None
+    recipient_role: str = "debtor"
+    flags: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """An earlier contact. It exists from its own second on."""
+
+    at: datetime
+    channel: str
+    outcome: str = UNKNOWN
+    borrower: str | None = None
+    debt: str | None = None
+    creditor: str | None = None
+    address: str | None = None
+    recipient_role: str = "debtor"
+    flags: frozenset[str] = frozenset()
+
+
+class Finding(NamedTuple):
+    """One rule's word in one zone (a tuple, as a decision makes dozens).
+
+    `next`: when this rule alone stops objecting there, None when it does not before the horizon.
+    `note` says what else there is to know (a calendar that ends).
+    """
+
+    of: AnyRule
+    channel: str
+    zone: str
+    objects: bool
+    counted: int | None = None
+    next: datetime | None = None
+    note: str | None = None
+
+    @property
+    def shadow(self) -> bool:
+        """True of a draft that would object."""
+        return self.objects and self.of.draft
+
+    @property
+    def max(self) -> int | None:
+        """The most that the rule lets through, where it counts."""
+        return self.of.max if isinstance(self.of, Cap) else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What all rules say together.
+
+    `holds_until`: when nothing objects, nothing will before this instant, if nothing else happens.
+    `calendar_ends`: the note on a calendar whose end barred the search for an opening.
+    """
+
+    action: Action
+    until: datetime | None
+    findings: tuple[Finding, ...]
+    holds_until: datetime
+    calendar_ends: str | None = None
+
+    @property
+    def objecting(self) -> tuple[Finding, ...]:
+        """The findings that stand in the way, in the order of the rules."""
+        return tuple(f for f in self.findings if f.objects and not f.of.draft)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """What a worked case must answer."""
+
+    action: Action
+    until: datetime | None
+    rules: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One question with everything needed to answer it."""
+
+    id: str
+    title: str
+    packs: tuple[Pack, ...]
+    zones: tuple[str, ...]
+    at: datetime
+    question: Question
+    history: tuple[Event, ...] = ()
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+    horizon_days: int = 75
+    expected: Expected | None = None

@@ -1,0 +1,337 @@
+"""From JSON and TOML to packs and rules. Every mistake of a source is named at once, with its place."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib import resources
+from typing import Any
+
+from gateway.errors import Fault, PolicyError
+from gateway.policy.calendars import WORKDAY_CN, is_calendar
+from gateway.policy.faults import (
+    LARGEST,
+    Faults,
+    Key,
+    a_date,
+    a_set,
+    below,
+    loose_text,
+    many,
+    number,
+    read_keys,
+    text,
+    whole,
+    word,
+    zone_name,
+)
+from gateway.policy.model import (
+    CHANNELS,
+    CHAT,
+    FORCES,
+    OUTCOMES,
+    PER,
+    WEEKDAYS,
+    Above,
+    AnyRule,
+    Cap,
+    ChannelLock,
+    Cooldown,
+    Dates,
+    Elapsed,
+    Hold,
+    HoldUntil,
+    HolidayHours,
+    Hours,
+    IsoWeek,
+    Month,
+    OptOut,
+    Pack,
+    Prerequisite,
+    Refusal,
+    Spacing,
+    Span,
+    ThirdParty,
+    Window,
+)
+
+_CLOCK = re.compile(r"([01]\d|2[0-3]):([0-5]\d)|24:00", re.ASCII)
+_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+
+
+def parse_rules(value: Any, at: str, faults: Faults, pack: Mapping[str, Any]) -> tuple[AnyRule, ...]:
+    """The rules of one pack from a list; `pack` has the header's keys, its id among them."""
+    if not isinstance(value, list):
+        faults.add(at, "wrong_type", "a pack must be a list of rules")
+        return ()
+    found = [_rule(one, below(at, place), faults, pack) for place, one in enumerate(value)]
+    rules = tuple(rule for rule in found if rule is not None)
+    _ids_once(value, at, faults)
+    return rules
+
+
+def parse_pack(source: str, where: str) -> Pack:
+    """One pack from TOML text; PolicyError names every mistake as `where:/rule/0/key`."""
+    faults = Faults()
+    try:
+        table = tomllib.loads(source)
+    except tomllib.TOMLDecodeError as wrong:
+        raise PolicyError([Fault(at=where, code="malformed_toml", message=str(wrong))]) from None
+    keys = {"pack": Key(_as_is, required=True), "rule": Key(_as_is, required=True)}
+    tables = read_keys(table, keys, "", faults)
+    header = read_keys(tables.get("pack", {}), _HEADER, "/pack", faults)
+    rules = parse_rules(tables.get("rule", []), "/rule", faults, header)
+    if faults:
+        raise PolicyError([Fault(at=f"{where}:{f.at}", code=f.code, message=f.message) for f in faults])
+    return Pack(rules=rules, **header)
+
+
+def _ids_once(value: list[Any], at: str, faults: Faults) -> None:
+    """A rule's id names one rule of its pack."""
+    seen: set[str] = set()
+    for place, one in enumerate(value):
+        name = one.get("id") if isinstance(one, dict) else None
+        if isinstance(name, str):
+            if name in seen:
+                faults.add(below(below(at, place), "id"), "id_twice", "another rule of this pack has this id")
+            seen.add(name)
+
+
+@lru_cache(maxsize=1)
+def shipped() -> Mapping[str, Pack]:
+    """The packs that come with the gateway, by id; PolicyError with all their mistakes."""
+    packs: list[Pack] = []
+    faults: list[Fault] = []
+    for file in sorted(resources.files("gateway.policy.packs").iterdir(), key=lambda file: file.name):
+        if file.name.endswith(".toml"):
+            try:
+                packs.append(parse_pack(file.read_text("utf-8"), file.name))
+            except PolicyError as wrong:
+                faults += wrong.faults
+    if faults:
+        raise PolicyError(faults)
+    return {pack.id: pack for pack in packs}
+
+
+def _as_is(value: Any, _at: str, _faults: Faults) -> Any:
+    return value
+
+
+def _clock(value: Any, at: str, faults: Faults) -> int | None:
+    """Seconds of the day of `08:00`; `24:00` is its end."""
+    if isinstance(value, str) and _CLOCK.fullmatch(value):
+        return int(value[:2]) * _HOUR + int(value[3:]) * _MINUTE
+    faults.add(at, "wrong_type", "this must be a time of day from 00:00 to 24:00")
+    return None
+
+
+def _hours(read: dict[str, Any], at: str, faults: Faults) -> Hours | None:
+    """Hours from the keys `open` and `close` of what was read."""
+    if "open" not in read or "close" not in read:
+        return None
+    if read["open"] >= read["close"]:
+        faults.add(below(at, "open"), "open_not_before_close", "open must be before close")
+        return None
+    return Hours(open=read["open"], close=read["close"])
+
+
+def _calendar(value: Any, at: str, faults: Faults) -> str | None:
+    if isinstance(value, str) and is_calendar(value):
+        return value
+    faults.add(at, "calendar_unknown", "no such calendar; use an ISO 3166 code, US or CA-ON")
+    return None
+
+
+def _holiday_as(value: Any, at: str, faults: Faults) -> HolidayHours | None:
+    read = read_keys(value, {"calendar": Key(_calendar, required=True), **_OPEN_CLOSE}, at, faults)
+    hours = _hours(read, at, faults)
+    return HolidayHours(calendar=read["calendar"], hours=hours) if hours and "calendar" in read else None
+
+
+def _on(value: Any, at: str, faults: Faults) -> frozenset[str] | None:
+    """The dates that an entry names: weekdays, or the one calendar of working days."""
+    if value == WORKDAY_CN:
+        return frozenset([WORKDAY_CN])
+    if isinstance(value, list):
+        return a_set(word(WEEKDAYS))(value, at, faults)
+    faults.add(at, "unknown_word", f"this must be a list of weekdays, or {WORKDAY_CN}")
+    return None
+
+
+def _entry(value: Any, at: str, faults: Faults) -> tuple[frozenset[str], Hours] | None:
+    read = read_keys(value, {"on": Key(_on, required=True), **_OPEN_CLOSE}, at, faults)
+    hours = _hours(read, at, faults)
+    return (read["on"], hours) if hours and "on" in read else None
+
+
+def _above(value: Any, at: str, faults: Faults) -> Above | None:
+    read = read_keys(value, {"fact": Key(text, required=True), "gt": Key(number, required=True)}, at, faults)
+    return Above(**read) if len(read) == len(("fact", "gt")) else None
+
+
+def _span(value: Any, at: str, faults: Faults) -> Span | None:
+    """A cap's window."""
+    given = value.get("type") if isinstance(value, dict) else None
+    kind = given if isinstance(given, str) else ""
+    counted = kind in _COUNTED
+    keys = {"type": Key(word((*_COUNTED, *_FIXED)), required=True), "n": Key(whole(1), required=True)}
+    read = read_keys(value, keys if counted else {"type": keys["type"]}, at, faults)
+    if counted and "n" in read:
+        return Dates(n=read["n"]) if kind == "dates" else Elapsed(seconds=read["n"] * _COUNTED[kind])
+    return _FIXED.get(kind)
+
+
+def _fixed_zone(value: Any, at: str, faults: Faults) -> str | None:
+    if isinstance(value, str) and value.startswith("fixed:"):
+        return zone_name(value.removeprefix("fixed:"), at, faults)
+    faults.add(at, "zone_unknown", "this must be fixed:Area/City, or absent for each of the borrower's zones")
+    return None
+
+
+def _channels(value: Any, at: str, faults: Faults) -> frozenset[str] | None:
+    named = a_set(word(CHANNELS | {"chat"}))(value, at, faults)
+    if named is None:
+        return None
+    return (named - {"chat"}) | CHAT if "chat" in named else named
+
+
+def _applies(value: Any, at: str, faults: Faults) -> tuple[str, ...] | None:
+    """Places by ISO 3166, or a word."""
+    return (value,) if value in ("everyone", "elsewhere") else many(text)(value, at, faults)
+
+
+_COUNTED = {"dates": _DAY, "hours": _HOUR, "minutes": _MINUTE}
+_FIXED: dict[str, Span] = {"day": Dates(n=1), "week": IsoWeek(), "month": Month()}
+_OPEN_CLOSE = {"open": Key(_clock, required=True), "close": Key(_clock, required=True)}
+_WORDS = a_set(text)
+_OUTCOME = word(OUTCOMES)
+_OUTCOMES = a_set(_OUTCOME)
+_PER = Key(many(word(PER)))
+_COUNT = whole(0)
+
+_COMMON = {
+    "id": Key(text, required=True),
+    "kind": Key(_as_is, required=True),
+    "cite": Key(loose_text),
+    "force": Key(word(FORCES)),
+    "source": Key(loose_text),
+    "checked": Key(a_date),
+    "channels": Key(_channels),
+    "zone": Key(_fixed_zone),
+    "since": Key(a_date),
+    "until": Key(a_date),
+    "exempt_purposes": Key(_WORDS),
+    "exempt_flags": Key(_WORDS),
+}
+_REST = {"dates": Key(_COUNT), "hours": Key(_COUNT), "per": _PER}
+_WINDOW_KEYS = {
+    "days": Key(many(_entry), required=True),
+    "closed_on_holidays": Key(_calendar),
+    "holiday_as": Key(_holiday_as),
+    "address_kinds": Key(_WORDS),
+    "not_if": Key(_above),
+}
+_CAP_KEYS = {
+    "max": Key(_COUNT, required=True),
+    "window": Key(_span, required=True),
+    "per": _PER,
+    "count_outcomes": Key(_OUTCOMES),
+    "exclude_outcomes": Key(_OUTCOMES),
+    "exclude_flags": Key(_WORDS),
+    "only_after": Key(_OUTCOME),
+}
+_HOLD_UNTIL_KEYS = {
+    "fact": Key(text, required=True),
+    "plus_dates": Key(_COUNT, required=True),
+    "unless": Key(text),
+    "allow_purposes": Key(_WORDS),
+}
+_LOCK_KEYS = {"after": Key(_OUTCOME, required=True), "window": Key(_span, required=True), "per": _PER}
+_THIRD_PARTY_KEYS = {
+    "roles": Key(_WORDS, required=True),
+    "fails": Key(whole(1), required=True),
+    "delay_dates": Key(_COUNT, required=True),
+}
+_KINDS: dict[str, tuple[type[Any], dict[str, Key]]] = {
+    Window.kind: (Window, _WINDOW_KEYS),
+    Cap.kind: (Cap, _CAP_KEYS),
+    Cooldown.kind: (Cooldown, {"after": Key(_OUTCOME, required=True), **_REST}),
+    Spacing.kind: (Spacing, _REST),
+    ChannelLock.kind: (ChannelLock, _LOCK_KEYS),
+    Prerequisite.kind: (
+        Prerequisite,
+        {"fact": Key(text, required=True), "dates": Key(_COUNT, required=True)},
+    ),
+    Hold.kind: (Hold, {"fact": Key(text, required=True), "allow_purposes": Key(_WORDS)}),
+    HoldUntil.kind: (HoldUntil, _HOLD_UNTIL_KEYS),
+    OptOut.kind: (OptOut, {"confirm_within_s": Key(whole(0, LARGEST * _HOUR))}),
+    ThirdParty.kind: (ThirdParty, _THIRD_PARTY_KEYS),
+    Refusal.kind: (Refusal, {"roles": Key(_WORDS, required=True)}),
+}
+_HEADER = {
+    "id": Key(text, required=True),
+    "version": Key(text, required=True),
+    "title": Key(text, required=True),
+    "since": Key(a_date),
+    "until": Key(a_date),
+    "review_status": Key(text, required=True),
+    "source": Key(text, required=True),
+    "applies": Key(_applies, required=True),
+    "answered_as": Key(_OUTCOME),
+    "holidays": Key(word(("residence",))),
+}
+
+
+def _rule(value: Any, at: str, faults: Faults, pack: Mapping[str, Any]) -> AnyRule | None:
+    """One rule, None when it has a mistake."""
+    before = len(faults)
+    if not isinstance(value, dict):
+        faults.add(at, "wrong_type", "a rule must be an object")
+        return None
+    kind = value.get("kind")
+    if not isinstance(kind, str) or kind not in _KINDS:
+        faults.add(below(at, "kind"), "unknown_word", f"this must be one of: {', '.join(sorted(_KINDS))}")
+        return None
+    make, keys = _KINDS[kind]
+    read = read_keys(value, _COMMON | keys, at, faults)
+    _one_of_two(kind, value, at, faults)
+    if len(faults) > before:
+        return None
+    dates = {key: pack[key] for key in ("since", "until") if key in pack}
+    rule: AnyRule = make(pack=pack.get("id", ""), version=pack.get("version", ""), **(dates | _shaped(read)))
+    return rule
+
+
+def _one_of_two(kind: str, value: dict[str, Any], at: str, faults: Faults) -> None:
+    """Keys of which a rule may have one only, or must have one."""
+    if kind in ("cooldown", "spacing") and ("dates" in value) == ("hours" in value):
+        faults.add(at, "one_of_two", "give either dates or hours")
+    if kind == "cap" and "count_outcomes" in value and "exclude_outcomes" in value:
+        faults.add(at, "one_of_two", "give either count_outcomes or exclude_outcomes")
+
+
+def _shaped(read: dict[str, Any]) -> dict[str, Any]:
+    """What was read of a rule, as the fields of its value."""
+    match read.pop("kind"):
+        case "window":
+            read.update(_week(read.pop("days")))
+        case "cooldown" | "spacing":
+            read["rest"] = (
+                Dates(n=read.pop("dates")) if "dates" in read else Elapsed(seconds=read.pop("hours") * _HOUR)
+            )
+    return {
+        key: frozenset([found]) if key in ("after", "only_after") else found for key, found in read.items()
+    }
+
+
+def _week(entries: tuple[tuple[frozenset[str], Hours], ...]) -> dict[str, Any]:
+    """The hours of each weekday, and those of working days."""
+    workdays = tuple(hours for on, hours in entries if WORKDAY_CN in on)
+    named = any(WORKDAY_CN in on for on, _ in entries)
+    return {
+        "week": tuple(tuple(hours for on, hours in entries if day in on) for day in WEEKDAYS),
+        "workdays": workdays,
+        "workday_calendar": WORKDAY_CN if named else None,
+    }
