@@ -16,6 +16,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from sqlalchemy import insert
 from sqlalchemy.engine import make_url
 
 from gateway.domain import Tenant
@@ -24,6 +25,7 @@ from gateway.sendlog.record import LogKeys
 from gateway.store.database import Database
 from gateway.store.intake import IntakeStore
 from gateway.store.log import Log
+from gateway.store.schema import tenant
 from gateway.templating import Catalog
 from gateway.vault import BlindIndex, KeyRing, KeyUse, Vault
 
@@ -140,8 +142,11 @@ def postgres():
 
 
 async def _make(url):
+    """Every table, two tenants, and no other row."""
     database = Database(url)
     await database.create()
+    async with database.write() as conn:
+        await conn.execute(insert(tenant), [{"name": name, "created_at": 0} for name in ("acme", "beta")])
     await database.aclose()
 
 
@@ -207,11 +212,28 @@ def ring(tmp_path_factory):
     return KeyRing.create(tmp_path_factory.mktemp("ring") / "keyring.json")
 
 
+def _vault_at(path, ring):
+    return Vault(make_url(f"sqlite+aiosqlite:///{path}"), ring)
+
+
+@pytest.fixture(scope="session")
+def vault_template(ring, tmp_path_factory):
+    """A prepared vault without a key."""
+    path = tmp_path_factory.mktemp("template") / "vault.db"
+
+    async def prepare():
+        vault = _vault_at(path, ring)
+        await vault.prepare()
+        await vault.aclose()
+
+    asyncio.run(prepare())
+    return path
+
+
 @pytest.fixture
-async def vault(ring, tmp_path):
+async def vault(vault_template, ring, tmp_path):
     """An empty vault."""
-    vault = Vault(make_url(f"sqlite+aiosqlite:///{tmp_path / 'vault.db'}"), ring)
-    await vault.prepare()
+    vault = _vault_at(shutil.copy(vault_template, tmp_path / "vault.db"), ring)
     yield vault
     await vault.aclose()
 

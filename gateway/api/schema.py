@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
-from pydantic.json_schema import models_json_schema
 
 from gateway.api.auth import Allow
 from gateway.bodies import Body
 
 _REF = "#/components/schemas/{model}"
+_SCHEMAS = "x-schemas"
+"""Where a route carries its body's schemas until the contract is put together."""
 
 PROBLEM: dict[str, Any] = {
     "type": "object",
@@ -54,8 +54,12 @@ def takes_items(model: type[Body], example: Any) -> dict[str, Any]:
 
 
 def _body(model: type[Body], schema: Mapping[str, Any], example: Any) -> dict[str, Any]:
+    made = model.model_json_schema(ref_template=_REF)
     content = {"application/json": {"schema": schema, "example": example}}
-    return {"requestBody": {"required": True, "content": content}, "x-model": model}
+    return {
+        "requestBody": {"required": True, "content": content},
+        _SCHEMAS: {**made.pop("$defs", {}), model.__name__: made},
+    }
 
 
 def asks(model: type[Body]) -> dict[str, Any]:
@@ -81,26 +85,23 @@ def roles_of(route: APIRoute) -> frozenset[str] | None:
     return frozenset(guards[0].roles) if guards else None
 
 
-def openapi(app: FastAPI, version: str) -> dict[str, Any]:
+def openapi(routes: Sequence[APIRoute], version: str) -> dict[str, Any]:
     """The whole contract; roles stand at each route as `x-roles`."""
-    routes = [route for route in app.routes if isinstance(route, APIRoute)]
-    models = {extra["x-model"] for route in routes if (extra := route.openapi_extra) and "x-model" in extra}
-    _, definitions = models_json_schema(
-        [(model, "validation") for model in sorted(models, key=lambda m: m.__name__)], ref_template=_REF
-    )
     made = get_openapi(title="Outreach gateway", version=version, routes=routes)
-    made.setdefault("components", {})["schemas"] = {**definitions.get("$defs", {}), "Problem": PROBLEM}
-    made["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    made["components"] = {
+        "schemas": {"Problem": PROBLEM},
+        "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+    }
     for route in routes:
         for method in route.methods or ():
-            _finish(made["paths"].get(route.path, {}).get(method.lower()), route)
+            operation = made["paths"].get(route.path, {}).get(method.lower())
+            if operation is not None:
+                made["components"]["schemas"] |= operation.pop(_SCHEMAS, {})
+                _finish(operation, route)
     return made
 
 
-def _finish(operation: dict[str, Any] | None, route: APIRoute) -> None:
-    if operation is None:
-        return
-    operation.pop("x-model", None)
+def _finish(operation: dict[str, Any], route: APIRoute) -> None:
     operation["responses"].pop("422", None)
     roles = roles_of(route)
     if roles is not None:

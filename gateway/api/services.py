@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from gateway.bodies import CheckIn, ReminderIn
+from gateway.bodies import CheckIn
 from gateway.domain import Account, Tenant
 from gateway.intake import Intake
 from gateway.intake.asks import Wake
@@ -19,7 +19,7 @@ from gateway.telemetry import Metrics
 class Asks(Protocol):
     """Questions that decide without sending."""
 
-    async def preview(self, tenant: Tenant, body: ReminderIn) -> Mapping[str, Any]:
+    async def preview(self, tenant: Tenant, raw: object) -> Mapping[str, Any]:
         """What would be decided and rendered now; nothing is kept."""
 
     async def check(self, tenant: Tenant, body: CheckIn) -> Mapping[str, Any]:

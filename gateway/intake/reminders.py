@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -77,7 +77,7 @@ def fit(item: Item[ReminderIn], book: Book, desk: Desk) -> Fit | BadInput:
     borrower = borrower_put.after if borrower_put else book.borrower(body.borrower_id)
     debt_put = _put_debt(body, book, desk, faults)
     debt = debt_put.after if debt_put else book.debt(body.debt_id)
-    faults += _missing(body, borrower, debt, faults)
+    faults += _missing(body, borrower, debt)
     template = desk.catalog.get(body.template)
     faults += _template_faults(body, template, desk)
     if borrower is None or debt is None or template is None or faults:
@@ -123,15 +123,13 @@ def _under(at: str, faults: Iterable[Fault]) -> list[Fault]:
     return [Fault(at=at + fault.at, code=fault.code, message=fault.message) for fault in faults]
 
 
-def _missing(
-    body: ReminderIn, borrower: Borrower | None, debt: Debt | None, faults: Sequence[Fault]
-) -> list[Fault]:
+def _missing(body: ReminderIn, borrower: Borrower | None, debt: Debt | None) -> list[Fault]:
     found = []
     if borrower is None and isinstance(body.borrower, str):
         found.append(Fault(at="/borrower", code="not_found", message=NOT_FOUND))
     if debt is None and isinstance(body.debt, str):
         found.append(Fault(at="/debt", code="not_found", message=NOT_FOUND))
-    if debt is not None and not faults and debt.borrower != body.borrower_id:
+    if borrower is not None and debt is not None and debt.borrower != body.borrower_id:
         at = "/debt" if isinstance(body.debt, str) else "/debt/borrower"
         found.append(Fault(at=at, code="debt_of_another", message="this debt is another borrower's"))
     return found

@@ -17,6 +17,7 @@ from sqlalchemy import BigInteger, Table, and_, bindparam, case, delete, insert,
 from sqlalchemy import Row as Found
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.domain import Channel, DebtState, Money, Tenant, from_us, to_us
@@ -28,8 +29,11 @@ from gateway.ports import Entry, Moment
 from gateway.store import schema
 from gateway.store.database import Database, chunks
 from gateway.store.log import Log
+from gateway.telemetry import get
 
 T = TypeVar("T")
+
+log = get(__name__)
 
 TRIES = 8
 """How often contended work is begun."""
@@ -37,6 +41,8 @@ RECORDS, ROWS = 100, 250
 """Records and rows that are made ready at a stretch."""
 UNCALLED = ("waiting", "deferred", "sending")
 """States of reminders that can still be moved or cancelled, as long as `called` is false."""
+
+REFUSED = "the store refused what was to be written: nothing was accepted; it was noted in the log"
 
 _DEADLOCK = {"40P01", "40001"}
 
@@ -66,6 +72,9 @@ class IntakeStore:
             except Unavailable as lost:
                 if _sqlstate(lost) not in _DEADLOCK:
                     raise
+            except DBAPIError as refused:
+                log.exception("store_refused", error=type(refused).__name__)
+                raise Unavailable(REFUSED) from refused
         raise Unavailable("other requests change the same rows: nothing was accepted; send it again")
 
 

@@ -297,7 +297,7 @@ def _record(row: Row[Any]) -> dict[str, Any]:
         "state": row.state,
         "reason": row.reason,
         "log_index": row.log_index,
-        "facts": orjson.loads(row.leaf).get("facts", {}),
+        "body": orjson.loads(row.leaf).get("body", {}),
     }
 
 

@@ -13,7 +13,7 @@ from gateway.api.services import Services
 from gateway.domain import Mode, Tenant
 from gateway.errors import NotFound, Overloaded
 from gateway.ports import Answer
-from gateway.store.keys import EVERY, Operator, Role, Setup
+from gateway.store.keys import Operator, Role, Setup
 from gateway.store.reads import Reads
 from gateway.telemetry import Metrics
 
@@ -86,6 +86,7 @@ class Api:
         self._clients = {}
 
     async def key(self, role=Role.ADMIN, tenant="acme", mode=Mode.LIVE, expires_at=None):
+        """The text of a new key."""
         by = Operator(who="tests", tenant=TENANT)
         _, text = await self.services.setup.create_key(
             tenant=tenant, mode=mode, role=role, holder=f"a-{role}", expires_at=expires_at, by=by
@@ -98,8 +99,9 @@ class Api:
         transport = httpx2.ASGITransport(app=self.app, client=(host, 1), raise_app_exceptions=False)
         return httpx2.AsyncClient(transport=transport, base_url="http://gateway", headers=headers)
 
-    async def client(self, role=Role.SERVICE, tenant="acme", mode=Mode.LIVE):
-        at = (role, tenant, mode)
+    async def of(self, role="service", tenant="acme", mode="live"):
+        """A client with such a key."""
+        at = (Role(role), tenant, Mode(mode))
         if at not in self._clients:
             self._clients[at] = self.bare(await self.key(*at))
         return self._clients[at]
@@ -113,11 +115,8 @@ class Api:
 def serve(vault, blinds, log, take_in, bell):
     """Makes an Api over a database."""
 
-    async def make(database):
+    def make(database):
         setup = Setup(database, log, blinds=blinds, entropy=os.urandom, monotonic=time.monotonic)
-        deployment = Operator(who="tests", tenant=Tenant(f"{EVERY}/live"))
-        for name in ("acme", "beta"):
-            await setup.create_tenant(name, deployment)
         desk, accounts, door = Desk(), Accounts(), Door()
         services = Services(
             intake=take_in(database),
@@ -144,7 +143,7 @@ def serve(vault, blinds, log, take_in, bell):
 @pytest.fixture
 async def api(sqlite, serve):
     """The API over a fresh SQLite file."""
-    made = await serve(sqlite)
+    made = serve(sqlite)
     yield made
     await made.aclose()
 
@@ -152,4 +151,4 @@ async def api(sqlite, serve):
 @pytest.fixture
 async def service(api):
     """A client with a service's key of acme, live."""
-    return await api.client()
+    return await api.of()

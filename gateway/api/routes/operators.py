@@ -53,7 +53,7 @@ RECORD = {
     "channel": "sms",
     "state": "deferred",
     "reason": "CN.GBT.hours",
-    "facts": {},
+    "body": {},
 }
 
 

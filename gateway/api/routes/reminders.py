@@ -67,8 +67,8 @@ async def preview(request: Request, caller: ByAnyone) -> Response:
     """What would be decided and rendered now; nothing is kept."""
     used = services(request)
     used.admission.check()
-    body = read(ReminderIn, http.keyed(await http.read_json(request), request))
-    return http.answer(await used.asks.preview(caller.tenant, body))
+    raw = http.keyed(await http.read_json(request), request)
+    return http.answer(await used.asks.preview(caller.tenant, raw))
 
 
 class ListIn(Paged):
