@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from gateway.domain import Account, Channel, Mode, Money, Tenant
-from gateway.errors import BadInput, Fault, SetupError
+from gateway.errors import BadInput, Fault, NotFound, SetupError
 from gateway.masking import Pii
 from gateway.outcomes import Ways
-from gateway.ports import Adapter, AdapterFactory, SharedTokens, Tools
+from gateway.ports import Adapter, AdapterFactory, Checks, SharedTokens, Tools
 
 MAX_FILE = 256 * 1024
 _KEYS = {"name", "tenant", "mode", "adapter", "endpoint", "sender", "price", "credentials", "settings"}
@@ -263,3 +263,79 @@ def _secret(value: Any, at: str, environ: Mapping[str, str], faults: list[Fault]
     message = "env:NAME of a variable that is set, or file:PATH of a file that can be read; never a clear value"
     faults.append(Fault(at=at, code="credential_missing", message=message))
     return Pii("")
+
+
+class AccountRows(AccountStore, Protocol):
+    """Where accounts are kept and written."""
+
+    async def put(self, accounts: Sequence[Account], *, who: str, reason: str) -> list[str]:
+        """Write accounts that are new or differ; the names of those written."""
+
+
+class CredentialStore(Credentials, Protocol):
+    """Where credentials are kept and written."""
+
+    async def keep_credentials(
+        self, tenant: Tenant, account: str, credentials: Mapping[str, Pii[str]]
+    ) -> None:
+        """Keep an account's credentials."""
+
+
+class AccountDesk:
+    """Accounts, as operators see and change them."""
+
+    def __init__(self, accounts: Accounts, rows: AccountRows, vault: CredentialStore) -> None:
+        self._accounts = accounts
+        self._rows = rows
+        self._vault = vault
+
+    async def listed(self, tenant: Tenant) -> list[dict[str, Any]]:
+        """A tenant's accounts without credentials, and what is wrong with those that cannot be used."""
+        return [self._shown(r) for r in await self._rows.accounts() if r.account.tenant == tenant]
+
+    def _shown(self, row: AccountRow) -> dict[str, Any]:
+        account = row.account
+        price = account.price
+        return {
+            "name": account.name,
+            "adapter": account.adapter,
+            "endpoint": account.endpoint,
+            "sender": account.sender,
+            "price": {"amount": str(price.amount), "currency": price.currency} if price else None,
+            "settings": dict(account.settings),
+            "callback_url": self._accounts.callback_url(account),
+            "broken": self._accounts.broken.get((account.tenant, account.name)),
+        }
+
+    async def bring_in(self, accounts: Sequence[Account], *, who: str, reason: str) -> list[str]:
+        """Write accounts that are new or differ, their credentials first; BadInput names what will not do."""
+        faults = [f for n, a in enumerate(accounts) if (f := await self._fault(n, a)) is not None]
+        if faults:
+            raise BadInput(faults)
+        for account in accounts:
+            await self._vault.keep_credentials(account.tenant, account.name, account.credentials)
+        written = await self._rows.put(accounts, who=who, reason=reason)
+        await self._accounts.refresh()
+        return written
+
+    async def _fault(self, place: int, account: Account) -> Fault | None:
+        try:
+            connected = self._accounts.build(account)
+        except SetupError as wrong:
+            return Fault(at=f"/accounts/{place}", code="account_unusable", message=wrong.message)
+        await connected.adapter.aclose()
+        return None
+
+    async def check(self, tenant: Tenant, name: str) -> dict[str, Any]:
+        """Ask an account's provider something harmless."""
+        await self._accounts.refresh()
+        connected = self._accounts.named(tenant, name)
+        broken = self._accounts.broken.get((tenant, name))
+        if broken is not None:
+            return {"name": name, "ok": False, "word": broken}
+        if connected is None:
+            raise NotFound
+        if not hasattr(connected.adapter, "check"):
+            return {"name": name, "ok": True, "word": "its provider offers no check"}
+        checked = await cast("Checks", connected.adapter).check()
+        return {"name": name, "ok": checked.ok, "word": checked.word}

@@ -68,7 +68,7 @@ class DispatchTx(Protocol):
     async def finish(self, outturns: Sequence[Outturn]) -> None:
         """Write outcomes."""
 
-    async def mark_dead(self, addresses: Sequence[tuple[Tenant, str, str]]) -> None:
+    async def mark_dead(self, addresses: Sequence[tuple[Tenant, str, str, str]]) -> None:
         """Addresses that can never work."""
 
     async def opt_out(self, tenant: Tenant, borrower: str, channel: str) -> bool:
@@ -154,11 +154,11 @@ class Dispatch:
 
     async def _claim(self, due: Sequence[Due]) -> list[Ready]:
         """T1: everything from the locks to the intents, in one transaction."""
-        await self._desk.prepare([(d.tenant, d.borrower) for d in due])
+        keys = await self._desk.prepare([(d.tenant, d.borrower) for d in due])
         async with self._store.transaction() as tx:
             await tx.lock_persons([(d.tenant, d.person) for d in due])
             works = await tx.claim(due)
-            weighed = self._desk.weigh(works, await tx.facts(works), tx.moment, PERMIT)
+            weighed = self._desk.weigh(works, await tx.facts(works), keys, tx.moment, PERMIT)
             await tx.decide(weighed.verdicts, self._owner.id)
             await tx.append(weighed.entries)
         for verdict in weighed.verdicts:
@@ -279,7 +279,10 @@ class Dispatch:
             return
         async with self._store.transaction() as tx:
             await tx.mark_dead(
-                [(e.ready.work.tenant, e.ready.work.borrower, e.ready.intent.address) for e in dead]
+                [
+                    (e.ready.work.tenant, e.ready.work.borrower, e.ready.intent.channel, e.ready.intent.address)
+                    for e in dead
+                ]
             )
             for e in refused:
                 await opt_out(tx, e.ready.work.tenant, e.ready.work.borrower, e.ready.intent.channel)

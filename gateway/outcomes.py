@@ -125,7 +125,7 @@ def _later(out: Outturn, called: Called, handed: Handed, moment: Moment) -> Outt
 def _pause(ending: HandOver, tries: int) -> timedelta:
     if ending is HandOver.CONFIG:
         return LOOK_AGAIN
-    return min(timedelta(seconds=5) * 2**tries, LOOK_AGAIN)
+    return min(timedelta(seconds=5 << tries), LOOK_AGAIN)
 
 
 def after_receipt(attempt: Attempt, receipt: Receipt, ways: Ways, moment: Moment) -> Outturn | None:

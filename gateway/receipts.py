@@ -135,7 +135,7 @@ class Callbacks:
         if not dead and not refused:
             return
         async with self._store.transaction() as tx:
-            await tx.mark_dead([(a.tenant, a.borrower, a.address) for a in dead])
+            await tx.mark_dead([(a.tenant, a.borrower, a.channel, a.address) for a in dead])
             for attempt in refused:
                 await opt_out(tx, attempt.tenant, attempt.borrower, attempt.channel)
 

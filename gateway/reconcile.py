@@ -19,7 +19,7 @@ from gateway import outcomes
 from gateway.accounts import Accounts, Connected
 from gateway.deciding import Texts
 from gateway.dispatch import DispatchTx, Links, outcome_entry
-from gateway.domain import HandOver, Message, Outcome, Receipt
+from gateway.domain import HandOver, Message, Outcome, Receipt, Tenant
 from gateway.masking import Pii
 from gateway.ports import LooksUp, Moment, SendsAgain
 from gateway.sweep import Graves, forever
@@ -37,7 +37,7 @@ class ReconcileTx(DispatchTx, Protocol):
     async def to_settle(self, limit: int) -> dict[str, Attempt]:
         """Unknown attempts whose time has come."""
 
-    async def address(self, tenant: str, borrower: str, key: str) -> bytes | None:
+    async def address(self, tenant: Tenant, borrower: str, key: str) -> bytes | None:
         """One address, sealed."""
 
 
@@ -91,6 +91,8 @@ class Reconcile:
         if connected is None or sealed is None or attempt.called_at is None:
             return None
         address = await self._texts.address(attempt, sealed)
+        if address is None:
+            return None
         if hasattr(connected.adapter, "again_within"):
             return await self._again(connected, attempt, address)
         if hasattr(connected.adapter, "look_up"):
@@ -101,12 +103,13 @@ class Reconcile:
         """The same request under the same key, while the provider still drops the second of the two itself."""
         now = await self._store.moment()
         window = cast("SendsAgain", connected.adapter).again_within
-        if attempt.called_at is None or now.real - attempt.called_at > window:
+        rendered = await self._texts.rendered(attempt)
+        if rendered is None or attempt.called_at is None or now.real - attempt.called_at > window:
             return None
         message = Message(
             ref=attempt.ref,
             address=address,
-            rendered=await self._texts.rendered(attempt),
+            rendered=rendered,
             now=now.real,
             deliver_by=now.real + window,
             callback_url=self._links(attempt.adapter, attempt.account, attempt.ref),

@@ -63,7 +63,7 @@ class Sweep:
         store: SweepStore,
         graves: Graves,
         accounts: Accounts,
-        wake: Callable[[str, int], None],
+        wake: Callable[[str, int], object],
         metrics: Metrics,
         jitter: Callable[[], float],
         quarantine: timedelta = outcomes.QUARANTINE,

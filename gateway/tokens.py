@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 
 from redis.asyncio import Redis
 from redis.asyncio.sentinel import Sentinel
@@ -20,7 +22,7 @@ _DROP = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', 
 def connect(target: RedisTarget) -> Redis:
     """A client for a plain or sentinel target that gives up within half a second."""
     password = target.password.reveal("to log in to Redis") if target.password else None
-    common = {
+    common: dict[str, Any] = {
         "db": target.db,
         "username": target.username,
         "password": password,
@@ -29,7 +31,7 @@ def connect(target: RedisTarget) -> Redis:
         "socket_connect_timeout": TIMEOUT_S,
     }
     if target.kind == "sentinel":
-        sentinel = Sentinel(list(target.hosts), socket_timeout=TIMEOUT_S)
+        sentinel = Sentinel(list(target.hosts), socket_timeout=TIMEOUT_S)  # type: ignore[no-untyped-call]
         found: Redis = sentinel.master_for(target.service or "mymaster", **common)
         return found
     if target.path:
@@ -39,35 +41,33 @@ def connect(target: RedisTarget) -> Redis:
 
 
 class RedisTokens:
-    """gateway.ports.SharedTokens over Redis, with this process's own copy for when it is away."""
+    """gateway.ports.SharedTokens over Redis, with this process's own copy for when it is away, or None."""
 
-    def __init__(self, redis: Redis, clock: Callable[[], float]) -> None:
+    def __init__(self, redis: Redis | None, clock: Callable[[], float]) -> None:
         self._redis = redis
         self._clock = clock
         self._own: dict[str, tuple[str, float]] = {}
 
     async def get(self, name: str) -> str | None:
         """The shared token, else this process's own."""
-        try:
-            found = await self._redis.get(PREFIX + name)
-        except (RedisError, OSError):
-            token, until = self._own.get(name, ("", 0.0))
-            return token if until > self._clock() else None
-        return found.decode() if found else None
+        if self._redis is not None:
+            with suppress(RedisError, OSError):
+                found = await self._redis.get(PREFIX + name)
+                return found.decode() if found else None
+        token, until = self._own.get(name, ("", 0.0))
+        return token if until > self._clock() else None
 
     async def put(self, name: str, token: str, ttl: timedelta) -> None:
         """Share a token for `ttl`."""
         self._own[name] = (token, self._clock() + ttl.total_seconds())
-        try:
-            await self._redis.set(PREFIX + name, token, px=int(ttl.total_seconds() * 1000))
-        except (RedisError, OSError):
-            return
+        if self._redis is not None:
+            with suppress(RedisError, OSError):
+                await self._redis.set(PREFIX + name, token, px=int(ttl.total_seconds() * 1000))
 
     async def drop(self, name: str, token: str) -> None:
         """Forget it, only if it is still this one."""
         if self._own.get(name, ("", 0.0))[0] == token:
             del self._own[name]
-        try:
-            await self._redis.eval(_DROP, 1, PREFIX + name, token)  # type: ignore[misc]  # redis-py types it sync
-        except (RedisError, OSError):
-            return
+        if self._redis is not None:
+            with suppress(RedisError, OSError):
+                await self._redis.eval(_DROP, 1, PREFIX + name, token)  # type: ignore[misc]  # typed sync

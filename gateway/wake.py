@@ -157,7 +157,8 @@ class Listener:
             await asyncio.sleep(PAUSE_S)
 
     async def _listen(self) -> None:
-        async def drain(_ctx: dict[str, Any], channel: str, shard: int) -> None:
+        async def drain(ctx: dict[Any, Any], *queue: Any, **_none: Any) -> None:  # noqa: ARG001 (arq's form)
+            channel, shard = queue
             await asyncio.shield(self._drains.start(channel, shard))
 
         pool = await create_pool(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Protocol
 
 from gateway.accounts import Accounts
+from gateway.backlog import Backlog
 from gateway.dispatch import Dispatch
 from gateway.reconcile import Reconcile
 from gateway.store.owners import Owners
@@ -30,6 +31,7 @@ class Parts(Protocol):
     reconcile: Reconcile
     owners: Owners
     listener: Listener | None
+    backlog: Backlog
 
 
 async def work(parts: Parts, stop: asyncio.Event) -> None:
@@ -52,10 +54,11 @@ async def work(parts: Parts, stop: asyncio.Event) -> None:
         log.info("drained")
 
 
-def _duties(parts: Parts) -> list[Callable[[], Awaitable[None]]]:
-    duties: list[Callable[[], Awaitable[None]]] = [
+def _duties(parts: Parts) -> list[Callable[[], Coroutine[None, None, None]]]:
+    duties: list[Callable[[], Coroutine[None, None, None]]] = [
         parts.sweep.run,
         parts.reconcile.run,
+        parts.backlog.run,
         lambda: forever(parts.accounts.refresh, lambda: REFRESH_S),
     ]
     if parts.listener is not None:

@@ -523,13 +523,13 @@ class DispatchTx:
             "updated_at": to_us(self.moment.policy),
         }
 
-    async def mark_dead(self, addresses: Sequence[tuple[Tenant, str, str]]) -> None:
-        """Addresses (tenant, borrower, key) that can never work on their channel."""
+    async def mark_dead(self, addresses: Sequence[tuple[Tenant, str, str, str]]) -> None:
+        """Addresses (tenant, borrower, channel, key) that can never work there."""
         table = schema.address.c
-        for part in chunks([(t, b, bytes.fromhex(key)) for t, b, key in addresses]):
+        for part in chunks([(t, b, c, bytes.fromhex(key)) for t, b, c, key in addresses]):
             await self.conn.execute(
                 update(schema.address)
-                .where(tuple_(table.tenant, table.borrower, table.blind).in_(part), table.dead_at.is_(None))
+                .where(tuple_(table.tenant, table.borrower, table.channel, table.blind).in_(part), table.dead_at.is_(None))
                 .values(dead_at=to_us(self.moment.policy))
             )
 

@@ -100,7 +100,7 @@ class Owners:
                 )
                 .returning(_LEASE.owner)
             )
-            return row.scalar() == self.id
+            return bool(row.scalar() == self.id)
 
     async def leave(self) -> None:
         """Say goodbye after a clean drain: what is still to this owner's name may be taken over at once."""

@@ -412,5 +412,7 @@ for _parted in (attempt, record):
     event.listen(
         _parted,
         "after_create",
-        DDL("CREATE TABLE %(table)s_default PARTITION OF %(table)s DEFAULT").execute_if(dialect="postgresql"),
+        DDL(  # type: ignore[no-untyped-call]  # SQLAlchemy ships it untyped
+            "CREATE TABLE %(table)s_default PARTITION OF %(table)s DEFAULT"
+        ).execute_if(dialect="postgresql"),
     )

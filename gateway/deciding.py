@@ -1,0 +1,666 @@
+"""From rows to a decision and back: the shell around gateway.policy.gate, used by dispatch and by questions.
+
+One reminder is weighed in three steps: lay out what is known (a `Snapshot`), let the gate decide, and, when it
+says send, choose the account, render, and write the intent down. Nothing here waits for anything: keys are
+fetched before the locks are taken (`prepare`), all else was read after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
+from typing import Any, Protocol
+
+import orjson
+
+from gateway import outcomes
+from gateway.accounts import Accounts, Connected
+from gateway.domain import Action, Channel, DebtState, Money, Purpose, Rendered, Tenant, to_us, ulid
+from gateway.errors import BadInput
+from gateway.masking import Pii
+from gateway.outcomes import Called, Ways
+from gateway.policy.explain import decision_json
+from gateway.policy.gate import DebtNow, Decision, Hold, Reachable, Snapshot, decide
+from gateway.policy.localtime import instant, start_of_date, zone
+from gateway.policy.model import Event
+from gateway.policy.packs import Packs, with_overrides
+from gateway.policy.zones import Zones, possible_zones
+from gateway.ports import Adapter, Entry, Moment
+from gateway.templating import Catalog, Template, ValidWhile, Values, render
+from gateway.work import AddressRow, Attempt, BorrowerRow, DebtRow, Facts, Intent, Key, Past, Verdict, Work
+
+LOOK_AGAIN = timedelta(minutes=15)
+STALE_AFTER = timedelta(hours=24)
+"""For a tenant that set nothing else."""
+DAY = timedelta(days=1)
+
+
+class SubjectKey(Protocol):
+    """One borrower's data key."""
+
+    def seal(self, clear: bytes, *, table: str, column: str, row: str) -> bytes:
+        """Encrypt, bound to the place."""
+
+    def open(self, sealed: bytes, *, table: str, column: str, row: str) -> bytes:
+        """Decrypt what was sealed for that place."""
+
+
+Keys = Mapping[Key, SubjectKey]
+"""Data keys by (tenant, borrower)."""
+
+
+class Vault(Protocol):
+    """Where data keys are kept."""
+
+    async def keys_for(
+        self, tenant: Tenant, subjects: Sequence[str], *, create: bool
+    ) -> Mapping[str, SubjectKey]:
+        """The keys of these borrowers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """A reminder that may be called: what to say, to whom, through whom, and until when."""
+
+    work: Work
+    intent: Intent
+    adapter: Adapter
+    ways: Ways
+    address: Pii[str]
+    rendered: Rendered
+    at: datetime
+    """The real instant it was decided at; providers know no other clock."""
+    deliver_by: datetime
+    """The real instant after which the provider must not deliver."""
+    next_step: timedelta | None
+
+    def called(self, attempt: Attempt) -> Called:
+        """What the ending of the call is judged by."""
+        return Called(
+            attempt=attempt,
+            ways=self.ways,
+            tries=self.work.tries,
+            expires_at=self.work.expires_at,
+            next_step=self.next_step,
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class Weighed:
+    """What one batch came to."""
+
+    ready: list[Ready] = field(default_factory=list)
+    verdicts: list[Verdict] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """A question to the gate: a reminder, or somebody else's contact (`channels` in the words of the rules)."""
+
+    tenant: Tenant
+    person: str
+    borrower: str
+    debt: str
+    purpose: str
+    actor_role: str
+    recipient_role: str
+    channels: tuple[Channel, ...]
+    expires_at: datetime
+    not_before: datetime | None = None
+    template: Template | None = None
+    duplicate: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """How a channel can be gone: an address and the account that serves it."""
+
+    address: AddressRow
+    connected: Connected
+
+
+class Desk:
+    """Weighs reminders. Holds no state but caches of what is configured."""
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        packs: Packs,
+        accounts: Accounts,
+        vault: Vault,
+        entropy: Callable[[int], bytes],
+    ) -> None:
+        self._catalog = catalog
+        self._packs = packs
+        self._accounts = accounts
+        self._vault = vault
+        self._entropy = entropy
+        self._tuned: dict[tuple[tuple[str, int], ...], Packs] = {}
+
+    async def prepare(self, keys: Iterable[Key]) -> Keys:
+        """Fetch the data keys of these borrowers, before any lock is taken."""
+        by_tenant: dict[Tenant, set[str]] = {}
+        for tenant, borrower in keys:
+            by_tenant.setdefault(tenant, set()).add(borrower)
+        return {
+            (tenant, name): key
+            for tenant, names in by_tenant.items()
+            for name, key in (await self._vault.keys_for(tenant, sorted(names), create=False)).items()
+        }
+
+    def weigh(
+        self, works: Sequence[Work], facts: Facts, keys: Keys, moment: Moment, permit: timedelta
+    ) -> Weighed:
+        """Decide on each, one after another; each sees the intents of those before it."""
+        weighed = Weighed()
+        for work in works:
+            self._weigh_one(work, facts, keys, moment, permit, weighed)
+        return weighed
+
+    def _weigh_one(
+        self,
+        work: Work,
+        facts: Facts,
+        keys: Keys,
+        moment: Moment,
+        permit: timedelta,
+        weighed: Weighed,
+    ) -> None:
+        ask = self._ask(work, facts)
+        ways = self._ways(ask, facts)
+        decision = self.decide(ask, ways, facts, moment, permit)
+        ready = None
+        if decision.action is Action.SEND:
+            try:
+                ready = self._ready(work, decision, ways, facts, keys, moment, permit)
+            except BadInput as wrong:
+                decision = replace(decision, action=Action.SUPPRESS, reason="rejected_content")
+                weighed.entries.append(_unfit(work, wrong, moment))
+        verdict = _verdict(work, decision, ready, moment)
+        weighed.verdicts.append(verdict)
+        weighed.entries.append(_decided(work, verdict, decision, ready, moment))
+        if ready is not None:
+            weighed.ready.append(ready)
+            facts.history[work.tenant, work.person].append(_intended(ready, moment))
+
+    def _ask(self, work: Work, facts: Facts) -> Ask:
+        channels = (
+            (Channel(work.escalate[work.step - 1]["channel"]),)
+            if 0 < work.step <= len(work.escalate)
+            else work.channels
+        )
+        return Ask(
+            tenant=work.tenant,
+            person=work.person,
+            borrower=work.borrower,
+            debt=work.debt,
+            purpose=work.purpose,
+            actor_role=work.actor_role,
+            recipient_role=work.recipient_role,
+            channels=channels,
+            expires_at=work.expires_at,
+            not_before=work.not_before,
+            template=self._catalog.get(work.template),
+            duplicate=(work.tenant, work.id) in facts.duplicates,
+        )
+
+    def _ways(self, ask: Ask, facts: Facts) -> dict[Channel, list[Way]]:
+        """For each channel the living addresses that an account can serve with this template."""
+        found: dict[Channel, list[Way]] = {}
+        for address in facts.addresses.get((ask.tenant, ask.borrower), ()):
+            connected = self._account(ask, address)
+            if address.channel in ask.channels and connected is not None:
+                found.setdefault(address.channel, []).append(Way(address=address, connected=connected))
+        return found
+
+    def _account(self, ask: Ask, address: AddressRow) -> Connected | None:
+        for connected in self._accounts.of(ask.tenant, address.channel):
+            if connected.serves(address.country) and self._carries(connected, ask.template):
+                return connected
+        return None
+
+    def _carries(self, connected: Connected, template: Template | None) -> bool:
+        if template is None or connected.adapter.takes_free_text:
+            return True
+        return template.bound(connected.account.adapter, connected.account.name) is not None
+
+    def bound(self, tenant: Tenant, template: Template, channel: Channel) -> bool:
+        """Whether an account of this channel can carry the template (gateway.intake.asks.Bindings)."""
+        return any(self._carries(c, template) for c in self._accounts.of(tenant, channel))
+
+    def decide(
+        self,
+        ask: Ask,
+        ways: Mapping[Channel, Sequence[Way]],
+        facts: Facts,
+        moment: Moment,
+        permit: timedelta,
+    ) -> Decision:
+        """The gate's decision; an account that is missing is not known, and so not now."""
+        reachable = {
+            channel: tuple(Reachable(address_key=w.address.key, kind=w.address.kind) for w in found)
+            for channel, found in ways.items()
+        }
+        snapshot = _snapshot(ask, facts, reachable, moment)
+        decision = decide(
+            snapshot,
+            self._tuned_packs(facts.overrides.get(ask.tenant, {})),
+            now=moment.policy,
+            permit=permit,
+            history=_events(facts.history.get((ask.tenant, ask.person), ()), ask.person, moment.policy),
+            reach={channel: found[0].connected.adapter.reach for channel, found in ways.items()},
+        )
+        if decision.reason == "no_address" and self._unserved(ask, facts):
+            until = min(moment.policy + LOOK_AGAIN, ask.expires_at)
+            return replace(decision, action=Action.DEFER, reason="account_down", until=until)
+        return decision
+
+    def decide_elsewhere(
+        self, ask: Ask, address: Reachable, facts: Facts, moment: Moment, permit: timedelta
+    ) -> Decision:
+        """The gate's decision on a contact that no account of ours would make."""
+        channel = ask.channels[0]
+        return decide(
+            _snapshot(ask, facts, {channel: (address,)}, moment),
+            self._tuned_packs(facts.overrides.get(ask.tenant, {})),
+            now=moment.policy,
+            permit=permit,
+            history=_events(facts.history.get((ask.tenant, ask.person), ()), ask.person, moment.policy),
+            reach={},
+        )
+
+    def _unserved(self, ask: Ask, facts: Facts) -> bool:
+        living = facts.addresses.get((ask.tenant, ask.borrower), ())
+        return any(address.channel in ask.channels for address in living)
+
+    def _tuned_packs(self, caps: Mapping[str, int]) -> Packs:
+        if not caps or not isinstance(self._packs, tuple):
+            return self._packs
+        key = tuple(sorted(caps.items()))
+        if key not in self._tuned:
+            self._tuned[key] = with_overrides(self._packs, caps)
+        return self._tuned[key]
+
+    def _ready(
+        self,
+        work: Work,
+        decision: Decision,
+        ways: Mapping[Channel, Sequence[Way]],
+        facts: Facts,
+        keys: Keys,
+        moment: Moment,
+        permit: timedelta,
+    ) -> Ready:
+        assert decision.channel is not None  # noqa: S101 (a send names its channel and its end)
+        assert decision.deliver_by is not None  # noqa: S101
+        way = next(w for w in ways[decision.channel] if w.address.key == decision.address_key)
+        key = keys[work.tenant, work.borrower]
+        borrower = facts.borrowers[work.tenant, work.borrower]
+        debt = facts.debts[work.tenant, work.debt]
+        rendered = self._render(work, way.connected, borrower, debt, key, decision)
+        ref = ulid("at_", to_us(moment.policy), self._entropy(10))
+        return Ready(
+            work=work,
+            intent=Intent(
+                work=work,
+                ref=ref,
+                channel=decision.channel,
+                adapter=way.connected.account.adapter,
+                account=way.connected.account.name,
+                address=way.address.key,
+                creditor=debt.creditor,
+                segments=rendered.segments,
+                price=_price(way.connected, rendered),
+                language=rendered.language,
+                text_hash=rendered.sha256,
+                text_enc=key.seal(pack_text(rendered), table="attempt", column="text_enc", row=ref),
+                borrower_revision=borrower.revision,
+                debt_revision=debt.revision,
+                deadline=moment.real + permit,
+            ),
+            adapter=way.connected.adapter,
+            ways=way.connected.ways,
+            address=open_address(key, way.address.key, way.address.value_enc),
+            rendered=rendered,
+            at=moment.real,
+            deliver_by=moment.real + (decision.deliver_by - moment.policy),
+            next_step=_next_step(work),
+        )
+
+    def _render(
+        self,
+        work: Work,
+        connected: Connected,
+        borrower: BorrowerRow,
+        debt: DebtRow,
+        key: SubjectKey,
+        decision: Decision,
+    ) -> Rendered:
+        template = self._catalog.get(work.template)
+        if template is None:
+            raise BadInput([], code="template_unknown")
+        pii = orjson.loads(key.open(borrower.pii_enc, table="borrower", column="pii_enc", row=borrower.id))
+        facts = orjson.loads(key.open(work.facts_enc, table="reminder", column="facts_enc", row=work.id))
+        today = _today(decision)
+        values = Values(
+            name=Pii(pii.get("name") or ""),
+            creditor=debt.creditor,
+            amount=debt.balance,
+            due_date=debt.due_date,
+            dpd=max(0, (today - debt.due_date).days),
+            facts=facts,
+        )
+        return self.render(template, connected, borrower.profile.get("language") or "", values)
+
+    def render(self, template: Template, connected: Connected, language: str, values: Values) -> Rendered:
+        """One template for one account."""
+        return render(
+            template,
+            connected.channel,
+            language,
+            values,
+            account=connected.account,
+            takes_free_text=connected.adapter.takes_free_text,
+        )
+
+
+def _today(decision: Decision) -> date:
+    """The latest local date in the borrower's zones."""
+    at = int(decision.at.timestamp())
+    return date.fromordinal(max(zone(name).day(at) for name in decision.zones.names))
+
+
+def _snapshot(
+    ask: Ask, facts: Facts, reachable: Mapping[Channel, tuple[Reachable, ...]], moment: Moment
+) -> Snapshot:
+    borrower = facts.borrowers[ask.tenant, ask.borrower]
+    debt = facts.debts[ask.tenant, ask.debt]
+    siblings = facts.siblings.get((ask.tenant, ask.person), (borrower,))
+    zones = zones_of(borrower, facts.addresses.get((ask.tenant, ask.borrower), ()))
+    starts, ends, valid_on = _validity(ask, debt, zones)
+    return Snapshot(
+        borrower=ask.person,
+        debt=DebtNow(
+            id=debt.id,
+            creditor=debt.creditor,
+            state=DebtState(debt.state),
+            state_at=debt.state_at,
+            stale_after=facts.stale_after.get(ask.tenant.split("/")[0], STALE_AFTER),
+            until=debt.until,
+            due_date=debt.due_date,
+        ),
+        purpose=ask.purpose,
+        channels=ask.channels,
+        addresses=reachable,
+        zones=zones,
+        expires_at=ends,
+        not_before=starts,
+        valid_on=valid_on,
+        residence=borrower.profile.get("residence"),
+        governing_law=debt.governing_law,
+        recipient_role=ask.recipient_role,
+        actor_role=ask.actor_role,
+        duplicate=ask.duplicate,
+        open_voice=_open_voice(facts.history.get((ask.tenant, ask.person), ()), moment.policy),
+        opt_outs=tuple((o["channel"], _instant(o["at"])) for b in siblings for o in _listed(b, "opt_outs")),
+        holds=tuple(_hold(h) for b in siblings for h in _listed(b, "holds")),
+        facts={**(borrower.profile.get("policy_facts") or {}), **debt.policy_facts},
+    )
+
+
+def zones_of(borrower: BorrowerRow, addresses: Sequence[AddressRow]) -> Zones:
+    """Every zone the borrower may be in: stated ones outweigh the residence and the numbers."""
+    stated = [(z["zone"], z["source"]) for z in borrower.profile.get("time_zones") or ()]
+    if stated:
+        return possible_zones(stated, None, ())
+    home = possible_zones((), borrower.profile.get("residence"), ())
+    numbers = dict.fromkeys(name for address in addresses for name in address.zones)
+    return Zones(
+        names=tuple(dict.fromkeys((*home.names, *numbers))),
+        evidence=(*home.evidence, *((name, "number") for name in numbers)),
+    )
+
+
+def _validity(
+    ask: Ask, debt: DebtRow, zones: Zones
+) -> tuple[datetime | None, datetime, date | None]:
+    """From when and until when the text is true where the borrower is, and the only date it is true on."""
+    when = ask.template.valid_while if ask.template else None
+    if when is None or not zones.names:
+        return ask.not_before, ask.expires_at, None
+    if when is ValidWhile.DUE_DATE_IS_TODAY:
+        return ask.not_before, ask.expires_at, debt.due_date
+    if when is ValidWhile.BEFORE_DUE:
+        due = instant(min(start_of_date(zone(name), debt.due_date) for name in zones.names))
+        return ask.not_before, min(ask.expires_at, due), None
+    over = instant(max(start_of_date(zone(name), debt.due_date + DAY) for name in zones.names))
+    return max(ask.not_before or over, over), ask.expires_at, None
+
+
+def _listed(borrower: BorrowerRow, name: str) -> Sequence[Mapping[str, Any]]:
+    found: Sequence[Mapping[str, Any]] = borrower.profile.get(name) or ()
+    return found
+
+
+def _instant(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def _hold(held: Mapping[str, Any]) -> Hold:
+    ends = [_instant(held[name]) for name in ("until", "ended_at") if held.get(name)]
+    return Hold(
+        id=held["id"],
+        reason=held.get("reason") or "",
+        since=_instant(held["from"]),
+        until=min(ends, default=None),
+        allow_purposes=frozenset(held.get("allow_purposes") or ()),
+    )
+
+
+def _open_voice(history: Sequence[Past], now: datetime) -> bool:
+    """Whether a call to this person can still become a conversation."""
+    return any(
+        past.channel == Channel.VOICE and (past.final_at is None or past.final_at > now) for past in history
+    )
+
+
+def _events(history: Sequence[Past], person: str, now: datetime) -> list[Event]:
+    return [
+        Event(
+            at=past.at,
+            channel=past.channel,
+            outcome=outcomes.word(past.channel, past.state, past.final_at, now),
+            borrower=person,
+            debt=past.debt,
+            creditor=past.creditor,
+            address=past.address,
+            recipient_role=past.recipient_role,
+            flags=frozenset(past.flags),
+        )
+        for past in history
+    ]
+
+
+def _intended(ready: Ready, moment: Moment) -> Past:
+    """An intent as those after it see it."""
+    intent = ready.intent
+    return Past(
+        at=moment.policy,
+        channel=intent.channel.value,
+        state="intent",
+        final_at=None,
+        debt=ready.work.debt,
+        creditor=intent.creditor,
+        address=intent.address,
+        recipient_role=ready.work.recipient_role,
+        flags=_flags(ready.work),
+    )
+
+
+def _flags(work: Work) -> tuple[str, ...]:
+    """A confirmation of an opt-out carries its name, so that there is one."""
+    confirms = work.purpose == Purpose.OPTOUT_CONFIRMATION
+    return (Purpose.OPTOUT_CONFIRMATION.value,) if confirms else ()
+
+
+def _price(connected: Connected, rendered: Rendered) -> Money | None:
+    price = connected.account.price
+    if price is None:
+        return None
+    parts = rendered.segments if connected.channel is Channel.SMS else 1
+    return Money(amount=price.amount * parts, currency=price.currency)
+
+
+def _next_step(work: Work) -> timedelta | None:
+    if work.step >= len(work.escalate):
+        return None
+    return timedelta(seconds=int(work.escalate[work.step]["after_s"]))
+
+
+def _verdict(work: Work, decision: Decision, ready: Ready | None, moment: Moment) -> Verdict:
+    decided = orjson.dumps(decision_json(decision)).decode()
+    if ready is not None:
+        return Verdict(
+            work=work,
+            state="sending",
+            reason=None,
+            by=None,
+            next_at=None,
+            decision=decided,
+            channel=decision.channel,
+            intent=ready.intent,
+        )
+    if decision.action is Action.DEFER:
+        until = decision.until or moment.policy + LOOK_AGAIN
+        return Verdict(
+            work=work,
+            state="deferred",
+            reason=decision.reason,
+            by=None,
+            next_at=until,
+            decision=decided,
+            channel=decision.channel,
+        )
+    state = "expired" if decision.reason == "expired" else "suppressed"
+    return Verdict(
+        work=work, state=state, reason=decision.reason, by=None, next_at=None, decision=decided
+    )
+
+
+def _decided(
+    work: Work, verdict: Verdict, decision: Decision, ready: Ready | None, moment: Moment
+) -> Entry:
+    """The record of a decision: every finding, and for a send the intent."""
+    said = decision_json(decision)
+    body: dict[str, Any] = {"decision": said}
+    clear: dict[str, Pii[str]] = {}
+    if ready is not None:
+        intent = ready.intent
+        body |= {
+            "adapter": intent.adapter,
+            "account": intent.account,
+            "template": work.template,
+            "template_version": work.template_version,
+            "language": intent.language,
+            "segments": intent.segments,
+            "price": {"amount": str(intent.price.amount), "currency": intent.price.currency}
+            if intent.price
+            else None,
+        }
+        clear = {"address": ready.address, "text_sha256": Pii(intent.text_hash)}
+    return Entry(
+        tenant=work.tenant,
+        kind="expired" if verdict.state == "expired" else "decision",
+        at=moment.policy,
+        reminder=work.id,
+        attempt=ready.intent.ref if ready else None,
+        borrower=work.borrower,
+        channel=decision.channel.value if decision.channel else None,
+        state=verdict.state,
+        reason=verdict.reason,
+        ids={"debt": work.debt},
+        body=body,
+        clear=clear,
+    )
+
+
+def _unfit(work: Work, wrong: BadInput, moment: Moment) -> Entry:
+    """The record of a text that could not be made: codes and places, no values."""
+    return Entry(
+        tenant=work.tenant,
+        kind="attempt",
+        at=moment.policy,
+        reminder=work.id,
+        borrower=work.borrower,
+        state="suppressed",
+        reason="rejected_content",
+        body={"faults": [{"at": f.at, "code": f.code} for f in wrong.faults]},
+    )
+
+
+def pack_text(rendered: Rendered) -> bytes:
+    """All that was or will be said, as JSON to be sealed."""
+    reveal = "sealed on the attempt"
+    return orjson.dumps(
+        {
+            "language": rendered.language,
+            "text": rendered.text.reveal(reveal),
+            "subject": rendered.subject.reveal(reveal) if rendered.subject else None,
+            "second": rendered.second.reveal(reveal) if rendered.second else None,
+            "code": rendered.code,
+            "variables": {k: v.reveal(reveal) for k, v in rendered.variables.items()},
+            "segments": rendered.segments,
+            "sha256": rendered.sha256,
+        }
+    )
+
+
+def unpack_text(packed: bytes) -> Rendered:
+    """What `pack_text` packed."""
+    said = orjson.loads(packed)
+    return Rendered(
+        language=said["language"],
+        text=Pii(said["text"]),
+        sha256=said["sha256"],
+        segments=said["segments"],
+        subject=Pii(said["subject"]) if said["subject"] else None,
+        second=Pii(said["second"]) if said["second"] else None,
+        code=said["code"],
+        variables={k: Pii(v) for k, v in said["variables"].items()},
+    )
+
+
+def open_address(key: SubjectKey, blind: str, sealed: bytes) -> Pii[str]:
+    """An address in clear, for the adapter."""
+    return Pii(key.open(sealed, table="address", column="value_enc", row=blind).decode())
+
+
+class Texts:
+    """Opens what was sealed on attempts."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+
+    async def _key(self, attempt: Attempt) -> SubjectKey | None:
+        keys = await self._vault.keys_for(attempt.tenant, [attempt.borrower], create=False)
+        return keys.get(attempt.borrower)
+
+    async def rendered(self, attempt: Attempt) -> Rendered | None:
+        """All that the attempt says; None once its borrower's key is destroyed."""
+        key = await self._key(attempt)
+        if key is None or attempt.text_enc is None:
+            return None
+        return unpack_text(key.open(attempt.text_enc, table="attempt", column="text_enc", row=attempt.ref))
+
+    async def second(self, attempt: Attempt) -> Pii[str] | None:
+        """What a call says after 1 was pressed."""
+        rendered = await self.rendered(attempt)
+        return rendered.second if rendered else None
+
+    async def address(self, attempt: Attempt, sealed: bytes) -> Pii[str] | None:
+        """The address of an attempt; None once its borrower's key is destroyed."""
+        key = await self._key(attempt)
+        return None if key is None else open_address(key, attempt.address, sealed)

@@ -1,0 +1,288 @@
+"""The composition root: the only file that knows every concrete class."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import channels
+from gateway import outcomes
+from gateway.accounts import AccountDesk, Accounts, parse
+from gateway.api.services import Services
+from gateway.asks import Asks
+from gateway.backlog import Backlog
+from gateway.deciding import Desk, Texts
+from gateway.dispatch import Dispatch
+from gateway.domain import to_us, ulid
+from gateway.errors import PolicyError, SetupError, Unavailable
+from gateway.intake import Intake
+from gateway.intake.asks import IntakeStore as IntakeSeam
+from gateway.policy.explain import sentences
+from gateway.policy.model import Cap
+from gateway.policy.packs import Packs
+from gateway.policy.parse import shipped
+from gateway.receipts import Callbacks
+from gateway.reconcile import Reconcile
+from gateway.sendlog.record import LogKeys
+from gateway.settings import RedisTarget, Settings
+from gateway.store import migrate
+from gateway.store.accounts import AccountRows
+from gateway.store.asks import AskStore
+from gateway.store.backlog import BacklogStore
+from gateway.store.database import Database
+from gateway.store.dispatch import DispatchStore
+from gateway.store.intake import IntakeStore
+from gateway.store.keys import Setup
+from gateway.store.log import Log
+from gateway.store.owners import Owners
+from gateway.store.reads import Reads
+from gateway.sweep import Sweep
+from gateway.telemetry import Metrics
+from gateway.templating import Catalog
+from gateway.tokens import RedisTokens, connect
+from gateway.vault import BlindIndex, KeyRing, KeyUse, Vault
+from gateway.wake import Bell, Drains, Listener
+
+OPERATOR = "operator"
+"""Who acts where no key says it: whoever has the machine."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where this process finds what it needs. `redis` None: no wake-ups, the sweep alone."""
+
+    settings: Settings
+    ring: KeyRing
+    redis: RedisTarget | None
+    public_url: str
+    quarantine: timedelta = outcomes.QUARANTINE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """The parts of a worker (gateway.worker.Parts)."""
+
+    accounts: Accounts
+    dispatch: Dispatch
+    drains: Drains
+    sweep: Sweep
+    reconcile: Reconcile
+    owners: Owners
+    listener: Listener | None
+    backlog: Backlog
+
+
+class Silent:
+    """A bell that nobody hears."""
+
+    def ring(self, queues: object) -> None:
+        """Nothing: the sweep comes."""
+
+
+class Health:
+    """Whether the store and Redis answer (gateway.api.services.Health)."""
+
+    def __init__(self, database: Database, tokens: RedisTokens | None) -> None:
+        self._db = database
+        self._tokens = tokens
+        self.draining = False
+
+    async def missing(self) -> Mapping[str, str]:
+        """What is not there. Redis is only the bell: without it nothing is lost, so it is no reason."""
+        found: dict[str, str] = {}
+        try:
+            await migrate.check(self._db)
+        except Unavailable as lost:
+            found["store"] = lost.message
+        except SetupError as old:
+            found["schema"] = old.message
+        if self.draining:
+            found["draining"] = "this process ends: ask another"
+        return found
+
+
+class Gateway:
+    """One process's parts, built once. Build it within a running loop; close it when done."""
+
+    def __init__(self, place: Place) -> None:
+        settings = place.settings
+        self.place = place
+        self.metrics = Metrics()
+        self.database = Database(settings.database)
+        self.vault = Vault(settings.vault, place.ring)
+        self.log = Log(
+            self.vault,
+            LogKeys(
+                pseudonyms=place.ring.derive(KeyUse.LOG_PSEUDONYM),
+                commitments=place.ring.derive(KeyUse.LOG_COMMITMENT),
+            ),
+            secrets.token_bytes,
+        )
+        self.catalog = Catalog.load()
+        self.packs = load_packs()
+        self._redis = connect(place.redis) if place.redis else None
+        self._tokens = RedisTokens(self._redis, time.monotonic)
+        self._blinds = BlindIndex(place.ring)
+        self.bell: Bell | Silent = Bell(place.redis, time.time) if place.redis else Silent()
+        self._account_rows = AccountRows(self.database, self.log, new_id)
+        self.accounts = Accounts(
+            store=self._account_rows,
+            credentials=self.vault,
+            load=channels.load,
+            tokens=self._tokens,
+            public_url=place.public_url,
+            callback_key=place.ring.derive(KeyUse.CALLBACK_TOKEN),
+        )
+        self.account_desk = AccountDesk(self.accounts, self._account_rows, self.vault)
+        self.desk = Desk(
+            catalog=self.catalog,
+            packs=self.packs,
+            accounts=self.accounts,
+            vault=self.vault,
+            entropy=secrets.token_bytes,
+        )
+        self.texts = Texts(self.vault)
+        self.store = DispatchStore(self.database, self.log)
+        self.setup = Setup(
+            self.database,
+            self.log,
+            blinds=self._blinds,
+            entropy=secrets.token_bytes,
+            monotonic=time.monotonic,
+        )
+        self.backlog = Backlog(BacklogStore(self.database), self.metrics)
+        self.health = Health(self.database, self._tokens)
+
+    def _intake(self, store: IntakeSeam, wake: Bell | Silent) -> Intake:
+        return Intake(
+            store=store,
+            vault=self.vault,
+            blinds=self._blinds,
+            catalog=self.catalog,
+            bindings=self.desk,
+            wake=wake,
+            entropy=secrets.token_bytes,
+        )
+
+    def services(self) -> Services:
+        """What the API's routes call."""
+        return Services(
+            intake=self._intake(IntakeStore(self.database, self.log), self.bell),
+            reads=Reads(self.database, self.vault, time.monotonic),
+            setup=self.setup,
+            asks=Asks(
+                store=AskStore(self.database, self.log),
+                desk=self.desk,
+                intake=lambda store: self._intake(store, Silent()),
+                blind=self._blinds.blind,
+                entropy=secrets.token_bytes,
+            ),
+            callbacks=Callbacks(
+                store=self.store,
+                accounts=self.accounts,
+                texts=self.texts,
+                metrics=self.metrics,
+                public_url=self.place.public_url,
+            ),
+            accounts=self.account_desk,
+            admission=self.backlog,
+            health=self.health,
+            metrics=self.metrics,
+            wake=self.bell,
+            explain=lambda decision, lang: "\n".join(sentences(decision, lang)) + "\n",
+            caps=shipped_caps(self.packs),
+            clock_movable=self.place.settings.policy_offset_allowed,
+            entropy=secrets.token_bytes,
+            monotonic=time.monotonic,
+        )
+
+    def worker(self) -> Worker:
+        """The parts of a worker."""
+        direct = self.place.settings.database_direct_url or self.place.settings.database
+        owners = Owners(
+            self.database,
+            owner_id=new_id("ow_"),
+            lock_key=secrets.randbits(62),
+            direct_url=None
+            if self.database.sqlite
+            else direct.set(drivername="postgresql").render_as_string(hide_password=False),
+        )
+        dispatch = Dispatch(
+            store=self.store,
+            desk=self.desk,
+            owner=owners,
+            metrics=self.metrics,
+            links=self.accounts.address,
+            quarantine=self.place.quarantine,
+        )
+        drains = Drains(dispatch.drain)
+        return Worker(
+            accounts=self.accounts,
+            dispatch=dispatch,
+            drains=drains,
+            sweep=Sweep(
+                store=self.store,
+                graves=owners,
+                accounts=self.accounts,
+                wake=drains.start,
+                metrics=self.metrics,
+                jitter=lambda: secrets.randbelow(1000) / 1000,
+                quarantine=self.place.quarantine,
+            ),
+            reconcile=Reconcile(
+                store=self.store,
+                graves=owners,
+                accounts=self.accounts,
+                texts=self.texts,
+                links=self.accounts.address,
+                metrics=self.metrics,
+            ),
+            owners=owners,
+            listener=Listener(self.place.redis, drains, longest_call_s=self.accounts.longest_call_s())
+            if self.place.redis
+            else None,
+            backlog=self.backlog,
+        )
+
+    async def import_accounts(self, path: Path, who: str = OPERATOR) -> list[str]:
+        """Bring in an accounts.toml; tenants it names are made."""
+        text = await asyncio.to_thread(path.read_text, "utf-8")
+        found = parse(text, adapters=channels.names(), environ=os.environ)
+        return await self.account_desk.bring_in(found, who=who, reason=f"read from {path.name}")
+
+    async def aclose(self) -> None:
+        """Close everything, last things first."""
+        await self.accounts.aclose()
+        if isinstance(self.bell, Bell):
+            await self.bell.aclose()
+        if self._redis is not None:
+            await self._redis.aclose()
+        await self.database.aclose()
+        await self.vault.aclose()
+
+
+def new_id(prefix: str) -> str:
+    """A fresh id of this instant."""
+    return ulid(prefix, time.time_ns() // 1000, secrets.token_bytes(10))
+
+
+def load_packs() -> Packs:
+    """The shipped packs, or what is wrong with them: then nothing is sent, and the reason is shown."""
+    try:
+        return tuple(shipped().values())
+    except PolicyError as wrong:
+        return wrong
+
+
+def shipped_caps(packs: Packs) -> dict[str, int]:
+    """The numbers of OP.CAPS as they ship."""
+    if isinstance(packs, PolicyError):
+        return {}
+    rules = [rule for pack in packs if pack.id == "OP.CAPS" for rule in pack.rules]
+    return {rule.id: rule.max for rule in rules if isinstance(rule, Cap)}
