@@ -123,7 +123,7 @@ def _headline(decision: Mapping[str, Any], texts: Mapping[str, Any]) -> str:
 
 
 def _line(finding: Mapping[str, Any], texts: Mapping[str, Any]) -> str:
-    """`CN.GBT.EFF3DAY: 3 of 3 effective conversations today; opens 2026-11-25 00:00 Asia/Shanghai; GB/T …`."""
+    """`CN.GBT.EFF3DAY (voice): 3 of 3 effective calls today; opens 2026-11-25 00:00 Asia/Shanghai; …`."""
     bars = finding["objects"] or finding["shadow"]
     parts = [_word(finding, texts, bars=bars)]
     if bars:

@@ -137,7 +137,7 @@ class _Look:
     snapshot: Snapshot
     packs: tuple[Pack, ...]
     history: Sequence[Event]
-    now: datetime
+    at: datetime
     permit: timedelta
     last: datetime  # nothing is delivered after it
 
@@ -312,7 +312,7 @@ def _by_channels(
     last = snapshot.expires_at
     if snapshot.valid_on is not None:
         last = min(last, _ends(snapshot.valid_on, snapshot.zones))
-    look = _Look(snapshot=snapshot, packs=packs, history=history, now=now, permit=permit, last=last)
+    look = _Look(snapshot=snapshot, packs=packs, history=history, at=now, permit=permit, last=last)
     words: list[_Word] = []
     for channel in snapshot.channels:
         if snapshot.addresses.get(channel):
@@ -338,16 +338,16 @@ def _findings(words: Iterable[_Word]) -> tuple[Finding, ...]:
 
 def _channel(look: _Look, channel: Channel, reach: timedelta) -> _Word:
     """The word of one channel: of its first address that is open, else of the one that opens first."""
-    since = _opted_out(look.snapshot, {ALL, channel.value}, look.now)
+    since = _opted_out(look.snapshot, {ALL, channel.value}, look.at)
     if since is not None and not _may_confirm(look.snapshot, look.history, since):
         return replace(_stop("opted_out"), channel=channel)
-    facts = _facts(look.snapshot, channel, look.now)
+    facts = _facts(look.snapshot, channel, look.at)
     best: _Word | None = None
     for reachable in look.snapshot.addresses[channel]:
         try:
             word = _address(look, channel, reachable, facts, reach)
         except PolicyError:  # a fact of the wrong type, a zone that is gone: not known is not now
-            return replace(_later(look.now, "lookup_failed"), channel=channel)
+            return replace(_later(look.at, "lookup_failed"), channel=channel)
         if best is None or _rank(word) < _rank(best):
             best = word
     assert best is not None  # noqa: S101 (a channel without an address is not asked)
@@ -390,11 +390,11 @@ def _address(
         flags=snapshot.flags,
     )
     given: dict[str, Any] = {"zones": snapshot.zones.names, "history": look.history, "facts": facts}
-    verdict = judge(look.packs, question, now=look.now, **given)
+    verdict = judge(look.packs, question, now=look.at, **given)
     if verdict.action is Action.SEND:
-        clear_to = look.now + look.permit + reach
+        clear_to = look.at + look.permit + reach
         limit = max(look.last, clear_to + timedelta(seconds=1))
-        closes = open_until(look.packs, question, now=look.now, limit=limit, **given)
+        closes = open_until(look.packs, question, now=look.at, limit=limit, **given)
         if closes > clear_to:
             return _Word(
                 action=Action.SEND,
@@ -404,7 +404,7 @@ def _address(
                 findings=verdict.findings,
             )
         verdict = judge(look.packs, question, now=closes, **given)
-    return replace(_closed(verdict, look.now), channel=channel, findings=verdict.findings)
+    return replace(_closed(verdict, look.at), channel=channel, findings=verdict.findings)
 
 
 def _closed(verdict: Verdict, now: datetime) -> _Word:
