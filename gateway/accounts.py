@@ -160,7 +160,9 @@ class Accounts:
         for _, connected in self._connected.values():
             account = connected.account
             mine = self._callback_token(account).encode()
-            if (account.adapter, account.name) == (adapter, name) and hmac.compare_digest(mine, token.encode()):
+            if (account.adapter, account.name) == (adapter, name) and hmac.compare_digest(
+                mine, token.encode()
+            ):
                 return connected
         return None
 
@@ -189,7 +191,9 @@ def parse(text: str, *, adapters: Sequence[str], environ: Mapping[str, str]) -> 
             found.append(account)
     names = [(a.tenant, a.name) for a in found]
     faults += [
-        Fault(at=f"account[{n}].name", code="name_taken", message="give each account of a tenant its own name")
+        Fault(
+            at=f"account[{n}].name", code="name_taken", message="give each account of a tenant its own name"
+        )
         for n, key in enumerate(names)
         if key in names[:n]
     ]
@@ -260,7 +264,9 @@ def _secret(value: Any, at: str, environ: Mapping[str, str], faults: list[Fault]
         return Pii(environ[place])
     if kind == "file" and Path(place).is_file():
         return Pii(Path(place).read_text(encoding="utf-8")[:MAX_FILE].strip())
-    message = "env:NAME of a variable that is set, or file:PATH of a file that can be read; never a clear value"
+    message = (
+        "env:NAME of a variable that is set, or file:PATH of a file that can be read; never a clear value"
+    )
     faults.append(Fault(at=at, code="credential_missing", message=message))
     return Pii("")
 

@@ -120,7 +120,9 @@ class Asks:
         async with self._store.transaction() as tx:
             subject = await tx.subject(tenant, body.borrower, body.debt)
             if subject is None:
-                fault = Fault(at="/debt", code="not_found", message="no such debt of this borrower: put both first")
+                fault = Fault(
+                    at="/debt", code="not_found", message="no such debt of this borrower: put both first"
+                )
                 raise BadInput([fault])
             await tx.lock_persons([(tenant, subject.person)])
             facts = await tx.facts([subject])

@@ -424,9 +424,7 @@ def zones_of(borrower: BorrowerRow, addresses: Sequence[AddressRow]) -> Zones:
     )
 
 
-def _validity(
-    ask: Ask, debt: DebtRow, zones: Zones
-) -> tuple[datetime | None, datetime, date | None]:
+def _validity(ask: Ask, debt: DebtRow, zones: Zones) -> tuple[datetime | None, datetime, date | None]:
     """From when and until when the text is true where the borrower is, and the only date it is true on."""
     when = ask.template.valid_while if ask.template else None
     if when is None or not zones.names:
@@ -545,14 +543,10 @@ def _verdict(work: Work, decision: Decision, ready: Ready | None, moment: Moment
             channel=decision.channel,
         )
     state = "expired" if decision.reason == "expired" else "suppressed"
-    return Verdict(
-        work=work, state=state, reason=decision.reason, by=None, next_at=None, decision=decided
-    )
+    return Verdict(work=work, state=state, reason=decision.reason, by=None, next_at=None, decision=decided)
 
 
-def _decided(
-    work: Work, verdict: Verdict, decision: Decision, ready: Ready | None, moment: Moment
-) -> Entry:
+def _decided(work: Work, verdict: Verdict, decision: Decision, ready: Ready | None, moment: Moment) -> Entry:
     """The record of a decision: every finding, and for a send the intent."""
     said = decision_json(decision)
     body: dict[str, Any] = {"decision": said}

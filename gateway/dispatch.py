@@ -17,7 +17,7 @@ from typing import Protocol
 
 from gateway import outcomes
 from gateway.deciding import Desk, Ready
-from gateway.domain import Handed, HandOver, Message, Outcome, Receipt, Tenant
+from gateway.domain import Handed, HandOver, Message, Outcome, Tenant
 from gateway.errors import Unavailable
 from gateway.ports import Entry, Moment
 from gateway.telemetry import Metrics, get
@@ -209,9 +209,7 @@ class Dispatch:
             await self._withdraw([ready.intent.ref])
             return
         handed = await hand_over(ready, self._message(ready))
-        self._metrics.called(
-            ready.intent.channel, ready.intent.adapter, handed.ending, loop.time() - begun
-        )
+        self._metrics.called(ready.intent.channel, ready.intent.adapter, handed.ending, loop.time() - begun)
         ended = Ended(ready=ready, handed=handed, written=loop.create_future())
         self._ended.put_nowait(ended)
         await ended.written
@@ -260,13 +258,9 @@ class Dispatch:
             await tx.append([outcome_entry(o, tx.moment) for o in known])
 
     def _outturn(self, ended: Ended, attempt: Attempt, moment: Moment) -> Outturn | None:
-        ready, handed = ended.ready, ended.handed
         if attempt.state in ("calling", Outcome.UNKNOWN):
-            return outcomes.after_call(ready.called(attempt), handed, moment, self._quarantine)
-        if handed.ending is not HandOver.ACCEPTED:
-            return None
-        receipt = Receipt(outcome=Outcome.ACCEPTED, provider_id=handed.provider_id, code=handed.code)
-        return outcomes.after_receipt(attempt, receipt, ready.ways, moment)
+            return outcomes.after_call(ended.ready.called(attempt), ended.handed, moment, self._quarantine)
+        return None if attempt.ending else outcomes.overtaken(attempt, ended.handed, moment)
 
     async def _learn(self, ended: Sequence[Ended]) -> None:
         """Write what an ending says of the borrower (a dead address, a refusal) before the reminder is free again.
@@ -280,7 +274,12 @@ class Dispatch:
         async with self._store.transaction() as tx:
             await tx.mark_dead(
                 [
-                    (e.ready.work.tenant, e.ready.work.borrower, e.ready.intent.channel, e.ready.intent.address)
+                    (
+                        e.ready.work.tenant,
+                        e.ready.work.borrower,
+                        e.ready.intent.channel,
+                        e.ready.intent.address,
+                    )
                     for e in dead
                 ]
             )

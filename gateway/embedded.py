@@ -41,7 +41,9 @@ class DataFolder:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = (self.path / "lock").open("a+", encoding="utf-8")
         except OSError as wrong:
-            raise SetupError(f"the data folder cannot be used ({wrong.strerror}): give another with --data") from wrong
+            raise SetupError(
+                f"the data folder cannot be used ({wrong.strerror}): give another with --data"
+            ) from wrong
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as taken:
@@ -151,7 +153,9 @@ class Valkey:
             if answer == b"+PONG\r\n":
                 return
             await asyncio.sleep(0.02)
-        raise SetupError(f"the embedded Valkey does not start: see {self._data.name}/valkey.log in the data folder")
+        raise SetupError(
+            f"the embedded Valkey does not start: see {self._data.name}/valkey.log in the data folder"
+        )
 
     async def _keep(self) -> None:
         while True:

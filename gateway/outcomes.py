@@ -128,6 +128,19 @@ def _pause(ending: HandOver, tries: int) -> timedelta:
     return min(timedelta(seconds=5 << tries), LOOK_AGAIN)
 
 
+def overtaken(attempt: Attempt, handed: Handed, moment: Moment) -> Outturn:
+    """The ending of a call whose receipt came first: it is written down, and the receipt's word stands."""
+    return Outturn(
+        attempt=attempt,
+        state=attempt.state,
+        ending=handed.ending.value,
+        provider_id=handed.provider_id,
+        final_at=attempt.final_at,
+        settle_at=attempt.settle_at,
+        ended_at=moment.real,
+    )
+
+
 def after_receipt(attempt: Attempt, receipt: Receipt, ways: Ways, moment: Moment) -> Outturn | None:
     """What a provider's word makes of an attempt; None when it says nothing new.
 
@@ -144,7 +157,9 @@ def after_receipt(attempt: Attempt, receipt: Receipt, ways: Ways, moment: Moment
         provider_id=receipt.provider_id,
         final_at=moment.policy
         if outcome in ways.final
-        else (attempt.started_at + ways.final_after if attempt.called_at else moment.policy + ways.final_after),
+        else (
+            attempt.started_at + ways.final_after if attempt.called_at else moment.policy + ways.final_after
+        ),
         reminder_state=_REMINDER_STATE.get(outcome),
         keeps_next=_REMINDER_STATE.get(outcome) in ("sent", "failed", "unknown"),
     )
@@ -165,7 +180,9 @@ def unknown(attempt: Attempt, ways: Ways, moment: Moment, quarantine: timedelta)
 
 def reminder_state(attempt_state: str) -> str:
     """The state of a reminder whose latest attempt stands so."""
-    return _REMINDER_STATE.get(Outcome(attempt_state), "failed") if attempt_state in set(Outcome) else "waiting"
+    return (
+        _REMINDER_STATE.get(Outcome(attempt_state), "failed") if attempt_state in set(Outcome) else "waiting"
+    )
 
 
 def word(channel: str, state: str, final_at: datetime | None, now: datetime) -> str:

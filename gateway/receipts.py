@@ -118,7 +118,9 @@ class Callbacks:
         self._metrics.receipts(account.adapter, known=len(told), strange=len(receipts) - len(told))
         await self._learn(told)
 
-    async def _write(self, tx: ReceiptTx, connected: Connected, told: Sequence[tuple[Attempt, Receipt]]) -> None:
+    async def _write(
+        self, tx: ReceiptTx, connected: Connected, told: Sequence[tuple[Attempt, Receipt]]
+    ) -> None:
         latest: dict[str, Outturn] = {}
         for attempt, receipt in told:
             before = latest.get(attempt.ref)

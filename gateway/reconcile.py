@@ -31,6 +31,7 @@ LIMIT = 50
 ASK_AGAIN = (timedelta(minutes=2), timedelta(minutes=10), timedelta(hours=1))
 """Waits between questions that the provider could not answer; after the last one the attempt is parked."""
 
+
 class ReconcileTx(DispatchTx, Protocol):
     """One transaction, as reconcile uses it."""
 

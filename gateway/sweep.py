@@ -119,6 +119,6 @@ async def forever(step: Callable[[], Awaitable[None]], pause: Callable[[], float
             await step()
         except Unavailable:
             log.warning("store_away")
-        except Exception as wrong:  # noqa: BLE001 (a duty outlives one bad round; the error is logged and counted)
+        except Exception as wrong:
             log.error("duty_failed", error=type(wrong).__name__, exc_info=wrong)
         await asyncio.sleep(pause())

@@ -61,7 +61,7 @@ class Drains:
                 while more:
                     self._again.discard(queue)
                     more = await self._drain(*queue) or queue in self._again
-        except Exception as wrong:  # noqa: BLE001 (the sweep comes again; one queue's trouble is not the others')
+        except Exception as wrong:
             log.error("drain_failed", error=type(wrong).__name__, exc_info=wrong)
         finally:
             self._running.pop(queue, None)
@@ -73,7 +73,7 @@ class Drains:
 
 
 def redis_settings(target: RedisTarget) -> RedisSettings:
-    """arq's settings for a plain or sentinel target; quick to give up, the caller comes again."""
+    """Arq's settings for a plain or sentinel target; quick to give up, the caller comes again."""
     sentinel = target.kind == "sentinel"
     host, port = target.hosts[0]
     return RedisSettings(
@@ -150,7 +150,7 @@ class Listener:
         while True:
             try:
                 await self._listen()
-            except (RedisError, OSError, asyncio.TimeoutError) as lost:
+            except (TimeoutError, RedisError, OSError) as lost:
                 log.warning("redis_away", error=type(lost).__name__)
             finally:
                 self.connected = False

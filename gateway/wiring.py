@@ -19,7 +19,7 @@ from gateway.asks import Asks
 from gateway.backlog import Backlog
 from gateway.deciding import Desk, Texts
 from gateway.dispatch import Dispatch
-from gateway.domain import to_us, ulid
+from gateway.domain import ulid
 from gateway.errors import PolicyError, SetupError, Unavailable
 from gateway.intake import Intake
 from gateway.intake.asks import IntakeStore as IntakeSeam
@@ -130,16 +130,16 @@ class Gateway:
         self._tokens = RedisTokens(self._redis, time.monotonic)
         self._blinds = BlindIndex(place.ring)
         self.bell: Bell | Silent = Bell(place.redis, time.time) if place.redis else Silent()
-        self._account_rows = AccountRows(self.database, self.log, new_id)
+        self.account_rows = AccountRows(self.database, self.log, new_id)
         self.accounts = Accounts(
-            store=self._account_rows,
+            store=self.account_rows,
             credentials=self.vault,
             load=channels.load,
             tokens=self._tokens,
             public_url=place.public_url,
             callback_key=place.ring.derive(KeyUse.CALLBACK_TOKEN),
         )
-        self.account_desk = AccountDesk(self.accounts, self._account_rows, self.vault)
+        self.account_desk = AccountDesk(self.accounts, self.account_rows, self.vault)
         self.desk = Desk(
             catalog=self.catalog,
             packs=self.packs,

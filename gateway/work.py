@@ -194,7 +194,10 @@ class Attempt:
     called_at: datetime | None
     text_enc: bytes | None
     provider_id: str | None
+    ending: str | None = None
+    """How its call ended, once that is written."""
     final_at: datetime | None = None
+    settle_at: datetime | None = None
     settle_tries: int = 0
 
 

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Protocol
 
-from gateway.accounts import Accounts
-from gateway.backlog import Backlog
-from gateway.dispatch import Dispatch
-from gateway.reconcile import Reconcile
-from gateway.store.owners import Owners
-from gateway.sweep import Sweep, forever
+from gateway.sweep import forever
 from gateway.telemetry import get
-from gateway.wake import Drains, Listener
+from gateway.wiring import Worker
 
 REFRESH_S = 2.0
 """Configuration that ops change is taken up within this."""
@@ -21,20 +15,7 @@ REFRESH_S = 2.0
 log = get(__name__)
 
 
-class Parts(Protocol):
-    """What wiring builds for a worker. `listener` is None where wake-ups are switched off."""
-
-    accounts: Accounts
-    dispatch: Dispatch
-    drains: Drains
-    sweep: Sweep
-    reconcile: Reconcile
-    owners: Owners
-    listener: Listener | None
-    backlog: Backlog
-
-
-async def work(parts: Parts, stop: asyncio.Event) -> None:
+async def work(parts: Worker, stop: asyncio.Event) -> None:
     """Work until `stop`, then drain: take nothing new, finish what is being called, let go of the rest."""
     await parts.owners.register()
     await parts.accounts.refresh()
@@ -54,7 +35,7 @@ async def work(parts: Parts, stop: asyncio.Event) -> None:
         log.info("drained")
 
 
-def _duties(parts: Parts) -> list[Callable[[], Coroutine[None, None, None]]]:
+def _duties(parts: Worker) -> list[Callable[[], Coroutine[None, None, None]]]:
     duties: list[Callable[[], Coroutine[None, None, None]]] = [
         parts.sweep.run,
         parts.reconcile.run,

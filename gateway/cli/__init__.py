@@ -15,6 +15,11 @@ from gateway.errors import BadInput, GatewayError, PolicyError
 COMMANDS = {
     "policy": ("gateway.cli.policy", "Check packs and cases of the rule language."),
     "vault": ("gateway.cli.vault", "Make and rotate the key ring."),
+    "up": ("gateway.cli.run", "Run everything on this machine, no server needed."),
+    "api": ("gateway.cli.run", "Serve the HTTP API against PostgreSQL and Redis."),
+    "worker": ("gateway.cli.run", "Send what is due, against PostgreSQL and Redis."),
+    "demo": ("gateway.cli.demo", "The main job on 1 000 invented reminders, in under a minute."),
+    "db": ("gateway.cli.db", "Bring the databases to this version."),
 }
 """Command → (module that holds a click command of the same name, one line of help)."""
 

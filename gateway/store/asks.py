@@ -22,7 +22,7 @@ from gateway.work import Due, Subject
 T = TypeVar("T")
 
 
-class _Undo(Exception):  # noqa: N818 (it is no error)
+class _Undo(Exception):
     """Rolls a transaction back."""
 
 
@@ -89,7 +89,9 @@ class AskTx(DispatchTx):
                 (schema.debt.c.tenant == schema.borrower.c.tenant)
                 & (schema.debt.c.borrower == schema.borrower.c.id),
             )
-            .where(schema.borrower.c.tenant == tenant, schema.borrower.c.id == borrower, schema.debt.c.id == debt)
+            .where(
+                schema.borrower.c.tenant == tenant, schema.borrower.c.id == borrower, schema.debt.c.id == debt
+            )
         )
         if person is None:
             return None

@@ -96,7 +96,12 @@ class Database:
 
 def _sqlite(url: URL, begin: str, pragmas: Sequence[str], *, size: int) -> AsyncEngine:
     engine = create_async_engine(
-        url, pool_size=size, max_overflow=0, pool_timeout=30, connect_args={"timeout": 5}, hide_parameters=True
+        url,
+        pool_size=size,
+        max_overflow=0,
+        pool_timeout=30,
+        connect_args={"timeout": 5},
+        hide_parameters=True,
     )
 
     @event.listens_for(engine.sync_engine, "connect")

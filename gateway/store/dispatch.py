@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from typing import Any, cast
+from typing import Any
 
 import orjson
 from sqlalchemy import Table, and_, bindparam, case, func, insert, select, tuple_, update
@@ -529,7 +529,10 @@ class DispatchTx:
         for part in chunks([(t, b, c, bytes.fromhex(key)) for t, b, c, key in addresses]):
             await self.conn.execute(
                 update(schema.address)
-                .where(tuple_(table.tenant, table.borrower, table.channel, table.blind).in_(part), table.dead_at.is_(None))
+                .where(
+                    tuple_(table.tenant, table.borrower, table.channel, table.blind).in_(part),
+                    table.dead_at.is_(None),
+                )
                 .values(dead_at=to_us(self.moment.policy))
             )
 
@@ -729,7 +732,9 @@ def _attempt(row: Row[Any]) -> Attempt:
         called_at=_opt(row.called_at),
         text_enc=row.text_enc,
         provider_id=row.provider_id,
+        ending=row.ending,
         final_at=_opt(row.final_at),
+        settle_at=_opt(row.settle_at),
         settle_tries=row.settle_tries,
     )
 

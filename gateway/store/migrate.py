@@ -55,7 +55,9 @@ async def check(database: Database) -> None:
         version = await conn.run_sync(_version)
     head = ScriptDirectory.from_config(_config()).get_current_head()
     if version != head:
-        raise SetupError("the database is not at this version's schema: run `gateway db upgrade`", code="schema")
+        raise SetupError(
+            "the database is not at this version's schema: run `gateway db upgrade`", code="schema"
+        )
 
 
 async def make_months(conn: AsyncConnection, now: datetime) -> None:
@@ -67,7 +69,9 @@ async def make_months(conn: AsyncConnection, now: datetime) -> None:
             start, end = _month(now, ahead), _month(now, ahead + 1)
             name = f"{table}_{start:%Y%m}"
             taken = await conn.scalar(
-                text(f"SELECT EXISTS (SELECT 1 FROM {table}_default WHERE {_COLUMN[table]} >= :a AND {_COLUMN[table]} < :b)"),  # noqa: E501, S608 (our own names)
+                text(
+                    f"SELECT EXISTS (SELECT 1 FROM {table}_default WHERE {_COLUMN[table]} >= :a AND {_COLUMN[table]} < :b)"
+                ),
                 {"a": to_us(start), "b": to_us(end)},
             )
             if not taken:

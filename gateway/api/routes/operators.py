@@ -319,10 +319,13 @@ async def set_cap(request: Request, caller: ByCompliance) -> Response:
     return http.answer({"rule": body.rule, "max": body.max})
 
 
-class ClockIn(Body):
-    """How far ahead the policy clock goes."""
+FURTHEST_S = 3660 * 86400
 
-    advance_s: Annotated[int, Field(ge=1, le=366 * 86400)]
+
+class ClockIn(Body):
+    """How far the policy clock moves; back when it is negative."""
+
+    advance_s: Annotated[int, Field(ge=-FURTHEST_S, le=FURTHEST_S)]
 
 
 CLOCK = {
@@ -343,7 +346,7 @@ async def clock(request: Request, caller: ByAnyone) -> Response:  # noqa: ARG001
 
 @router.post("/v1/clock", openapi_extra=takes(ClockIn, {"advance_s": 36000}), responses=gives(200, CLOCK))
 async def advance(request: Request, caller: ByOps) -> Response:
-    """Move the policy clock ahead, in a test deployment only."""
+    """Move the policy clock, in a test deployment only."""
     used = services(request)
     body = read(ClockIn, await http.read_json(request))
     if not used.clock_movable:

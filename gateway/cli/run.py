@@ -1,0 +1,312 @@
+"""`gateway up`, `gateway api`, `gateway worker`: the long-running commands."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+
+from examples import accounts as example_accounts
+from gateway import telemetry
+from gateway.accounts import parse
+from gateway.api.app import build
+from gateway.api.server import Server, server
+from gateway.cli.options import PlaceOptions, place_options
+from gateway.domain import Mode, Tenant
+from gateway.embedded import DataFolder, Valkey
+from gateway.errors import SetupError
+from gateway.settings import (
+    RedisTarget,
+    Settings,
+    is_loopback,
+    load,
+    require_servers,
+    split_listen,
+    unknown_variables,
+)
+from gateway.store import migrate
+from gateway.store.keys import EVERY, Operator, Role
+from gateway.trial import ENVIRONMENT, Simulators
+from gateway.vault import KeyRing, embedded_ring
+from gateway.wiring import OPERATOR, Gateway, Place
+from gateway.worker import work
+
+log = telemetry.get(__name__)
+
+DEFAULT = "default"
+"""The tenant that `up` makes."""
+BY_HAND = Operator(who=OPERATOR, tenant=Tenant(f"{DEFAULT}/{Mode.LIVE}"))
+
+
+def _begin(settings: Settings) -> None:
+    telemetry.configure(settings.log_level, json=not sys.stderr.isatty())
+    for name in unknown_variables(os.environ, also=ENVIRONMENT):
+        log.warning("setting_unknown", name=name)
+
+
+def _run(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
+    """Run a server until SIGTERM or SIGINT; a second one ends it at once."""
+
+    async def watched() -> None:
+        loop = asyncio.get_running_loop()
+        telemetry.watch(loop)
+        stop = asyncio.Event()
+
+        def asked() -> None:
+            if stop.is_set():
+                os._exit(1)
+            stop.set()
+
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(name, asked)
+        await main(stop)
+
+    try:
+        import uvloop  # noqa: PLC0415 (an optional speed-up)
+    except ImportError:
+        asyncio.run(watched())
+    else:
+        uvloop.run(watched())
+
+
+async def _serve(gateway: Gateway, listen: str, stop: asyncio.Event) -> None:
+    """Serve the API until `stop`; not ready from then on, and open requests are answered."""
+    http = await _listening(gateway, listen)
+    serving = asyncio.create_task(http.serve())
+    await _started(http, serving)
+    await stop.wait()
+    gateway.health.draining = True
+    http.should_exit = True
+    await serving
+
+
+async def _listening(gateway: Gateway, listen: str) -> Server:
+    host, port = split_listen(listen)
+    if not is_loopback(host) and not await gateway.setup.keys(None):
+        raise SetupError(
+            "refusing to listen beyond this machine before there is a key: start on 127.0.0.1 first,"
+            " or run `gateway apikey create`"
+        )
+    return server(build(gateway.services()), host, port)
+
+
+async def _started(http: Server, serving: asyncio.Task[None]) -> None:
+    while not http.started:
+        if serving.done():
+            raise SetupError("the address is taken: give another with --listen")
+        await asyncio.sleep(0.01)
+
+
+@click.command()
+@place_options("data", "listen", "redis_url", "public_url", "accounts", "log_level", "policy_offset_allowed")
+@click.option(
+    "--quarantine-s",
+    type=click.FloatRange(1, 600),
+    default=120.0,
+    show_default=True,
+    help="Seconds before a provider is asked about an unknown ending.",
+)
+@click.option("--no-wake", is_flag=True, help="No bell: the sweep alone finds what is due.")
+def up(options: PlaceOptions, quarantine_s: float, *, no_wake: bool) -> None:
+    """Run everything on this machine: API, worker, embedded Valkey, SQLite in the data folder."""
+    settings = load(**options)
+    _begin(settings)
+    if settings.database.get_backend_name() != "sqlite":
+        raise SetupError(
+            "`up` keeps everything in SQLite; with PostgreSQL run `gateway api` and `gateway worker`"
+        )
+    folder = DataFolder(settings.data)
+    folder.take(f"process {os.getpid()}, http://{settings.listen}")
+    try:
+        _run(lambda stop: _up(settings, timedelta(seconds=quarantine_s), stop, wake=not no_wake))
+    finally:
+        folder.release()
+
+
+async def _up(settings: Settings, quarantine: timedelta, stop: asyncio.Event, *, wake: bool) -> None:
+    async with AsyncExitStack() as stack:
+        redis = await _redis(settings, stack) if wake else None
+        ring = embedded_ring(settings.keyring_file, settings.data / "vault.db")
+        place = Place(
+            settings=settings,
+            ring=ring,
+            redis=redis,
+            public_url=settings.public_url or f"http://{settings.listen}",
+            quarantine=quarantine,
+        )
+        gateway = Gateway(place)
+        stack.push_async_callback(gateway.aclose)
+        await gateway.vault.prepare()
+        await migrate.upgrade(gateway.database)
+        keys = await _first_keys(gateway, settings.data)
+        await _accounts(gateway, settings, stack)
+        both = asyncio.Event()
+        http = await _listening(gateway, settings.listen)
+        working = asyncio.create_task(work(gateway.worker(), both))
+        serving = asyncio.create_task(http.serve())
+        await _started(http, serving)
+        for said in keys:
+            click.echo(said)
+        click.echo(f"ready at http://{settings.listen} (data in {settings.data})")
+        await _until(stop, working, serving)
+        gateway.health.draining = True
+        both.set()
+        await working
+        http.should_exit = True
+        await serving
+
+
+async def _until(stop: asyncio.Event, *tasks: asyncio.Task[None]) -> None:
+    """Wait for `stop`; a task that ends before that ends all."""
+    stopped = asyncio.create_task(stop.wait())
+    done, _ = await asyncio.wait({stopped, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    for task in done - {stopped}:
+        task.result()
+
+
+async def _redis(settings: Settings, stack: AsyncExitStack) -> RedisTarget:
+    if settings.redis_url is not None:
+        return settings.redis_url
+    valkey = Valkey(settings.data / "valkey")
+    await valkey.start()
+    stack.push_async_callback(valkey.stop)
+    return RedisTarget(path=str(valkey.socket))
+
+
+async def _first_keys(gateway: Gateway, data: Path) -> list[str]:
+    """At the very first start: a tenant, a key of each mode to show once, and the operators' own key in a file."""
+    if await gateway.setup.tenants(None):
+        return []
+    await gateway.setup.create_tenant(DEFAULT, BY_HAND)
+    said = []
+    for mode in Mode:
+        _, text = await gateway.setup.create_key(
+            tenant=DEFAULT, mode=mode, role=Role.ADMIN, holder=OPERATOR, expires_at=None, by=BY_HAND
+        )
+        said.append(f"first {mode} key (shown once): {text.reveal('shown once to who started it')}")
+    _, own = await gateway.setup.create_key(
+        tenant=EVERY, mode=Mode.LIVE, role=Role.ADMIN, holder=OPERATOR, expires_at=None, by=BY_HAND
+    )
+    with os.fdopen(os.open(data / "admin.key", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(own.reveal("kept for the operators' commands") + "\n")
+    return said
+
+
+async def _accounts(gateway: Gateway, settings: Settings, stack: AsyncExitStack) -> None:
+    """Accounts of the file, the first time; without a file, test accounts on the shipped simulators."""
+    await gateway.accounts.refresh()
+    if settings.accounts is not None:
+        if not await gateway.account_desk.listed(BY_HAND.tenant):
+            await gateway.import_accounts(settings.accounts)
+        return
+    await _trial(gateway, settings.data, stack)
+
+
+async def _trial(gateway: Gateway, data: Path, stack: AsyncExitStack) -> None:
+    environ = {**os.environ, **ENVIRONMENT}
+    names = ("aliyun_sms", "wechat", "smtp", "twilio_sms", "twilio_voice")
+    ports = dict.fromkeys(("twilio", "aliyun", "wechat", "smtp"), 1)
+    drawn = {
+        a.adapter: a for a in parse(example_accounts(ports, mode="test"), adapters=names, environ=environ)
+    }
+    simulators = Simulators(data / "simulators.jsonl")
+    ports = await simulators.start(
+        pushes={
+            "aliyun-report": gateway.accounts.callback_url(drawn["aliyun_sms"]),
+            "wechat-event": gateway.accounts.callback_url(drawn["wechat"]),
+        }
+    )
+    stack.push_async_callback(simulators.stop)
+    made: Sequence[Any] = parse(example_accounts(ports, mode="test"), adapters=names, environ=environ)
+    await gateway.account_desk.bring_in(made, who=OPERATOR, reason="test accounts on the shipped simulators")
+
+
+@click.command()
+@place_options(
+    "listen",
+    "redis_url",
+    "database_url",
+    "database_direct_url",
+    "vault_url",
+    "public_url",
+    "accounts",
+    "keyring",
+    "log_level",
+    "policy_offset_allowed",
+)
+def api(options: PlaceOptions) -> None:
+    """Serve the HTTP API against PostgreSQL and Redis."""
+    settings = load(**options)
+    require_servers(settings)
+    _begin(settings)
+    _run(lambda stop: _api(settings, stop))
+
+
+async def _api(settings: Settings, stop: asyncio.Event) -> None:
+    async with AsyncExitStack() as stack:
+        gateway = await _clustered(settings, stack)
+        refreshing = asyncio.create_task(_refresh(gateway))
+        stack.callback(refreshing.cancel)
+        await _serve(gateway, settings.listen, stop)
+
+
+async def _refresh(gateway: Gateway) -> None:
+    while True:
+        await asyncio.sleep(2)
+        await gateway.accounts.refresh()
+        await gateway.backlog.once()
+
+
+async def _clustered(settings: Settings, stack: AsyncExitStack) -> Gateway:
+    """The parts against servers, once schema, vault and key ring agree."""
+    assert settings.keyring is not None  # noqa: S101 (require_servers saw to it)
+    assert settings.public_url is not None  # noqa: S101
+    gateway = Gateway(
+        Place(
+            settings=settings,
+            ring=KeyRing.load(settings.keyring),
+            redis=settings.redis_url,
+            public_url=settings.public_url,
+        )
+    )
+    stack.push_async_callback(gateway.aclose)
+    await migrate.check(gateway.database)
+    await gateway.vault.check()
+    await gateway.accounts.refresh()
+    if settings.accounts is not None and not await gateway.account_rows.accounts():
+        await gateway.import_accounts(settings.accounts)
+    return gateway
+
+
+@click.command()
+@place_options(
+    "redis_url",
+    "database_url",
+    "database_direct_url",
+    "vault_url",
+    "public_url",
+    "keyring",
+    "log_level",
+    "policy_offset_allowed",
+)
+def worker(options: PlaceOptions) -> None:
+    """Send what is due, against PostgreSQL and Redis. Any number of these may run."""
+    settings = load(**options)
+    require_servers(settings)
+    _begin(settings)
+    _run(lambda stop: _worker(settings, stop))
+
+
+async def _worker(settings: Settings, stop: asyncio.Event) -> None:
+    async with AsyncExitStack() as stack:
+        gateway = await _clustered(settings, stack)
+        await work(gateway.worker(), stop)
