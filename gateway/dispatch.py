@@ -89,7 +89,7 @@ class DispatchStore(Protocol):
 
 
 class Owner(Protocol):
-    """This process as the owner of its intents; `fit` is false while it may start no call."""
+    """The process as the owner of its intents; `fit` is false while it may start no call."""
 
     @property
     def id(self) -> str:
@@ -234,18 +234,19 @@ class Dispatch:
             await asyncio.sleep(FLUSH)
             while not self._ended.empty():
                 ended.append(self._ended.get_nowait())
-            while not await self._written(ended):
-                await asyncio.sleep(RETRY)
+            await self._write_surely(ended)
             for e in ended:
                 e.written.set_result(None)
 
-    async def _written(self, ended: Sequence[Ended]) -> bool:
-        try:
-            await self._write(ended)
-        except Unavailable:
-            log.warning("store_away", waiting=len(ended))
-            return False
-        return True
+    async def _write_surely(self, ended: Sequence[Ended]) -> None:
+        while True:
+            try:
+                await self._write(ended)
+            except Unavailable:
+                log.warning("store_away", waiting=len(ended))
+                await asyncio.sleep(RETRY)
+            else:
+                return
 
     async def _write(self, ended: Sequence[Ended]) -> None:
         """T2, guarded by the attempt's own state: only a `calling`, or an unknown of a lost owner, takes an ending."""
@@ -295,8 +296,8 @@ async def hand_over(ready: Ready, message: Message) -> Handed:
             return await ready.adapter.send(message)
     except TimeoutError:
         return Handed(ending=HandOver.UNKNOWN, code="timeout")
-    except Exception as wrong:  # noqa: BLE001 (a broken adapter may have sent: say unknown, go on)
-        log.error("adapter_broke", adapter=ready.intent.adapter, error=type(wrong).__name__)
+    except Exception as wrong:
+        log.exception("adapter_broke", adapter=ready.intent.adapter, error=type(wrong).__name__)
         return Handed(ending=HandOver.UNKNOWN, code="adapter_error")
 
 

@@ -165,7 +165,7 @@ class Valkey:
                 try:
                     await self._spawn()
                 except SetupError as wrong:
-                    log.error("valkey_gone", error=wrong.code)
+                    log.exception("valkey_gone", error=wrong.code)
 
     async def stop(self) -> None:
         """Stop it and remove the socket's folder."""

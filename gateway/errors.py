@@ -59,7 +59,7 @@ class BadInput(GatewayError):
 
 
 class KeyReused(GatewayError):
-    """This idempotency key was used with another body; send a new key with a new body."""
+    """Another body came under this idempotency key before; send a new key with a new body."""
 
     code = "key_reused"
 
@@ -83,7 +83,7 @@ class Unauthorised(GatewayError):
 
 
 class Forbidden(GatewayError):
-    """This key's role may not do that; ask an admin for a key with another role."""
+    """The key's role may not do that; ask an admin for a key with another role."""
 
     code = "forbidden"
 

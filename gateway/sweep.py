@@ -120,5 +120,5 @@ async def forever(step: Callable[[], Awaitable[None]], pause: Callable[[], float
         except Unavailable:
             log.warning("store_away")
         except Exception as wrong:
-            log.error("duty_failed", error=type(wrong).__name__, exc_info=wrong)
+            log.exception("duty_failed", error=type(wrong).__name__)
         await asyncio.sleep(pause())

@@ -62,7 +62,7 @@ class Drains:
                     self._again.discard(queue)
                     more = await self._drain(*queue) or queue in self._again
         except Exception as wrong:
-            log.error("drain_failed", error=type(wrong).__name__, exc_info=wrong)
+            log.exception("drain_failed", error=type(wrong).__name__)
         finally:
             self._running.pop(queue, None)
 

@@ -36,11 +36,7 @@ class AccountRows:
     async def put(self, accounts: Sequence[Account], *, who: str, reason: str) -> list[str]:
         """Write accounts that are new or differ; the names of those written."""
         async with self._db.write() as conn:
-            written = []
-            for account in accounts:
-                if await self._put_one(conn, account, who, reason):
-                    written.append(account.name)
-            return written
+            return [a.name for a in accounts if await self._put_one(conn, a, who, reason)]
 
     async def _put_one(self, conn: AsyncConnection, account: Account, who: str, reason: str) -> bool:
         where = (_ACCOUNT.tenant == account.tenant, _ACCOUNT.name == account.name)

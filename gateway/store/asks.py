@@ -46,7 +46,7 @@ class AskStore:
             async with self._db.write() as conn:
                 moment = await self._db.moment(conn)
                 yield WithinOne(conn, moment, self._log), AskTx(conn, moment, self._log)
-                raise _Undo
+                raise _Undo  # noqa: TRY301 (it is how the transaction is told to roll back)
         except _Undo:
             return
 

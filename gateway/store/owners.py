@@ -34,7 +34,7 @@ _OWNER, _LEASE = schema.owner.c, schema.lease.c
 
 
 class Owners:
-    """This process's own place among the owners, and what it knows of the others."""
+    """The process's own place among the owners, and what it knows of the others."""
 
     def __init__(self, database: Database, *, owner_id: str, lock_key: int, direct_url: str | None) -> None:
         self._db = database
