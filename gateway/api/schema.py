@@ -64,9 +64,9 @@ def _body(model: type[Body], schema: Mapping[str, Any], example: Any) -> dict[st
 
 def asks(model: type[Body]) -> dict[str, Any]:
     """A list route's query."""
-    properties = model.model_json_schema(by_alias=True)["properties"]
-    listed = [{"name": name, "in": "query", "schema": schema} for name, schema in properties.items()]
-    return {"parameters": listed}
+    made = model.model_json_schema(ref_template=_REF)
+    listed = [{"name": name, "in": "query", "schema": schema} for name, schema in made["properties"].items()]
+    return {"parameters": listed, _SCHEMAS: made.get("$defs", {})}
 
 
 def gives(status: int, example: Any) -> dict[int | str, dict[str, Any]]:

@@ -208,8 +208,9 @@ class Intake:
     async def _follow(self, tenant: Tenant, work: Work) -> set[tuple[str, int]]:
         """Move reminders whose debt or borrower changed, in another transaction; queues with something due.
 
-        What was committed and not followed, because the store failed in between, is followed when the
-        request comes again.
+        Debts stay as they are until the moves are written, so that of two changes the later one has the
+        last word. What was committed and not followed, because the store failed in between, is followed
+        when the request comes again.
         """
         if not (work.debts or work.borrowers):
             return set()
@@ -219,7 +220,7 @@ class Intake:
             if not waiting:
                 return set()
             now = tx.moment.policy
-            current = await tx.debts(sorted({w.debt for w in waiting} & work.debts), lock="none")
+            current = await tx.debts(sorted({w.debt for w in waiting} & work.debts), lock="share")
             homes = await tx.borrowers(sorted({w.borrower for w in waiting if w.anchor}), lock=False)
             zones = {name: zones_of(borrower) for name, borrower in homes.items()}
             moves = debts.moves(waiting, current, zones, now)

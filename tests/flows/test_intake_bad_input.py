@@ -238,7 +238,6 @@ OTHERS = [
     ("POST", "/v1/contacts", contact(address="12"), "/address", "phone_impossible"),
     ("POST", "/v1/contacts", contact(reservation="rs_none"), "/reservation", "reservation_unknown"),
     ("POST", "/v1/contacts/check", {"borrower": "B-1"}, "/purpose", "missing"),
-    ("POST", "/v1/reminders/preview", {}, "/template", "missing"),
     ("POST", "/v1/reminders/rm_1/cancel", {"reason": 7}, "/reason", "wrong_type"),
     ("POST", "/v1/reminders/batch", {"items": {}}, "/items", "wrong_type"),
     ("POST", "/v1/reminders/batch", {"items": []}, "/items", "length_invalid"),

@@ -176,3 +176,14 @@ async def test_a_reminder_by_id_goes_to_the_person_as_it_is_now(sqlite, service)
     found = await person_of(sqlite)
     assert found["B-1"] == found["B-2"]
     assert {row.person for row in await rows(sqlite, "reminder")} == {found["B-1"]}
+
+
+async def test_a_reminder_by_id_goes_to_the_person_that_its_own_batch_makes(sqlite, service):
+    await service.post("/v1/reminders/batch", json={"items": [reminder(1), reminder(2)]})
+    items = [by_id(2, idempotency_key="later"), reminder(5, borrower=sharing(5, 1, 2))]
+
+    results = (await service.post("/v1/reminders/batch", json={"items": items})).json()["results"]
+
+    assert [r["status"] for r in results] == [202, 202]
+    (person,) = set((await person_of(sqlite)).values())
+    assert {row.person for row in await rows(sqlite, "reminder")} == {person}
