@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -19,12 +20,8 @@ from gateway.ports import Answer, Callback, Moment, Receives
 from gateway.telemetry import Metrics
 from gateway.work import Attempt, Outturn
 
-
-class ReceiptTx(DispatchTx, Protocol):
-    """One transaction, as receipts use it."""
-
-    async def refs_of(self, adapter: str, account: str, provider_ids: Sequence[str]) -> dict[str, str]:
-        """Provider's id → our ref."""
+OVERTAKEN_S = (0.1, 0.3, 0.6, 1.0)
+"""Pauses between looks for an id that is not known yet; providers wait five seconds for an answer."""
 
 
 class ReceiptStore(Protocol):
@@ -36,7 +33,10 @@ class ReceiptStore(Protocol):
     async def find(self, ref: str) -> Attempt | None:
         """An attempt by its ref, unlocked."""
 
-    def transaction(self) -> AbstractAsyncContextManager[ReceiptTx]:
+    async def refs_of(self, adapter: str, account: str, provider_ids: Sequence[str]) -> dict[str, str]:
+        """Provider's id → our ref, unlocked."""
+
+    def transaction(self) -> AbstractAsyncContextManager[DispatchTx]:
         """One transaction."""
 
 
@@ -105,9 +105,10 @@ class Callbacks:
     async def take(self, connected: Connected, receipts: Sequence[Receipt]) -> None:
         """Write receipts of one account's provider; those that name no attempt of ours are counted and left."""
         account = connected.account
+        refs = await self._refs(
+            connected, {r.provider_id for r in receipts if r.ref is None and r.provider_id}
+        )
         async with self._store.transaction() as tx:
-            unnamed = [r.provider_id for r in receipts if r.ref is None and r.provider_id]
-            refs = await tx.refs_of(account.adapter, account.name, unnamed) if unnamed else {}
             named = [(r.ref or refs.get(r.provider_id or ""), r) for r in receipts]
             known = await tx.attempts([ref for ref, _ in named if ref])
             ours = {
@@ -118,8 +119,19 @@ class Callbacks:
         self._metrics.receipts(account.adapter, known=len(told), strange=len(receipts) - len(told))
         await self._learn(told)
 
+    async def _refs(self, connected: Connected, provider_ids: set[str]) -> dict[str, str]:
+        """Provider's id → our ref. A receipt can overtake the answer that gives us the id: it is waited for."""
+        refs: dict[str, str] = {}
+        for pause in (0.0, *OVERTAKEN_S):
+            missing = sorted(provider_ids - refs.keys())
+            if not missing:
+                break
+            await asyncio.sleep(pause)
+            refs |= await self._store.refs_of(connected.account.adapter, connected.account.name, missing)
+        return refs
+
     async def _write(
-        self, tx: ReceiptTx, connected: Connected, told: Sequence[tuple[Attempt, Receipt]]
+        self, tx: DispatchTx, connected: Connected, told: Sequence[tuple[Attempt, Receipt]]
     ) -> None:
         latest: dict[str, Outturn] = {}
         for attempt, receipt in told:

@@ -71,7 +71,7 @@ class DispatchStore:
                     _REMINDER.next_at <= to_us(now.policy),
                     _REMINDER.state.in_(DUE_STATES),
                 )
-                .order_by(_REMINDER.priority, _REMINDER.next_at)
+                .order_by(_REMINDER.priority, _REMINDER.next_at, _REMINDER.accepted_at)
                 .limit(limit)
             )
             return [Due(tenant=Tenant(r.tenant), id=r.id, person=r.person, borrower=r.borrower) for r in rows]
@@ -114,6 +114,17 @@ class DispatchStore:
                 )
             ).one_or_none()
             return None if row is None else _attempt(row)
+
+    async def refs_of(self, adapter: str, account: str, provider_ids: Sequence[str]) -> dict[str, str]:
+        """Provider's id → our ref, unlocked."""
+        places = schema.attempt_ref.c
+        async with self._db.read() as conn:
+            rows = await conn.execute(
+                select(places.ref, places.provider_id).where(
+                    places.adapter == adapter, places.account == account, places.provider_id.in_(provider_ids)
+                )
+            )
+            return {r.provider_id: r.ref for r in rows}
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[DispatchTx]:
@@ -461,16 +472,6 @@ class DispatchTx:
             .order_by(_REMINDER.tenant, _REMINDER.id)
             .with_for_update()
         )
-
-    async def refs_of(self, adapter: str, account: str, provider_ids: Sequence[str]) -> dict[str, str]:
-        """Provider's id → our ref."""
-        places = schema.attempt_ref.c
-        rows = await self.conn.execute(
-            select(places.ref, places.provider_id).where(
-                places.adapter == adapter, places.account == account, places.provider_id.in_(provider_ids)
-            )
-        )
-        return {r.provider_id: r.ref for r in rows}
 
     async def finish(self, outturns: Sequence[Outturn]) -> None:
         """Write outcomes to attempts and to the reminders whose latest attempt they are."""
