@@ -95,7 +95,7 @@ class Valkey:
     """
 
     def __init__(self, data: Path) -> None:
-        self._data = data
+        self._data = data.resolve()  # Valkey changes into it before it opens its log
         self._sockets = Path(tempfile.mkdtemp(prefix="gateway-"))  # a socket's path must stay short
         self.socket = self._sockets / "valkey.sock"
         self._child: subprocess.Popen[bytes] | None = None
