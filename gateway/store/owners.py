@@ -24,6 +24,8 @@ from gateway.store.database import Database
 from gateway.telemetry import get
 
 BEAT_S = 2.0
+AGAIN_S = 0.5
+"""Seconds between two tries to reach the server and take the lock."""
 DEAD_AFTER = timedelta(seconds=10)
 FRESH_S = 8.0
 """A heartbeat older than this bars calls: others may soon take this owner for dead."""
@@ -147,7 +149,7 @@ class Heart:
             with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
                 await self._session()
             self._held.clear()
-            await asyncio.sleep(0.5)
+            await asyncio.to_thread(self._stop.wait, AGAIN_S)
 
     async def _session(self) -> None:
         conn = await asyncpg.connect(self._url, timeout=5, command_timeout=5)
@@ -162,6 +164,6 @@ class Heart:
                 )
                 self._beat_at = self._clock()
                 self._held.set()
-                await asyncio.sleep(BEAT_S)
+                await asyncio.to_thread(self._stop.wait, BEAT_S)
         finally:
             await conn.close(timeout=2)
