@@ -31,6 +31,9 @@ from gateway.vault import BlindIndex, KeyRing, KeyUse, Vault
 
 TENANT = Tenant("acme/live")
 
+_SHM = Path("/dev/shm")
+_MEMORY = _SHM if os.access(_SHM, os.W_OK) else None
+"""Where files are quick; a test's database need not outlive a power cut."""
 _NOBODY = 65534
 """PostgreSQL refuses to run as root; this uid needs no account."""
 
@@ -95,7 +98,7 @@ def _wait(server, process, log):
 @pytest.fixture(scope="session")
 def postgres():
     """PostgreSQL on loopback, without durability, for the length of the session."""
-    with tempfile.TemporaryDirectory(prefix="pg") as name:
+    with tempfile.TemporaryDirectory(prefix="pg", dir=_MEMORY) as name:
         folder = Path(name)
         folder.chmod(0o755)
         binaries = _binaries(folder)
@@ -179,9 +182,16 @@ def sqlite_template(tmp_path_factory):
 
 
 @pytest.fixture
-def sqlite_url(sqlite_template, tmp_path):
+def data_folder():
+    """A folder for databases."""
+    with tempfile.TemporaryDirectory(prefix="gateway", dir=_MEMORY) as name:
+        yield Path(name)
+
+
+@pytest.fixture
+def sqlite_url(sqlite_template, data_folder):
     """A SQLite file of the test's own."""
-    return f"sqlite:///{shutil.copy(sqlite_template, tmp_path / 'gateway.db')}"
+    return f"sqlite:///{shutil.copy(sqlite_template, data_folder / 'gateway.db')}"
 
 
 @pytest.fixture
@@ -231,9 +241,9 @@ def vault_template(ring, tmp_path_factory):
 
 
 @pytest.fixture
-async def vault(vault_template, ring, tmp_path):
+async def vault(vault_template, ring, data_folder):
     """An empty vault."""
-    vault = _vault_at(shutil.copy(vault_template, tmp_path / "vault.db"), ring)
+    vault = _vault_at(shutil.copy(vault_template, data_folder / "vault.db"), ring)
     yield vault
     await vault.aclose()
 

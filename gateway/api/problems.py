@@ -60,6 +60,14 @@ TITLES: dict[str, tuple[int, str, str]] = {
 """Code → status, title, and what to do; a code that stands for a whole answer."""
 
 
+FAULTS = codes() | {
+    *("currency_differs", "debt_of_another", "expires_before_start", "expires_past", "fact_unknown"),
+    *("id_differs", "in_future", "key_differs", "reservation_unknown", "rule_unknown", "text_too_long"),
+    *("too_far", "too_many"),
+}
+"""Codes of faults: of a value's form, and of what it says against the store, the catalog and the clock."""
+
+
 def status_of(error: GatewayError) -> int:
     """The HTTP status of an error."""
     if error.code in TITLES:
@@ -104,7 +112,7 @@ def page() -> HTMLResponse:
         f'<tr id="{code}"><td><code>{code}</code><td>{status}<td>{escape(title)}<td>{escape(todo)}'
         for code, (status, title, todo) in TITLES.items()
     )
-    inner = " ".join(f'<code id="{code}">{code}</code>' for code in sorted(codes() - TITLES.keys()))
+    inner = " ".join(f'<code id="{code}">{code}</code>' for code in sorted(FAULTS - TITLES.keys()))
     return HTMLResponse(_PAGE.format(rows=rows, inner=inner))
 
 
