@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Annotated, Any
 
@@ -11,13 +11,15 @@ from starlette.requests import Request
 
 from gateway.api.services import Services
 from gateway.domain import Mode, Tenant
-from gateway.errors import Forbidden, Unauthorised
+from gateway.errors import BadInput, Fault, Forbidden, Unauthorised
 from gateway.masking import Pii
 from gateway.store.keys import EVERY, Operator, Role
 
 DEFAULT = "default"
 """The tenant that a deployment's own key speaks for, unless the header says another."""
-TENANT_HEADER = "Gateway-Tenant"
+TENANT_HEADER, MODE_HEADER = "Gateway-Tenant", "Gateway-Mode"
+OPERATOR = "gateway.operator"
+"""Where a call within this process says who acts, in place of a key: part of the scope, which no request sets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,24 +54,43 @@ def services(request: Request) -> Services:
 
 
 async def caller(request: Request) -> Caller:
-    """The caller by its key; Unauthorised."""
+    """The caller by its key, or the operator within this process; Unauthorised."""
+    operator = request.scope.get(OPERATOR)
+    if operator is None:
+        found = await _by_key(request)
+    else:
+        found = Caller(name=DEFAULT, mode=Mode.LIVE, role=Role.ADMIN, holder=operator, everywhere=True)
+    found = _as_asked(found, request)
+    request.scope["gateway.tenant"] = found.tenant
+    return found
+
+
+async def _by_key(request: Request) -> Caller:
     scheme, _, presented = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not presented:
         raise Unauthorised
     key = await services(request).setup.authenticate(Pii(presented.strip()))
-    wanted = request.headers.get(TENANT_HEADER)
     everywhere = key.tenant == EVERY
-    if wanted is not None and not everywhere and wanted != key.tenant:
-        raise Forbidden("this key is another tenant's: leave Gateway-Tenant out")
-    found = Caller(
-        name=(wanted or DEFAULT) if everywhere else key.tenant,
+    return Caller(
+        name=DEFAULT if everywhere else key.tenant,
         mode=key.mode,
         role=key.role,
         holder=key.holder,
         everywhere=everywhere,
     )
-    request.scope["gateway.tenant"] = found.tenant
-    return found
+
+
+def _as_asked(found: Caller, request: Request) -> Caller:
+    """The caller for the tenant and mode that the headers name: a deployment's own key chooses, others may not."""
+    tenant = request.headers.get(TENANT_HEADER, found.name)
+    mode = request.headers.get(MODE_HEADER, found.mode.value)
+    if tenant != found.name and not found.everywhere:
+        raise Forbidden("this key is another tenant's: leave Gateway-Tenant out")
+    if mode not in tuple(Mode):
+        raise BadInput([Fault(at=MODE_HEADER, code="word_unknown", message="send live or test")])
+    if mode != found.mode and not (found.everywhere and found.mode is Mode.LIVE):
+        raise Forbidden("this key is of the other mode: leave Gateway-Mode out, or use a key of that mode")
+    return replace(found, name=tenant, mode=Mode(mode))
 
 
 class Allow:

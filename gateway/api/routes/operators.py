@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
@@ -18,7 +19,7 @@ from gateway.domain import Account, Channel, Mode, Money, Tenant
 from gateway.errors import BadInput, Conflict, Fault, Forbidden
 from gateway.intake.persons import SHARDS
 from gateway.masking import Pii
-from gateway.store.keys import ApiKey, Role
+from gateway.store.keys import ApiKey, Role, Setup
 from gateway.store.reads import Filter
 
 router = APIRouter(tags=["operators"])
@@ -236,7 +237,9 @@ async def bring_in(request: Request, caller: ByOps) -> Response:
     """Bring in accounts; credentials go to the vault and are never shown again."""
     body = read(AccountsIn, await http.read_json(request))
     given = [_account(account, at, caller) for at, account in enumerate(body.accounts)]
-    written = await services(request).accounts.bring_in(given, who=caller.holder, reason=body.reason)
+    used = services(request)
+    await _need_tenants(used.setup, given)
+    written = await used.accounts.bring_in(given, who=caller.holder, reason=body.reason)
     return http.answer({"written": list(written)})
 
 
@@ -256,6 +259,17 @@ def _account(body: AccountIn, at: int, caller: Caller) -> Account:
         credentials=body.credentials,
         settings=body.settings,
     )
+
+
+async def _need_tenants(setup: Setup, given: Sequence[Account]) -> None:
+    known = {tenant["name"] for tenant in await setup.tenants(None)}
+    faults = [
+        Fault(at=f"/accounts/{at}/tenant", code="not_found", message="create the tenant first")
+        for at, account in enumerate(given)
+        if account.tenant.rpartition("/")[0] not in known
+    ]
+    if faults:
+        raise BadInput(faults)
 
 
 @router.post(
