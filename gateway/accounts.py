@@ -325,6 +325,9 @@ class AccountDesk:
         return written
 
     async def _fault(self, place: int, account: Account) -> Fault | None:
+        if account.mode is Mode.TEST and account.endpoint is None:
+            message = "a test account never reaches its provider: give the endpoint of a simulator"
+            return Fault(at=f"/accounts/{place}/endpoint", code="test_endpoint_missing", message=message)
         try:
             connected = self._accounts.build(account)
         except SetupError as wrong:

@@ -27,8 +27,11 @@ from gateway.policy.model import Event
 from gateway.policy.packs import Packs, with_overrides
 from gateway.policy.zones import Zones, possible_zones
 from gateway.ports import Adapter, Entry, Moment
+from gateway.telemetry import get
 from gateway.templating import Catalog, Template, ValidWhile, Values, render
 from gateway.work import AddressRow, Attempt, BorrowerRow, DebtRow, Facts, Intent, Key, Past, Verdict, Work
+
+log = get(__name__)
 
 LOOK_AGAIN = timedelta(minutes=15)
 STALE_AFTER = timedelta(hours=24)
@@ -74,6 +77,11 @@ class Ready:
     deliver_by: datetime
     """The real instant after which the provider must not deliver."""
     next_step: timedelta | None
+
+    @property
+    def key(self) -> Key:
+        """The attempt's."""
+        return self.work.tenant, self.intent.ref
 
     def called(self, attempt: Attempt) -> Called:
         """What the ending of the call is judged by."""
@@ -169,22 +177,36 @@ class Desk:
         permit: timedelta,
         weighed: Weighed,
     ) -> None:
-        ask = self._ask(work, facts)
-        ways = self._ways(ask, facts)
-        decision = self.decide(ask, ways, facts, moment, permit)
-        ready = None
-        if decision.action is Action.SEND:
-            try:
-                ready = self._ready(work, decision, ways, facts, keys, moment, permit)
-            except BadInput as wrong:
-                decision = replace(decision, action=Action.SUPPRESS, reason="rejected_content")
-                weighed.entries.append(_unfit(work, wrong, moment))
+        decision, ready = self._judge(work, facts, keys, moment, permit, weighed)
         verdict = _verdict(work, decision, ready, moment)
         weighed.verdicts.append(verdict)
         weighed.entries.append(_decided(work, verdict, decision, ready, moment))
         if ready is not None:
             weighed.ready.append(ready)
             facts.history[work.tenant, work.person].append(_intended(ready, moment))
+
+    def _judge(
+        self, work: Work, facts: Facts, keys: Keys, moment: Moment, permit: timedelta, weighed: Weighed
+    ) -> tuple[Decision, Ready | None]:
+        """The decision, and with a send what is ready to go.
+
+        Whatever breaks here is one reminder's own trouble: a text that cannot be made ends it; anything else
+        (a key that is gone, a row that does not fit) is a look-up that failed, and is looked at again.
+        """
+        try:
+            ask = self._ask(work, facts)
+            ways = self._ways(ask, facts)
+            decision = self.decide(ask, ways, facts, moment, permit)
+            if decision.action is not Action.SEND:
+                return decision, None
+            try:
+                return decision, self._ready(work, decision, ways, facts, keys, moment, permit)
+            except BadInput as wrong:
+                weighed.entries.append(_unfit(work, wrong, moment))
+                return replace(decision, action=Action.SUPPRESS, reason="rejected_content"), None
+        except Exception as wrong:  # noqa: BLE001 (one bad row must not hold up its whole queue for ever)
+            log.warning("reminder_broken", reminder=work.id, error=type(wrong).__name__)
+            return _unknown(work, moment), None
 
     def _ask(self, work: Work, facts: Facts) -> Ask:
         channels = (
@@ -578,6 +600,17 @@ def _decided(work: Work, verdict: Verdict, decision: Decision, ready: Ready | No
         ids={"debt": work.debt},
         body=body,
         clear=clear,
+    )
+
+
+def _unknown(work: Work, moment: Moment) -> Decision:
+    """A decision that no rule was asked for: not known is not now."""
+    return Decision(
+        action=Action.DEFER,
+        reason="lookup_failed",
+        at=moment.policy,
+        until=min(moment.policy + LOOK_AGAIN, work.expires_at),
+        zones=Zones(names=(), evidence=()),
     )
 
 

@@ -59,7 +59,7 @@ class DispatchTx(Protocol):
     async def decide(self, verdicts: Sequence[Verdict], owner: str) -> None:
         """Write decisions and intents."""
 
-    async def void(self, refs: Sequence[str], *, from_states: tuple[str, ...] = ...) -> list[Attempt]:
+    async def void(self, keys: Sequence[Key], *, from_states: tuple[str, ...] = ...) -> list[Attempt]:
         """Withdraw what was surely not called."""
 
     async def attempts(self, refs: Sequence[str]) -> dict[str, Attempt]:
@@ -185,19 +185,19 @@ class Dispatch:
         try:
             granted = await self._store.go([r.intent for r in batch], self._owner.id)
         except Unavailable:
-            await self._withdraw([r.intent.ref for r in batch])
+            await self._withdraw([r.key for r in batch])
             return set()
         begun = asyncio.get_running_loop().time()
         return {
             asyncio.create_task(self._call(ready, begun)) for ready in batch if ready.intent.ref in granted
         }
 
-    async def _withdraw(self, refs: Sequence[str]) -> None:
+    async def _withdraw(self, keys: Sequence[Key]) -> None:
         """Void attempts that this process has not called and will not, however long the store is away."""
         while True:
             try:
                 async with self._store.transaction() as tx:
-                    await tx.void(refs, from_states=("intent", "calling"))
+                    await tx.void(keys, from_states=("intent", "calling"))
             except Unavailable:
                 await asyncio.sleep(RETRY)
             else:
@@ -206,7 +206,7 @@ class Dispatch:
     async def _call(self, ready: Ready, begun: float) -> None:
         loop = asyncio.get_running_loop()
         if loop.time() - begun > GO_LASTS or not self._owner.fit:
-            await self._withdraw([ready.intent.ref])
+            await self._withdraw([ready.key])
             return
         handed = await hand_over(ready, self._message(ready))
         self._metrics.called(ready.intent.channel, ready.intent.adapter, handed.ending, loop.time() - begun)

@@ -13,7 +13,7 @@ from gateway.accounts import Accounts
 from gateway.dispatch import DispatchTx, outcome_entry
 from gateway.errors import Unavailable
 from gateway.telemetry import Metrics, get
-from gateway.work import Attempt
+from gateway.work import Attempt, Key
 
 EVERY = 1.0
 """Seconds between two sweeps, give or take a quarter (`jitter`)."""
@@ -27,8 +27,8 @@ log = get(__name__)
 class SweepTx(DispatchTx, Protocol):
     """One transaction, as the sweep uses it."""
 
-    async def overdue_intents(self, grace: timedelta, limit: int) -> list[str]:
-        """Refs whose permit is over."""
+    async def overdue_intents(self, grace: timedelta, limit: int) -> list[Key]:
+        """Intents whose permit is over."""
 
     async def orphans(self, owners: Sequence[str], limit: int) -> dict[str, Attempt]:
         """What dead owners left."""
@@ -91,9 +91,9 @@ class Sweep:
 
     async def _void_overdue(self) -> None:
         async with self._store.transaction() as tx:
-            refs = await tx.overdue_intents(GRACE, LIMIT)
-            if refs:
-                await tx.void(refs)
+            overdue = await tx.overdue_intents(GRACE, LIMIT)
+            if overdue:
+                await tx.void(overdue)
 
     async def _bury(self) -> None:
         """A dead owner's intents were surely not called; of its calls nobody knows, so they count."""
@@ -102,7 +102,7 @@ class Sweep:
             return
         async with self._store.transaction() as tx:
             left = (await tx.orphans(dead, LIMIT)).values()
-            await tx.void([a.ref for a in left if a.state == "intent"])
+            await tx.void([(a.tenant, a.ref) for a in left if a.state == "intent"])
             lost = [
                 outcomes.unknown(a, self._accounts.ways(a.adapter), tx.moment, self._quarantine)
                 for a in left

@@ -72,6 +72,7 @@ FIELDS = frozenset(
             "reason",
             "record",
             "reminder",
+            "setting",
             "request_id",
             "retry_after_s",
             "route",

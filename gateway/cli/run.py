@@ -49,7 +49,7 @@ BY_HAND = Operator(who=OPERATOR, tenant=Tenant(f"{DEFAULT}/{Mode.LIVE}"))
 def _begin(settings: Settings) -> None:
     telemetry.configure(settings.log_level, json=not sys.stderr.isatty())
     for name in unknown_variables(os.environ, also=ENVIRONMENT):
-        log.warning("setting_unknown", name=name)
+        log.warning("setting_unknown", setting=name)
 
 
 def _run(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:

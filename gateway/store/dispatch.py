@@ -353,7 +353,7 @@ class DispatchTx:
         called = await self._mark_called(list(alive.values()))
         current = await self._unchanged(called)
         granted = await self._to_calling(current, owner, now)
-        await self.void([i.ref for i in intents if i.ref not in granted])
+        await self.void([(i.work.tenant, i.ref) for i in intents if i.ref not in granted])
         return granted
 
     async def _mark_called(self, intents: Sequence[Intent]) -> list[Intent]:
@@ -411,24 +411,31 @@ class DispatchTx:
 
     async def _to_calling(self, intents: Sequence[Intent], owner: str, now: int) -> set[str]:
         granted: set[str] = set()
-        for part in chunks([i.ref for i in intents]):
+        for part in chunks([(i.work.tenant, i.ref) for i in intents]):
             rows = await self.conn.execute(
                 update(schema.attempt)
-                .where(_ATTEMPT.ref.in_(part), _ATTEMPT.state == "intent", _ATTEMPT.owner == owner)
+                .where(
+                    tuple_(_ATTEMPT.tenant, _ATTEMPT.ref).in_(part),
+                    _ATTEMPT.state == "intent",
+                    _ATTEMPT.owner == owner,
+                )
                 .values(state="calling", called_at=now)
                 .returning(_ATTEMPT.ref)
             )
             granted.update(r.ref for r in rows)
         return granted
 
-    async def void(self, refs: Sequence[str], *, from_states: tuple[str, ...] = ("intent",)) -> list[Attempt]:
-        """Withdraw attempts that were surely not called; their reminders are due again. Those it withdrew."""
+    async def void(self, keys: Sequence[Key], *, from_states: tuple[str, ...] = ("intent",)) -> list[Attempt]:
+        """Withdraw attempts (tenant, ref) that were surely not called; their reminders are due again.
+
+        Those it withdrew.
+        """
         withdrawn: list[Attempt] = []
         now = to_us(self.moment.policy)
-        for part in chunks(refs):
+        for part in chunks(keys):
             rows = await self.conn.execute(
                 update(schema.attempt)
-                .where(_ATTEMPT.ref.in_(part), _ATTEMPT.state.in_(from_states))
+                .where(tuple_(_ATTEMPT.tenant, _ATTEMPT.ref).in_(part), _ATTEMPT.state.in_(from_states))
                 .values(state="void", ended_at=to_us(self.moment.real), final_at=now)
                 .returning(schema.attempt)
             )
@@ -563,14 +570,14 @@ class DispatchTx:
         )
         return True
 
-    async def overdue_intents(self, grace: timedelta, limit: int) -> list[str]:
-        """Refs of intents whose permit is over: their owner may not call any more."""
+    async def overdue_intents(self, grace: timedelta, limit: int) -> list[Key]:
+        """Intents whose permit is over: their owner may not call any more."""
         rows = await self.conn.execute(
-            select(_ATTEMPT.ref)
+            select(_ATTEMPT.tenant, _ATTEMPT.ref)
             .where(_ATTEMPT.state == "intent", _ATTEMPT.deadline < to_us(self.moment.real - grace))
             .limit(limit)
         )
-        return [r.ref for r in rows]
+        return [(Tenant(r.tenant), r.ref) for r in rows]
 
     async def orphans(self, owners: Sequence[str], limit: int) -> dict[str, Attempt]:
         """Attempts `intent` or `calling` of owners confirmed dead."""
