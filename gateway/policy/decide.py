@@ -46,10 +46,7 @@ def judge(
     )
     barring = [(place.rule, word) for place, word, _ in answers if word.objects and not place.rule.draft]
     if not barring:
-        holds = min((word.holds_until for place, word, _ in answers if not place.rule.draft), default=NEVER)
-        return Verdict(
-            action=Action.SEND, until=None, findings=findings, holds_until=instant(min(holds, horizon))
-        )
+        return Verdict(action=Action.SEND, until=None, findings=findings)
     return _closed(barring, places, ask, findings, at, horizon)
 
 
@@ -124,7 +121,6 @@ def _closed(
         action=Action.SUPPRESS if opening is None else Action.DEFER,
         until=None if opening is None else instant(opening),
         findings=findings,
-        holds_until=instant(at),
         calendar_ends=ends,
     )
 

@@ -326,14 +326,12 @@ class Finding(NamedTuple):
 class Verdict:
     """What all rules say together.
 
-    `holds_until`: when nothing objects, nothing will before this instant, if nothing else happens.
     `calendar_ends`: the note on a calendar whose end barred the search for an opening.
     """
 
     action: Action
     until: datetime | None
     findings: tuple[Finding, ...]
-    holds_until: datetime
     calendar_ends: str | None = None
 
     @property

@@ -58,6 +58,13 @@ def said(decision):
     return decision.action.value, decision.reason, decision.until
 
 
+def pack_of(*keys, name="X.RULE"):
+    """A pack of one rule for China."""
+    header = 'id = "X"\nversion = "1"\ntitle = "t"\nreview_status = "r"\nsource = "s"\napplies = ["CN"]'
+    rule = "\n".join([f'id = "{name}"', *keys])
+    return parse_pack(f"[pack]\n{header}\n[[rule]]\n{rule}\n", "X.toml")
+
+
 def with_debt(**changes):
     return replace(PLAIN, debt=replace(DEBT, **changes))
 
@@ -97,6 +104,7 @@ def test_a_plain_reminder_goes_out_by_its_first_channel_before_the_window_closes
         (with_debt(state_at=NOON - timedelta(hours=24)), ("send", None, None)),
         (with_debt(state_at=NOON - timedelta(hours=24, seconds=1)), ("defer", "debt_stale", LATER)),
         (replace(PLAIN, holds=(hold(),)), ("suppress", "held", None)),
+        (replace(PLAIN, holds=(hold(since=NOON),)), ("suppress", "held", None)),
         (replace(PLAIN, holds=(hold(since=NOON + timedelta(seconds=1)),)), ("send", None, None)),
         (replace(PLAIN, holds=(hold(until=NOON),)), ("send", None, None)),
         (
@@ -154,6 +162,7 @@ def test_a_promise_is_over_when_its_date_is_over_in_every_zone():
     snapshot = replace(with_debt(state=DebtState.PROMISED, until=date(2026, 11, 24)), zones=both)
 
     assert said(ask(snapshot)) == ("defer", "debt_promised", utc(25, 5))
+    assert said(ask(snapshot, now=utc(25, 5)))[1] != "debt_promised"
 
 
 @pytest.mark.parametrize(
@@ -171,47 +180,30 @@ def test_packs_that_are_not_there_never_mean_no_rules(packs, residence):
     assert said(decision) == ("defer", "policy_unavailable", LATER)
 
 
-def test_a_fact_of_the_wrong_type_is_a_failed_look_up():
-    text = """
-[pack]
-id = "X"
-version = "1"
-title = "t"
-review_status = "r"
-source = "s"
-applies = ["CN"]
-[[rule]]
-id = "X.PRE"
-kind = "prerequisite"
-fact = "notice_sent"
-dates = 1
-"""
-    packs = (*PACKS, parse_pack(text, "X.toml"))
+@pytest.mark.parametrize(
+    ("rule", "wrong", "right"),
+    [
+        ('kind = "prerequisite"\nfact = "seen"\ndates = 1', True, "2026-11-01"),
+        ('kind = "prerequisite"\nfact = "seen"\ndates = 1', "soon", datetime(2026, 11, 1, tzinfo=UTC)),
+        ('kind = "prerequisite"\nfact = "seen"\ndates = 1', datetime(2026, 11, 1), date(2026, 11, 1)),
+        ('kind = "window"\ndays = []\nnot_if = {fact = "seen", gt = 1}', "2", 2),
+        ('kind = "window"\ndays = []\nnot_if = {fact = "seen", gt = 0}', True, 1.5),
+        ('kind = "opt_out"', "2026-11-01", "2026-12-01T00:00:00+08:00"),
+    ],
+)
+def test_a_fact_of_the_wrong_type_is_a_failed_look_up(rule, wrong, right):
+    name = "optout_at" if rule == 'kind = "opt_out"' else "seen"
+    packs = (*PACKS, pack_of(rule))
 
-    assert said(ask(replace(PLAIN, facts={"notice_sent": True}), packs=packs))[:2] == (
-        "defer",
-        "lookup_failed",
-    )
-    assert said(ask(replace(PLAIN, facts={"notice_sent": "2026-11-01"}), packs=packs))[0] == "send"
+    assert said(ask(replace(PLAIN, facts={name: wrong}), packs=packs)) == ("defer", "lookup_failed", LATER)
+    assert said(ask(replace(PLAIN, facts={name: right}), packs=packs))[0] == "send"
 
 
 def test_a_third_party_is_reached_only_where_a_rule_covers_the_role():
-    text = """
-[pack]
-id = "X"
-version = "1"
-title = "t"
-review_status = "r"
-source = "s"
-applies = ["CN"]
-[[rule]]
-id = "X.THIRD"
-kind = "third_party"
-roles = ["spouse"]
-fails = 1
-delay_dates = 0
-"""
-    packs = (*PACKS, parse_pack(text, "X.toml"))
+    packs = (
+        *PACKS,
+        pack_of('kind = "third_party"', 'roles = ["spouse"]', "fails = 1", "delay_dates = 0", name="X.THIRD"),
+    )
     failed = [event(utc(24, 1), "no_answer", "voice")]
     spouse = replace(PLAIN, recipient_role="spouse", borrower="P2")
 
@@ -313,21 +305,15 @@ def test_what_opens_too_late_on_every_channel_waits_for_its_end():
 
 
 def test_the_first_address_that_is_open_is_taken():
-    text = """
-[pack]
-id = "X"
-version = "1"
-title = "t"
-review_status = "r"
-source = "s"
-applies = ["CN"]
-[[rule]]
-id = "X.WORK"
-kind = "window"
-address_kinds = ["workplace"]
-days = [{on = ["tue"], open = "09:00", close = "10:00"}]
-"""
-    packs = (*PACKS, parse_pack(text, "X.toml"))
+    packs = (
+        *PACKS,
+        pack_of(
+            'kind = "window"',
+            'address_kinds = ["workplace"]',
+            'days = [{on = ["tue"], open = "09:00", close = "10:00"}]',
+            name="X.WORK",
+        ),
+    )
     work, home = Reachable(address_key="W", kind="workplace"), Reachable(address_key="H", kind="home")
     both = replace(PLAIN, addresses={Channel.SMS: (work, home)})
 
@@ -360,37 +346,27 @@ def test_a_date_must_be_the_same_in_every_zone():
 
 
 def test_a_text_for_one_date_must_be_delivered_on_it():
-    london = possible_zones([("Europe/London", "declared")], None, [])
-    snapshot = replace(PLAIN, zones=london, valid_on=date(2026, 11, 24), residence=None, governing_law=None)
+    zones = possible_zones([("America/New_York", "declared"), ("America/Chicago", "address")], None, [])
+    answer = replace(PLAIN, zones=zones, residence="US", governing_law="US", purpose="response_to_inbound")
 
-    assert ask(snapshot, now=utc(24, 19, 0)).deliver_by == utc(24, 20)
+    assert ask(replace(answer, valid_on=date(2026, 11, 24)), now=utc(24, 19)).deliver_by == utc(25, 5)
+    assert ask(answer, now=utc(24, 19)).deliver_by == PLAIN.expires_at
 
 
 def test_one_confirmation_per_opt_out_passes_it():
     stopped = replace(PLAIN, purpose="optout_confirmation", opt_outs=(("all", NOON - timedelta(seconds=9)),))
     confirmed = event(NOON - timedelta(seconds=5), "unknown", flags=frozenset({"optout_confirmation"}))
+    at_once = replace(confirmed, at=NOON - timedelta(seconds=9))
     earlier = event(NOON - timedelta(seconds=10), "delivered", flags=frozenset({"optout_confirmation"}))
 
     assert ask(stopped).action is Action.SEND
     assert said(ask(stopped, history=[confirmed])) == ("suppress", "opted_out", None)
+    assert said(ask(stopped, history=[at_once])) == ("suppress", "opted_out", None)
     assert ask(stopped, history=[earlier]).action is Action.SEND
 
 
 def test_an_opt_out_is_a_fact_for_the_packs():
-    text = """
-[pack]
-id = "X"
-version = "1"
-title = "t"
-review_status = "r"
-source = "s"
-applies = ["CN"]
-[[rule]]
-id = "X.REVOKE"
-kind = "opt_out"
-confirm_within_s = 300
-"""
-    packs = (*PACKS, parse_pack(text, "X.toml"))
+    packs = (*PACKS, pack_of('kind = "opt_out"', "confirm_within_s = 300", name="X.REVOKE"))
     late = replace(PLAIN, purpose="optout_confirmation", opt_outs=(("sms", NOON - timedelta(seconds=301)),))
     in_time = replace(late, opt_outs=(("sms", NOON - timedelta(seconds=200)),))
 
@@ -399,21 +375,10 @@ confirm_within_s = 300
 
 
 def test_days_past_due_come_from_the_debt_and_the_latest_date_of_all_zones():
-    text = """
-[pack]
-id = "X"
-version = "1"
-title = "t"
-review_status = "r"
-source = "s"
-applies = ["CN"]
-[[rule]]
-id = "X.LATE"
-kind = "window"
-days = []
-not_if = {fact = "dpd", gt = 4}
-"""
-    packs = (*PACKS, parse_pack(text, "X.toml"))
+    packs = (
+        *PACKS,
+        pack_of('kind = "window"', "days = []", 'not_if = {fact = "dpd", gt = 4}', name="X.LATE"),
+    )
     both = possible_zones([("Pacific/Auckland", "declared"), ("Asia/Shanghai", "address")], None, [])
     lied = replace(PLAIN, facts={"dpd": 99})
 

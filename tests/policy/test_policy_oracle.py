@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import policy_draws as draws
 import policy_oracle as oracle
+import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +13,7 @@ from gateway.policy.check import decide_case, parse_cases
 from gateway.policy.decide import open_until
 
 SECOND = timedelta(seconds=1)
+READ = [("08", "sms"), ("11", "email")]
 BOUNDED = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 
 
@@ -97,3 +99,32 @@ def test_each_finding_says_when_its_own_rule_opens(r):
         if finding.next is not None:
             assert not oracle.would_object(alone, case, finding.next)
             assert oracle.would_object(alone, case, finding.next - SECOND)
+
+
+def test_a_lock_closes_when_the_event_that_opened_it_leaves_first():
+    lock = {"id": "L", "kind": "channel_lock", "after": "read", "window": {"type": "hours", "n": 5}}
+    history = [
+        {"at": f"2026-11-24T{hour}:00:00Z", "channel": channel, "outcome": "read"} for hour, channel in READ
+    ]
+    case = {"id": "C", "packs": ["A"], "zones": ["UTC"], "now": "2026-11-24T12:00:00Z", "history": history}
+    put = parsed([lock], {**case, "reminder": {"channel": "sms"}})
+    given = {"zones": put.zones, "history": put.history, "facts": put.facts, "now": put.at}
+
+    assert open_until(put.packs, put.question, **given, limit=put.at + timedelta(days=1)) == oracle.utc(
+        2026, 11, 24, 13
+    )
+
+
+@pytest.mark.parametrize(("day", "in_force"), [(22, False), (23, True), (24, True), (25, False)])
+def test_a_rule_has_a_finding_only_while_it_is_in_force(day, in_force):
+    rule = {"id": "R", "kind": "hold", "fact": "h", "since": "2026-11-23", "until": "2026-11-25"}
+    case = {
+        "id": "C",
+        "packs": ["A"],
+        "zones": ["UTC"],
+        "now": f"2026-11-{day}T12:00:00Z",
+        "facts": {"h": True},
+    }
+    verdict = decide_case(parsed([rule], {**case, "reminder": {"channel": "sms"}})).verdict
+
+    assert [finding.objects for finding in verdict.findings] == [True] * in_force

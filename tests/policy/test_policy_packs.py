@@ -100,6 +100,12 @@ def test_the_baseline_closes_on_the_holidays_of_the_residence(residence, calenda
     assert rule_of(packs, "OP.BASELINE.HOURS").closed_on_holidays == calendar
 
 
+def test_a_pack_for_elsewhere_that_asks_for_no_holidays_closes_on_none():
+    mine = parse_pack(TOML.replace('applies = ["XX"]', 'applies = "elsewhere"'), "X.toml")
+
+    assert rule_of(applying((*PACKS, mine), residence="GB", governing_law=None), "X.HOURS").calendars == ()
+
+
 def test_an_answered_call_counts_as_a_conversation_in_china_and_nowhere_else():
     china = rule_of(applying(PACKS, residence="CN", governing_law=None), "CN.GBT.EFF3DAY")
     elsewhere = applying(PACKS, residence="GB", governing_law=None)

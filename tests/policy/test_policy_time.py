@@ -45,6 +45,17 @@ def test_a_segment_has_one_offset_from_its_start_to_its_end(name, when):
     assert seen == {timedelta(seconds=offset)}
 
 
+@pytest.mark.parametrize("name", ["America/Santiago", "Asia/Beirut", "Pacific/Apia", "America/St_Johns"])
+def test_the_dates_of_many_instants_are_those_of_each_also_where_the_clock_changes(name):
+    zone = localtime.zone(name)
+    when, times = at("2010-06-01T00:00:00Z"), []
+    while when < at("2013-06-01T00:00:00Z"):
+        _, when = zone.segment(when)
+        times += [when - 1, when, when + 1]
+
+    assert zone.days(times) == [zone.day(second) for second in times]
+
+
 @pytest.mark.parametrize(
     ("name", "day", "begins"),
     [
@@ -65,6 +76,8 @@ def test_a_date_begins_when_its_clocks_say_so_be_it_late_or_skipped(name, day, b
     [
         ("2026-11-30T08:00:00Z", datetime(2026, 11, 30, 8, tzinfo=UTC)),
         ("2026-11-30T08:00:00.25+05:30", datetime(2026, 11, 30, 2, 30, 0, 250_000, tzinfo=UTC)),
+        ("1900-01-01T00:00:00Z", datetime(1900, 1, 1, tzinfo=UTC)),
+        ("2199-12-31T23:59:59Z", datetime(2199, 12, 31, 23, 59, 59, tzinfo=UTC)),
         ("2026-11-30T08:00:00", None),
         ("2026-11-30 08:00:00Z", None),
         ("20261130T080000Z", None),
