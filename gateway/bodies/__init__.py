@@ -1,7 +1,7 @@
 """The bodies that services send, checked: what is wrong is said all at once, and never repeated."""
 
 from gateway.bodies.faults import codes, pointer, read
-from gateway.bodies.kinds import Id, Instant, Reason, phone_place, write_instant
+from gateway.bodies.kinds import Id, Instant, Reason, fault, phone_place, write_instant
 from gateway.bodies.models import (
     MAX_DAYS_AHEAD,
     ActorIn,
@@ -42,6 +42,7 @@ __all__ = [
     "Reason",
     "ReminderIn",
     "codes",
+    "fault",
     "phone_place",
     "pointer",
     "read",

@@ -113,8 +113,8 @@ Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Z][a-z]{3}
 
 
 def _place(value: str) -> str:
-    country, _, region = value.partition("-")
-    if country not in phonenumbers.SUPPORTED_REGIONS or not re.fullmatch(r"[A-Z0-9]{0,3}", region):
+    form = re.fullmatch(r"([A-Z]{2})(-[A-Z0-9]{1,3})?", value)
+    if form is None or form[1] not in phonenumbers.SUPPORTED_REGIONS:
         raise fault("place_unknown", "send an ISO 3166 code: CN, CN-GD, US-NY")
     return value
 

@@ -77,7 +77,7 @@ def fit(item: Item[ReminderIn], book: Book, desk: Desk) -> Fit | BadInput:
     borrower = borrower_put.after if borrower_put else book.borrower(body.borrower_id)
     debt_put = _put_debt(body, book, desk, faults)
     debt = debt_put.after if debt_put else book.debt(body.debt_id)
-    faults += _missing(body, borrower, debt)
+    faults += _missing(body, borrower, debt, desk.keys)
     template = desk.catalog.get(body.template)
     faults += _template_faults(body, template, desk)
     if borrower is None or debt is None or template is None or faults:
@@ -123,9 +123,12 @@ def _under(at: str, faults: Iterable[Fault]) -> list[Fault]:
     return [Fault(at=at + fault.at, code=fault.code, message=fault.message) for fault in faults]
 
 
-def _missing(body: ReminderIn, borrower: Borrower | None, debt: Debt | None) -> list[Fault]:
+def _missing(
+    body: ReminderIn, borrower: Borrower | None, debt: Debt | None, keys: Mapping[str, SubjectKey]
+) -> list[Fault]:
     found = []
-    if borrower is None and isinstance(body.borrower, str):
+    erased = borrower is not None and borrower.id not in keys
+    if (borrower is None and isinstance(body.borrower, str)) or erased:
         found.append(Fault(at="/borrower", code="not_found", message=NOT_FOUND))
     if debt is None and isinstance(body.debt, str):
         found.append(Fault(at="/debt", code="not_found", message=NOT_FOUND))

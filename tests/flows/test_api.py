@@ -27,15 +27,15 @@ ROLES = {
     ("POST", "/v1/reminders/batch"): "service",
     ("POST", "/v1/reminders/preview"): "service ops compliance compliance-approver",
     ("GET", "/v1/reminders"): "service ops compliance compliance-approver",
-    ("GET", "/v1/reminders/{name}"): "service ops compliance compliance-approver",
-    ("POST", "/v1/reminders/{name}/cancel"): "service ops",
-    ("GET", "/v1/reminders/{name}/explain"): "service ops compliance compliance-approver",
-    ("PUT", "/v1/borrowers/{name}"): "service",
+    ("GET", "/v1/reminders/{id}"): "service ops compliance compliance-approver",
+    ("POST", "/v1/reminders/{id}/cancel"): "service ops",
+    ("GET", "/v1/reminders/{id}/explain"): "service ops compliance compliance-approver",
+    ("PUT", "/v1/borrowers/{id}"): "service",
     ("POST", "/v1/borrowers/batch"): "service",
-    ("GET", "/v1/borrowers/{name}"): "service ops compliance compliance-approver",
-    ("PUT", "/v1/debts/{name}"): "service",
+    ("GET", "/v1/borrowers/{id}"): "service ops compliance compliance-approver",
+    ("PUT", "/v1/debts/{id}"): "service",
     ("POST", "/v1/debts/batch"): "service",
-    ("POST", "/v1/debts/{name}/events"): "service",
+    ("POST", "/v1/debts/{id}/events"): "service",
     ("POST", "/v1/debts/events/batch"): "service",
     ("POST", "/v1/contacts"): "service",
     ("POST", "/v1/contacts/batch"): "service",
@@ -46,10 +46,10 @@ ROLES = {
     ("GET", "/v1/tenants"): "",
     ("POST", "/v1/apikeys"): "",
     ("GET", "/v1/apikeys"): "",
-    ("POST", "/v1/apikeys/{name}/revoke"): "",
+    ("POST", "/v1/apikeys/{id}/revoke"): "",
     ("GET", "/v1/accounts"): "ops compliance compliance-approver",
     ("POST", "/v1/accounts"): "ops",
-    ("POST", "/v1/accounts/{name}/check"): "ops",
+    ("POST", "/v1/accounts/{id}/check"): "ops",
     ("GET", "/v1/caps"): "service ops compliance compliance-approver",
     ("PUT", "/v1/caps"): "compliance compliance-approver",
     ("GET", "/v1/clock"): "service ops compliance compliance-approver",
@@ -76,7 +76,7 @@ async def test_a_role_passes_where_the_matrix_says_and_nowhere_else(api, role):
     client = await api.of(role)
     wrong = []
     for (method, path), roles in ROLES.items():
-        reply = await client.request(method, path.replace("{name}", "nobody"), json={})
+        reply = await client.request(method, path.replace("{id}", "nobody"), json={})
         passes = role in (*roles.split(), "admin")
         if (reply.status_code == 403) is passes and not (path == "/v1/tenants" and method == "POST"):
             wrong.append((method, path, reply.status_code))
@@ -94,7 +94,7 @@ async def test_without_a_key_or_with_a_wrong_one_no_route_opens(api):
     ):
         async with client:
             for method, path in ROLES:
-                reply = await client.request(method, path.replace("{name}", "nobody"), json={})
+                reply = await client.request(method, path.replace("{id}", "nobody"), json={})
                 assert (reply.status_code, reply.json()["code"]) == (401, code), path
                 assert reply.headers["www-authenticate"] == "Bearer"
                 assert good[8:] not in reply.text
@@ -208,6 +208,21 @@ async def test_accounts_are_brought_in_listed_and_tried(api):
     assert (await ops.get("/v1/accounts")).json()["items"] == [{"name": "sms-cn"}]
     assert (await ops.post("/v1/accounts/sms-cn/check")).json()["ok"] is True
     assert (await ops.post("/v1/accounts/none/check")).status_code == 404
+
+
+async def test_a_credential_that_is_no_text_is_refused_without_a_word_of_it(api):
+    ops = await api.of("ops")
+    account = {
+        "name": "a",
+        "adapter": "smtp",
+        "sender": "x@example.com",
+        "credentials": {"password": 13987654321},
+    }
+
+    reply = await ops.post("/v1/accounts", json={"accounts": [account]})
+
+    assert (reply.status_code, reply.json()["errors"][0]["code"]) == (422, "length_invalid")
+    assert "13987654321" not in reply.text
 
 
 async def test_an_account_of_another_tenant_or_mode_is_refused(api):
@@ -419,9 +434,9 @@ async def test_a_request_is_logged_by_its_pattern_and_nothing_of_it(service, lin
     told = [json.loads(line) for line in lines.getvalue().splitlines()]
     asked = [(line["method"], line["route"], line["status"]) for line in told]
     assert asked == [
-        ("PUT", "/v1/borrowers/{name}", 200),
+        ("PUT", "/v1/borrowers/{id}", 200),
         ("GET", "/v1/reminders", 200),
-        ("GET", "/v1/reminders/{name}", 404),
+        ("GET", "/v1/reminders/{id}", 404),
     ]
     assert {line["tenant"] for line in told} == {"acme/live"}
     for clear in ("B-17", "13987654321", phone(3)[3:], "若兰"):

@@ -188,6 +188,15 @@ async def test_facts_are_sealed_and_open_under_the_borrowers_key(sqlite, service
     assert b"pay.example" not in row.facts_enc
 
 
+async def test_a_borrower_whose_key_was_destroyed_is_not_there(service, vault):
+    await accepted(service, reminder())
+    await vault.destroy("acme/live", "B-1")
+
+    reply = await service.post("/v1/reminders", json=by_id(idempotency_key="later"))
+
+    assert reply.json()["errors"] == [{**reply.json()["errors"][0], "at": "/borrower", "code": "not_found"}]
+
+
 async def test_names_and_numbers_stand_nowhere_in_clear(sqlite, sqlite_url, service):
     await accepted(service, reminder(borrower=borrower(national_id="11010519491231002X", name="欧阳若兰")))
 

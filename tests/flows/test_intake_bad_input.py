@@ -101,6 +101,7 @@ REMINDERS = [
     ({"borrower": borrower(name="【银行】")}, "/borrower/name", "text_unsafe"),
     ({"borrower": borrower(language="chinese")}, "/borrower/language", "form_invalid"),
     ({"borrower": borrower(residence="XX")}, "/borrower/residence", "place_unknown"),
+    ({"borrower": borrower(residence="CN-")}, "/borrower/residence", "place_unknown"),
     (
         {"borrower": borrower(time_zones=[{"zone": "Mars/Olympus"}])},
         "/borrower/time_zones/0/zone",

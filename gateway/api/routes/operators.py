@@ -5,16 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
 from pydantic import Field, PlainValidator, StringConstraints, WithJsonSchema
 from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.api import http
-from gateway.api.auth import ByAdmin, ByAnyone, ByCompliance, ByOps, ByOpsOrCompliance, Caller, services
+from gateway.api.auth import (
+    ByAdmin,
+    ByAnyone,
+    ByCompliance,
+    ByOps,
+    ByOpsOrCompliance,
+    Caller,
+    services,
+)
 from gateway.api.paging import Paged, page
 from gateway.api.schema import asks, gives, takes
-from gateway.bodies import Body, Id, Instant, MoneyIn, Reason, read
+from gateway.bodies import Body, Id, Instant, MoneyIn, Reason, fault, read
 from gateway.domain import Account, Channel, Mode, Money, Tenant
 from gateway.errors import BadInput, Conflict, Fault, Forbidden
 from gateway.intake.persons import SHARDS
@@ -161,8 +169,8 @@ async def keys(request: Request, caller: ByAdmin) -> Response:
     return http.answer({"items": [_shown(key) for key in found], "next": None})
 
 
-@router.post("/v1/apikeys/{name}/revoke", responses=gives(200, KEY))
-async def revoke(request: Request, name: str, caller: ByAdmin) -> Response:
+@router.post("/v1/apikeys/{id}/revoke", responses=gives(200, KEY))
+async def revoke(request: Request, name: Annotated[str, Path(alias="id")], caller: ByAdmin) -> Response:
     """Revoke a key; within two seconds nobody takes it any more."""
     gone = await services(request).setup.revoke(http.known(name), caller.scope(), caller.operator)
     return http.answer(_shown(gone))
@@ -185,7 +193,12 @@ def _shown(key: ApiKey) -> dict[str, Any]:
 
 
 def _credential(value: object) -> Pii[str]:
-    return Pii(str(value)[:8192])
+    if not isinstance(value, str) or not 0 < len(value) <= LONGEST_CREDENTIAL:
+        raise fault("length_invalid", f"send text of 1 to {LONGEST_CREDENTIAL} characters")
+    return Pii(value)
+
+
+LONGEST_CREDENTIAL = 8192
 
 
 class AccountIn(Body):
@@ -273,9 +286,9 @@ async def _need_tenants(setup: Setup, given: Sequence[Account]) -> None:
 
 
 @router.post(
-    "/v1/accounts/{name}/check", responses=gives(200, {"name": "sms-cn", "ok": True, "word": "signed in"})
+    "/v1/accounts/{id}/check", responses=gives(200, {"name": "sms-cn", "ok": True, "word": "signed in"})
 )
-async def check_account(request: Request, name: str, caller: ByOps) -> Response:
+async def check_account(request: Request, name: Annotated[str, Path(alias="id")], caller: ByOps) -> Response:
     """Try an account's credentials, without sending anything."""
     return http.answer(await services(request).accounts.check(caller.tenant, http.known(name)))
 

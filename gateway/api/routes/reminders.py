@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
 from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -104,18 +104,20 @@ async def listed(request: Request, caller: ByAnyone) -> Response:
     return http.answer({"items": found.items, "next": found.next})
 
 
-@router.get("/v1/reminders/{name}", responses=gives(200, REMINDER_NOW))
-async def shown(request: Request, name: str, caller: ByAnyone) -> Response:
+@router.get("/v1/reminders/{id}", responses=gives(200, REMINDER_NOW))
+async def shown(request: Request, name: Annotated[str, Path(alias="id")], caller: ByAnyone) -> Response:
     """One reminder: its state, its latest decision with every finding, its attempts."""
     return http.answer(await services(request).reads.reminder(caller.tenant, http.known(name)))
 
 
 @router.post(
-    "/v1/reminders/{name}/cancel",
+    "/v1/reminders/{id}/cancel",
     openapi_extra=takes(CancelIn, {"reason": "paid at the counter"}),
     responses=gives(200, {"id": "rm_01…", "state": "cancelled"}),
 )
-async def cancel(request: Request, name: str, caller: ByServiceOrOps) -> Response:
+async def cancel(
+    request: Request, name: Annotated[str, Path(alias="id")], caller: ByServiceOrOps
+) -> Response:
     """Cancel a reminder whose provider was not called; 409 `too_late` otherwise."""
     raw = await http.read_json(request, empty={})
     return http.single([await services(request).intake.cancel(caller.tenant, http.known(name), raw)])
@@ -127,8 +129,8 @@ class ExplainIn(Body):
     lang: Literal["en", "zh"] = "en"
 
 
-@router.get("/v1/reminders/{name}/explain", openapi_extra=asks(ExplainIn), response_class=PlainTextResponse)
-async def explain(request: Request, name: str, caller: ByAnyone) -> Response:
+@router.get("/v1/reminders/{id}/explain", openapi_extra=asks(ExplainIn), response_class=PlainTextResponse)
+async def explain(request: Request, name: Annotated[str, Path(alias="id")], caller: ByAnyone) -> Response:
     """Why it went or did not, rule by rule, in words."""
     used = services(request)
     lang = read(ExplainIn, dict(request.query_params)).lang

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Path
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -45,15 +47,17 @@ async def put_borrowers(request: Request, caller: ByService) -> Response:
     return http.batch(await services(request).intake.borrowers(caller.tenant, items), request)
 
 
-@router.put("/v1/borrowers/{name}", openapi_extra=takes(BorrowerIn, BORROWER), responses=gives(200, UPDATED))
-async def put_borrower(request: Request, name: str, caller: ByService) -> Response:
+@router.put("/v1/borrowers/{id}", openapi_extra=takes(BorrowerIn, BORROWER), responses=gives(200, UPDATED))
+async def put_borrower(
+    request: Request, name: Annotated[str, Path(alias="id")], caller: ByService
+) -> Response:
     """Put a borrower: keys that are carried replace, others stay."""
     raw = http.named(await http.read_json(request), "id", name)
     return http.single(await services(request).intake.borrowers(caller.tenant, [raw]))
 
 
-@router.get("/v1/borrowers/{name}", responses=gives(200, BORROWER_NOW))
-async def borrower(request: Request, name: str, caller: ByAnyone) -> Response:
+@router.get("/v1/borrowers/{id}", responses=gives(200, BORROWER_NOW))
+async def borrower(request: Request, name: Annotated[str, Path(alias="id")], caller: ByAnyone) -> Response:
     """A borrower, with every personal value masked."""
     return http.answer(await services(request).reads.borrower(caller.tenant, http.known(name)))
 
@@ -81,16 +85,16 @@ async def happen_batch(request: Request, caller: ByService) -> Response:
 
 
 @router.put(
-    "/v1/debts/{name}", openapi_extra=takes(DebtIn, DEBT), responses=gives(200, {**UPDATED, "id": "L-1"})
+    "/v1/debts/{id}", openapi_extra=takes(DebtIn, DEBT), responses=gives(200, {**UPDATED, "id": "L-1"})
 )
-async def put_debt(request: Request, name: str, caller: ByService) -> Response:
+async def put_debt(request: Request, name: Annotated[str, Path(alias="id")], caller: ByService) -> Response:
     """Put a debt: keys that are carried replace, others stay; anchored reminders follow its due date."""
     raw = http.named(await http.read_json(request), "id", name)
     return http.single(await services(request).intake.debts(caller.tenant, [raw]))
 
 
-@router.post("/v1/debts/{name}/events", openapi_extra=takes(EventIn, EVENT), responses=gives(200, EVENT_DONE))
-async def happen(request: Request, name: str, caller: ByService) -> Response:
+@router.post("/v1/debts/{id}/events", openapi_extra=takes(EventIn, EVENT), responses=gives(200, EVENT_DONE))
+async def happen(request: Request, name: Annotated[str, Path(alias="id")], caller: ByService) -> Response:
     """Tell what happened to a debt; paid and disputed stop its reminders."""
     raw = http.keyed(http.named(await http.read_json(request), "debt", http.known(name)), request)
     results = await services(request).intake.events(caller.tenant, [raw])
