@@ -11,12 +11,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from email.utils import format_datetime
+from typing import NotRequired, Required, get_args, get_origin, get_type_hints
 
 import pytest
 from aiohttp import web
-from gateway_client import AsyncGateway, ClientError, Gateway, NoAnswer, NotUnderstood, Refused, Retry
+from gateway_client import AsyncGateway, ClientError, Gateway, NoAnswer, NotUnderstood, Refused, Retry, _words
 from gateway_client._calls import Call, new_key
 from gateway_client._tries import Answer, Lost, Tries
+
+from gateway.bodies import models
+from gateway.domain import Channel, DebtState, Purpose, ReminderState
 
 KEY = "gw_test_0123456789_secretsecretsecret"
 PHONE = "+8613812345678"
@@ -491,6 +495,60 @@ def test_a_lost_connection_is_tried_again_where_nothing_arrived_or_twice_is_as_g
     }
 
     assert table == {(True, True): 0.0, (True, False): 0.0, (False, True): None, (False, False): 0.0}
+
+
+def keys_of(kind):
+    """Key → whether it must be there, of a body as the client types it."""
+    hints = get_type_hints(kind, include_extras=True)
+    total = kind.__total__ and not any(get_origin(hint) is Required for hint in hints.values())
+    return {
+        key: get_origin(hint) is Required or (total and get_origin(hint) is not NotRequired)
+        for key, hint in hints.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("typed", "body"),
+    [
+        (_words.Money, models.MoneyIn),
+        (_words.Actor, models.ActorIn),
+        (_words.Address, models.AddressIn),
+        (_words.TimeZone, models.TimeZoneIn),
+        (_words.Consent, models.ConsentIn),
+        (_words.OptOut, models.OptOutIn),
+        (_words.Hold, models.HoldIn),
+        (_words.Borrower, models.BorrowerIn),
+        (_words.NamedBorrower, models.BorrowerItem),
+        (_words.Debt, models.DebtIn),
+        (_words.NamedDebt, models.DebtItem),
+        (_words.Anchor, models.AnchorIn),
+        (_words.Escalation, models.StepIn),
+        (_words.NewReminder, models.ReminderIn),
+        (_words.DebtEvent, models.EventIn),
+        (_words.DebtEventOf, models.EventItem),
+        (_words.Contact, models.ContactIn),
+        (_words.ContactQuestion, models.CheckIn),
+    ],
+)
+def test_a_typed_body_has_the_keys_that_the_gateway_reads(typed, body):
+    read = {field.alias or name: field.is_required() for name, field in body.model_fields.items()}
+
+    assert keys_of(typed) == read
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        (_words.Channel, Channel),
+        (_words.Purpose, Purpose),
+        (_words.ReminderState, ReminderState),
+        (_words.DebtState, DebtState),
+        (_words.ContactChannel, get_args(models.ContactChannel)),
+        (_words.ContactOutcome, get_args(models.ContactOutcome)),
+    ],
+)
+def test_the_clients_words_are_the_gateways(typed, words):
+    assert set(get_args(typed)) == set(words)
 
 
 def test_a_calls_repr_hides_its_body():

@@ -1,7 +1,7 @@
 """Every error of this client.
 
     ClientError
-    ├── Refused        the gateway answered no: `status`, `code`, `faults`, `request_id`, `retry_after_s`
+    ├── Refused        the gateway answered no: `status`, `code`, `detail`, `faults`, `request_id`, `retry_after_s`
     ├── NoAnswer       no answer came; `may_have_arrived` says whether the request could have been taken in
     └── NotUnderstood  something answered that does not speak this API: look at the address and at proxies
 
@@ -39,16 +39,18 @@ class Refused(ClientError):
         *,
         status: int,
         code: str,
-        title: str,
+        detail: str,
         faults: tuple[Fault, ...] = (),
         request_id: str | None = None,
         retry_after_s: float | None = None,
     ) -> None:
-        self.status, self.code, self.title = status, code, title
+        self.status, self.code, self.detail = status, code, detail
         self.faults, self.request_id, self.retry_after_s = faults, request_id, retry_after_s
         shown = "".join(f"; {f.at}: {f.message}" for f in faults[:MOST_FAULTS_SHOWN])
         more = len(faults) - MOST_FAULTS_SHOWN
-        super().__init__(f"{status} {code}: {title}{shown}{f'; and {more} more' if more > 0 else ''}")
+        super().__init__(
+            f"{status} {code}: {detail.rstrip('.')}{shown}{f'; and {more} more' if more > 0 else ''}"
+        )
 
 
 class NoAnswer(ClientError):

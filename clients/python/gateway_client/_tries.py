@@ -126,7 +126,7 @@ def _refused(got: Answer, body: dict[str, Any]) -> ClientError:
     return Refused(
         status=got.status,
         code=str(body["code"]),
-        title=str(body.get("title", "")),
+        detail=str(body.get("detail") or body.get("title", "")),
         faults=tuple(_fault(f) for f in faults if isinstance(f, dict)) if isinstance(faults, list) else (),
         request_id=body.get("request_id"),
         retry_after_s=_retry_after_s(got),

@@ -41,6 +41,21 @@ ReminderState = Literal[
     "expired",
     "cancelled",
 ]
+ContactChannel = Literal["sms", "email", "voice", "wechat", "wecom", "whatsapp", "letter", "fax", "visit"]
+ContactOutcome = Literal[
+    "sent",
+    "delivered",
+    "read",
+    "undelivered",
+    "failed",
+    "answered",
+    "voicemail",
+    "no_answer",
+    "busy",
+    "invalid",
+    "conversation",
+    "unknown",
+]
 DebtState = Literal["open", "paid", "disputed", "promised", "hardship"]
 Instant = datetime | str
 Day = date | str
@@ -64,7 +79,7 @@ class TimeZone(TypedDict):
     """Evidence of where the borrower's clock stands."""
 
     zone: str
-    source: Literal["declared", "address", "service"]
+    source: NotRequired[Literal["declared", "address", "service"]]
 
 
 class Address(TypedDict):
@@ -72,7 +87,7 @@ class Address(TypedDict):
 
     channel: Channel
     value: str
-    kind: Literal["personal", "home", "workplace", "shared", "unknown"]
+    kind: NotRequired[Literal["personal", "home", "workplace", "shared", "unknown"]]
 
 
 class Consent(TypedDict, total=False):
@@ -80,10 +95,10 @@ class Consent(TypedDict, total=False):
 
     id: Required[str]
     kind: Required[Literal["contact", "relax"]]
-    channel: Channel
+    given_at: Required[Instant]
+    channel: Channel | Literal["all"] | None
     rules: Sequence[str]
-    form: Literal["oral", "written", "separate"]
-    given_at: Instant
+    form: Literal["oral", "written", "separate"] | None
     until: Instant | None
     revoked_at: Instant | None
 
@@ -100,7 +115,7 @@ Hold = TypedDict(
     {
         "id": Required[str],
         "reason": Required[str],
-        "from": Instant,
+        "from": Required[Instant],
         "until": Instant | None,
         "allow_purposes": Sequence[Purpose],
     },
@@ -112,22 +127,22 @@ Hold = TypedDict(
 class Borrower(TypedDict, total=False):
     """Whom we may contact. Keys that are absent stay as they are."""
 
-    name: str
+    name: str | None
     national_id: str | None
-    language: str
-    residence: str
-    time_zones: Sequence[TimeZone]
-    addresses: Sequence[Address]
-    consents: Sequence[Consent]
-    opt_outs: Sequence[OptOut]
-    holds: Sequence[Hold]
-    policy_facts: Mapping[str, Any]
+    language: str | None
+    residence: str | None
+    time_zones: Sequence[TimeZone] | None
+    addresses: Sequence[Address] | None
+    consents: Sequence[Consent] | None
+    opt_outs: Sequence[OptOut] | None
+    holds: Sequence[Hold] | None
+    policy_facts: Mapping[str, Any] | None
 
 
 class NamedBorrower(Borrower):
     """A borrower with its id: inline in a reminder, or in a batch."""
 
-    id: str
+    id: Required[str]
 
 
 class Debt(TypedDict, total=False):
@@ -137,10 +152,10 @@ class Debt(TypedDict, total=False):
     creditor: str
     product: str
     portfolio: str | None
-    debtor_kind: Literal["person", "company"]
+    debtor_kind: str
     due_date: Day
     balance: Money
-    governing_law: str
+    governing_law: str | None
     state: DebtState
     state_at: Instant
     policy_facts: Mapping[str, Any]
@@ -149,7 +164,7 @@ class Debt(TypedDict, total=False):
 class NamedDebt(Debt):
     """A debt with its id: inline in a reminder, or in a batch."""
 
-    id: str
+    id: Required[str]
 
 
 class Anchor(TypedDict):
@@ -176,14 +191,14 @@ class NewReminder(TypedDict, total=False):
     channels: Required[Sequence[Channel]]
     template: Required[str]
     facts: Mapping[str, str]
-    actor: Actor
+    actor: Actor | None
     recipient_role: str
     not_before: Instant | None
     expires_at: Instant | None
     anchor: Anchor | None
     priority: Literal["urgent", "normal", "bulk"]
     segment: str | None
-    value: Money | None
+    value: str | None
     repeat: bool
     escalate: Sequence[Escalation]
 
@@ -196,13 +211,13 @@ class DebtEvent(TypedDict, total=False):
     at: Instant
     amount: Money | None
     until: Day | None
-    reason: str | None
+    reason: str
 
 
 class DebtEventOf(DebtEvent):
     """An event with its debt's id, in a batch."""
 
-    debt: str
+    debt: Required[str]
 
 
 class Contact(TypedDict, total=False):
@@ -210,12 +225,12 @@ class Contact(TypedDict, total=False):
 
     idempotency_key: str
     borrower: Required[str]
-    debt: str | None
-    channel: Required[str]
-    direction: Required[Literal["outbound", "inbound"]]
+    debt: Required[str]
+    channel: Required[ContactChannel]
+    direction: Literal["outbound", "inbound"]
     at: Required[Instant]
-    outcome: Required[str]
-    actor: Actor
+    outcome: Required[ContactOutcome]
+    actor: Actor | None
     recipient_role: str
     address: str | None
     flags: Sequence[str]
@@ -226,10 +241,10 @@ class ContactQuestion(TypedDict, total=False):
     """What `check_contact` asks: may this borrower be reached now, on this channel, for this purpose."""
 
     borrower: Required[str]
-    debt: str | None
-    channel: Required[str]
+    debt: Required[str]
+    channel: Required[ContactChannel]
     address: str | None
-    actor: Actor
+    actor: Actor | None
     purpose: Required[Purpose]
     recipient_role: str
 
@@ -268,6 +283,7 @@ class Decision(TypedDict):
     until: str | None
     reason: str | None
     at: str
+    deliver_by: str | None
     findings: list[Finding]
 
 
@@ -286,6 +302,13 @@ class Attempt(TypedDict):
     code: str | None
 
 
+class TemplateUsed(TypedDict):
+    """The template and version that a reminder was accepted with."""
+
+    name: str
+    version: int
+
+
 class Reminder(TypedDict):
     """A reminder as it stands."""
 
@@ -297,7 +320,7 @@ class Reminder(TypedDict):
     expires_at: str | None
     borrower: str
     debt: str
-    template: dict[str, str]
+    template: TemplateUsed
     decision: Decision | None
     attempts: list[Attempt]
 
