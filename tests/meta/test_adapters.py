@@ -10,6 +10,7 @@ from house import heading, text, tracked
 from pydantic import BaseModel
 
 import channels
+from gateway import ports
 from gateway.domain import Channel, HandOver, Outcome
 
 NAMES = channels.names()
@@ -34,7 +35,10 @@ def test_the_five_adapters_are_there():
 def test_an_adapter_says_what_its_endings_depend_on(name):
     adapter = channels.load(name)
 
+    assert [name for name in ports.Adapter.__annotations__ if not hasattr(adapter, name)] == []
     assert isinstance(adapter.channel, Channel)
+    assert isinstance(adapter.takes_free_text, bool)
+    assert not hasattr(adapter, "receive") or isinstance(adapter.provider_signs, bool)
     assert adapter.final
     assert adapter.final <= set(Outcome)
     for bound in ("final_after", "call_timeout"):
