@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from sqlalchemy.engine import URL
+
 import channels
 from gateway import outcomes
 from gateway.accounts import AccountDesk, Accounts, parse
@@ -209,9 +211,7 @@ class Gateway:
             self.database,
             owner_id=new_id("ow_"),
             lock_key=secrets.randbits(62),
-            direct_url=None
-            if self.database.sqlite
-            else direct.set(drivername="postgresql").render_as_string(hide_password=False),
+            direct_url=None if self.database.sqlite else _dsn(direct),
         )
         dispatch = Dispatch(
             store=self.store,
@@ -265,6 +265,15 @@ class Gateway:
             await self._redis.aclose()
         await self.database.aclose()
         await self.vault.aclose()
+
+
+def _dsn(url: URL) -> str:
+    """A PostgreSQL URL as the driver itself takes it, where TLS is asked for by libpq's own word."""
+    mode = url.query.get("ssl")
+    plain = url.set(drivername="postgresql").difference_update_query(["ssl"])
+    return (plain.update_query_dict({"sslmode": mode}) if mode else plain).render_as_string(
+        hide_password=False
+    )
 
 
 def new_id(prefix: str) -> str:

@@ -3,14 +3,15 @@
 On SQLite the data folder's lock admits one process: whoever holds it knows that every earlier owner is dead.
 On PostgreSQL an owner holds a session lock on a direct connection and writes a heartbeat, both from a thread
 of its own; dead means lock free *and* heartbeat older than DEAD_AFTER (a terminated backend or a restarted
-server frees the lock of a living owner).
+server frees the lock of a living owner). Who was judged dead and beats again is alive: what was taken from it
+meanwhile it finds void or unknown.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from contextlib import suppress
+import time
 from datetime import timedelta
 
 import asyncpg
@@ -29,6 +30,8 @@ AGAIN_S = 0.5
 DEAD_AFTER = timedelta(seconds=10)
 FRESH_S = 8.0
 """A heartbeat older than this bars calls: others may soon take this owner for dead."""
+STEADY_S = 3.0
+"""Whoever has held its own lock for less than this judges nobody: after an outage all hearts come back first."""
 LEASE = timedelta(seconds=10)
 
 log = get(__name__)
@@ -64,13 +67,15 @@ class Owners:
             await self._heart.start()
 
     async def dead(self) -> list[str]:
-        """Owners confirmed dead in the last day."""
+        """Others confirmed dead in the last day."""
         async with self._db.read() if self._db.sqlite else self._db.write() as conn:
             now = (await self._db.moment(conn)).real
-            if not self._db.sqlite:
+            if self._heart is not None and self._heart.steady:
                 await self._confirm(conn, to_us(now - DEAD_AFTER), to_us(now))
             rows = await conn.execute(
-                select(_OWNER.id).where(_OWNER.dead_at > to_us(now - timedelta(days=1))).limit(1000)
+                select(_OWNER.id)
+                .where(_OWNER.dead_at > to_us(now - timedelta(days=1)), _OWNER.id != self.id)
+                .limit(1000)
             )
             return [r.id for r in rows]
 
@@ -113,6 +118,12 @@ class Owners:
             await conn.execute(update(schema.owner).where(_OWNER.id == self.id).values(dead_at=now))
 
 
+_BEAT = (
+    "UPDATE owner SET dead_at = NULL,"
+    " heartbeat_at = CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT) WHERE id = $1"
+)
+
+
 class Heart:
     """Holds the session lock and beats, in a thread and a loop of its own, so that a busy process still beats."""
 
@@ -121,15 +132,20 @@ class Heart:
         self._id = owner_id
         self._key = lock_key
         self._beat_at = 0.0
+        self._held_since = 0.0
         self._held = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heart", daemon=True)
-        self._clock = asyncio.get_running_loop().time
 
     @property
     def fit(self) -> bool:
         """Lock held and the last beat fresh."""
-        return self._held.is_set() and self._clock() - self._beat_at < FRESH_S
+        return self._held.is_set() and time.monotonic() - self._beat_at < FRESH_S
+
+    @property
+    def steady(self) -> bool:
+        """Fit, and so for a while."""
+        return self.fit and time.monotonic() - self._held_since > STEADY_S
 
     async def start(self) -> None:
         """Begin; returns when the lock is held."""
@@ -146,8 +162,10 @@ class Heart:
 
     async def _live(self) -> None:
         while not self._stop.is_set():
-            with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+            try:
                 await self._session()
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as lost:
+                log.warning("owner_lock_lost", error=type(lost).__name__)
             self._held.clear()
             await asyncio.to_thread(self._stop.wait, AGAIN_S)
 
@@ -156,13 +174,10 @@ class Heart:
         try:
             if not await conn.fetchval("SELECT pg_try_advisory_lock($1)", self._key):
                 return
+            self._held_since = time.monotonic()
             while not self._stop.is_set():
-                await conn.execute(
-                    "UPDATE owner SET heartbeat_at = CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)"
-                    " WHERE id = $1",
-                    self._id,
-                )
-                self._beat_at = self._clock()
+                await conn.execute(_BEAT, self._id)
+                self._beat_at = time.monotonic()
                 self._held.set()
                 await asyncio.to_thread(self._stop.wait, BEAT_S)
         finally:
