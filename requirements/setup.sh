@@ -35,7 +35,7 @@ if ! usable; then
     "$python" -m venv --clear "$venv"
     echo "$here" >"$venv/.folder"
 fi
-echo "Installing the $what requirements with $("$venv/bin/python" -V) into $venv (once; about half a minute) ..."
+echo "Installing the $what requirements with $("$venv/bin/python" -V) into $venv (once, a minute or so) ..."
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check --no-input --no-cache-dir -qq "$@"; }
 pip install --require-hashes -r requirements/build.txt -r "requirements/$what.txt"
 pip install --no-deps --no-build-isolation -e .
