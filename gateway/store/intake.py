@@ -8,11 +8,8 @@ id, ends Contended, and the whole work is done again on what is true by then.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from datetime import date, datetime
-from decimal import Decimal
 from typing import Any, TypeVar
 
-import orjson
 from sqlalchemy import BigInteger, Table, and_, bindparam, case, delete, insert, or_, select, update
 from sqlalchemy import Row as Found
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
@@ -20,12 +17,13 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.domain import Channel, DebtState, Money, Tenant, from_us, to_us
+from gateway.domain import Tenant, to_us
 from gateway.errors import Unavailable
 from gateway.intake.asks import Row
 from gateway.intake.persons import shard
 from gateway.intake.rows import Address, Answer, Borrower, Debt, Joined, Known, Move, Waiting
 from gateway.ports import Entry, Moment
+from gateway.store import intake_rows as rows_of
 from gateway.store import schema
 from gateway.store.database import Database, chunks
 from gateway.store.log import Log
@@ -217,23 +215,25 @@ class IntakeTx:
         addresses: dict[str, list[Address]] = {}
         found = await self._rows(schema.address, _ADDRESS.borrower, [r.id for r in rows])
         for row in sorted(found, key=lambda r: r.position):
-            addresses.setdefault(row.borrower, []).append(_address(row))
-        return {r.id: _borrower(r, addresses.get(r.id, ())) for r in rows}
+            addresses.setdefault(row.borrower, []).append(rows_of.address(row))
+        return {r.id: rows_of.borrower(r, addresses.get(r.id, ())) for r in rows}
 
     async def put_borrowers(self, rows: Sequence[Borrower], *, new: set[str], addressed: set[str]) -> None:
         """Write borrowers; those `addressed` get the addresses they carry and no others."""
         at = to_us(self.moment.policy)
         await self._insert_first(
-            schema.borrower, [{"id": b.id, **_borrower_row(b, at)} for b in rows if b.id in new]
+            schema.borrower, [{"id": b.id, **rows_of.borrower_row(b, at)} for b in rows if b.id in new]
         )
-        await self._update(schema.borrower, [(b.id, _borrower_row(b, at)) for b in rows if b.id not in new])
+        await self._update(
+            schema.borrower, [(b.id, rows_of.borrower_row(b, at)) for b in rows if b.id not in new]
+        )
         for part in chunks(sorted(addressed - new)):
             await self.conn.execute(
                 delete(schema.address).where(_ADDRESS.tenant == self._tenant, _ADDRESS.borrower.in_(part))
             )
         await self._insert(
             schema.address,
-            [_address_row(b.id, a) for b in rows if b.id in addressed for a in b.addresses],
+            [rows_of.address_row(b.id, a) for b in rows if b.id in addressed for a in b.addresses],
         )
 
     async def _update(self, table: Table, rows: Sequence[tuple[str, Row]]) -> None:
@@ -260,13 +260,15 @@ class IntakeTx:
                     read=lock == "share", key_share=lock == "write"
                 )
             rows += await self.conn.execute(asked)
-        return {r.id: _debt(r) for r in rows}
+        return {r.id: rows_of.debt(r) for r in rows}
 
     async def put_debts(self, rows: Sequence[Debt], *, new: set[str]) -> None:
         """Write debts."""
         at = to_us(self.moment.policy)
-        await self._insert_first(schema.debt, [{"id": d.id, **_debt_row(d, at)} for d in rows if d.id in new])
-        await self._update(schema.debt, [(d.id, _debt_row(d, at)) for d in rows if d.id not in new])
+        await self._insert_first(
+            schema.debt, [{"id": d.id, **rows_of.debt_row(d, at)} for d in rows if d.id in new]
+        )
+        await self._update(schema.debt, [(d.id, rows_of.debt_row(d, at)) for d in rows if d.id not in new])
 
     async def add_debt_events(self, rows: Sequence[Row]) -> None:
         """Keep what happened to debts."""
@@ -294,14 +296,14 @@ class IntakeTx:
                         _REMINDER.tenant == self._tenant, _REMINDER.state.in_(UNCALLED), column.in_(part)
                     )
                 )
-                found |= {r.id: _waiting(r) for r in rows}
+                found |= {r.id: rows_of.waiting(r) for r in rows}
         return [found[name] for name in sorted(found)]
 
     async def move(self, moves: Sequence[Move]) -> None:
         """Set when reminders go; one that is being decided keeps its hour and learns the rest."""
         if moves:
             await self.conn.execute(
-                _MOVE, [_move_row(self._tenant, move, to_us(self.moment.policy)) for move in moves]
+                _MOVE, [rows_of.move_row(self._tenant, move, to_us(self.moment.policy)) for move in moves]
             )
 
     async def cancel(self, name: str) -> Waiting | None:
@@ -320,7 +322,7 @@ class IntakeTx:
             .returning(schema.reminder)
         )
         row = rows.one_or_none()
-        return None if row is None else _waiting(row)
+        return None if row is None else rows_of.waiting(row)
 
     async def state(self, name: str) -> str | None:
         """A reminder's state."""
@@ -369,133 +371,3 @@ _MOVE = (
         updated_at=bindparam("updated_at"),
     )
 )
-
-
-def _move_row(tenant: Tenant, move: Move, at: int) -> Row:
-    return {
-        "k_tenant": tenant,
-        "k_id": move.id,
-        "next_at": to_us(move.next_at),
-        "due_date": move.due_date.isoformat(),
-        "not_before": _us(move.not_before),
-        "expires_at": to_us(move.expires_at),
-        "updated_at": at,
-    }
-
-
-def _us(instant: datetime | None) -> int | None:
-    return None if instant is None else to_us(instant)
-
-
-def _at(us: int | None) -> datetime | None:
-    return None if us is None else from_us(us)
-
-
-def _json(value: Any) -> str:
-    return orjson.dumps(value).decode()
-
-
-def _borrower(row: Found[Any], addresses: Sequence[Address]) -> Borrower:
-    return Borrower(
-        id=row.id,
-        person=row.person,
-        profile=orjson.loads(row.profile),
-        pii_enc=row.pii_enc,
-        revision=row.revision,
-        addresses=tuple(addresses),
-    )
-
-
-def _borrower_row(borrower: Borrower, at: int) -> Row:
-    return {
-        "person": borrower.person,
-        "profile": _json(borrower.profile),
-        "pii_enc": borrower.pii_enc,
-        "revision": borrower.revision,
-        "updated_at": at,
-    }
-
-
-def _address(row: Found[Any]) -> Address:
-    return Address(
-        channel=Channel(row.channel),
-        blind=bytes(row.blind),
-        position=row.position,
-        value_enc=row.value_enc,
-        kind=row.kind,
-        country=row.country,
-        zones=tuple(orjson.loads(row.zones)),
-        dead_at=_at(row.dead_at),
-    )
-
-
-def _address_row(borrower: str, address: Address) -> Row:
-    return {
-        "borrower": borrower,
-        "channel": address.channel.value,
-        "blind": address.blind,
-        "position": address.position,
-        "value_enc": address.value_enc,
-        "kind": address.kind,
-        "country": address.country,
-        "zones": _json(address.zones),
-        "dead_at": _us(address.dead_at),
-    }
-
-
-def _debt(row: Found[Any]) -> Debt:
-    return Debt(
-        id=row.id,
-        borrower=row.borrower,
-        creditor=row.creditor,
-        product=row.product,
-        portfolio=row.portfolio,
-        debtor_kind=row.debtor_kind,
-        due_date=date.fromisoformat(row.due_date),
-        balance=Money(amount=Decimal(row.amount), currency=row.currency),
-        governing_law=row.governing_law,
-        state=DebtState(row.state),
-        state_at=from_us(row.state_at),
-        until=date.fromisoformat(row.until) if row.until else None,
-        policy_facts=orjson.loads(row.policy_facts),
-        revision=row.revision,
-    )
-
-
-def _debt_row(debt: Debt, at: int) -> Row:
-    return {
-        "borrower": debt.borrower,
-        "creditor": debt.creditor,
-        "product": debt.product,
-        "portfolio": debt.portfolio,
-        "debtor_kind": debt.debtor_kind,
-        "due_date": debt.due_date.isoformat(),
-        "amount": str(debt.balance.amount),
-        "currency": debt.balance.currency,
-        "governing_law": debt.governing_law,
-        "state": debt.state.value,
-        "state_at": to_us(debt.state_at),
-        "until": debt.until.isoformat() if debt.until else None,
-        "policy_facts": _json(debt.policy_facts),
-        "revision": debt.revision,
-        "updated_at": at,
-    }
-
-
-def _waiting(row: Found[Any]) -> Waiting:
-    return Waiting(
-        id=row.id,
-        borrower=row.borrower,
-        debt=row.debt,
-        state=row.state,
-        reason=row.reason,
-        called=row.called,
-        calling=bool(row._mapping.get("calling")),  # noqa: SLF001 (SQLAlchemy's public name for it)
-        due_date=date.fromisoformat(row.due_date),
-        anchor=orjson.loads(row.anchor) if row.anchor else None,
-        not_before=_at(row.not_before),
-        expires_at=from_us(row.expires_at),
-        next_at=_at(row.next_at),
-        channel=row.channel,
-        shard=row.shard,
-    )
