@@ -186,12 +186,15 @@ def reminder_state(attempt_state: str) -> str:
 
 
 def word(channel: str, state: str, final_at: datetime | None, now: datetime) -> str:
-    """An attempt in the words of the rule language; what can still change is `unknown`."""
+    """An attempt in the words of the rule language; what can still change is `unknown`.
+
+    So is for good a call of whose end nobody told: it may have been a conversation.
+    """
     if state in ("intent", "calling", Outcome.UNKNOWN) or final_at is None or final_at > now:
         return "unknown"
     match state:
         case Outcome.ACCEPTED:
-            return "sent"
+            return "unknown" if channel == Channel.VOICE else "sent"
         case Outcome.FAILED if channel != Channel.VOICE:
             return "undelivered"
         case _:

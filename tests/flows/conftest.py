@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
+from contextlib import AsyncExitStack
 
 import httpx2
 import pytest
+import sendrig
 
 from gateway.api.app import build
 from gateway.api.services import Services
@@ -152,3 +155,45 @@ async def api(sqlite, serve):
 async def service(api):
     """A client with a service's key of acme, live."""
     return await api.of()
+
+
+@pytest.fixture(scope="session")
+def simulators(tmp_path_factory):
+    """The shipped simulators in a process of their own; their ledger is the witness of what was sent."""
+    process, running = sendrig.start_simulators(tmp_path_factory.mktemp("simulators"))
+    yield running
+    process.stdin.close()
+    process.wait(10)
+    process.stdout.close()
+
+
+@pytest.fixture
+def vault_for(vault_template, data_folder):
+    """Gives the URL of the vault beside a database; on PostgreSQL its tables stand in the same database."""
+
+    def vault_for(url):
+        if url.startswith("postgresql"):
+            return url
+        path = data_folder / "rig-vault.db"
+        return f"sqlite:///{path if path.exists() else shutil.copy(vault_template, path)}"
+
+    return vault_for
+
+
+@pytest.fixture
+async def open_rig(vault_for, ring, simulators):
+    """Opens gateways over a database URL; all are closed at the test's end."""
+    async with AsyncExitStack() as stack:
+
+        async def opened(url, **options):
+            return await stack.enter_async_context(
+                sendrig.opened(url, vault_for(url), ring, simulators, **options)
+            )
+
+        yield opened
+
+
+@pytest.fixture
+async def rig(database_url, open_rig):
+    """One gateway over SQLite, and over PostgreSQL."""
+    return await open_rig(database_url)

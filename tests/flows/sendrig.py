@@ -1,0 +1,320 @@
+"""Whole gateways over real stores, sending through the real adapters to simulators in a process of their own.
+
+The simulators' ledger is the witness: it is written by another process, before anything is answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import aiohttp
+import orjson
+from makers import NOW, rows, set_clock
+from sqlalchemy import text, update
+
+import channels
+import examples
+from gateway.accounts import parse
+from gateway.api.app import build
+from gateway.api.server import server
+from gateway.bodies import CheckIn
+from gateway.dispatch import Dispatch
+from gateway.domain import Tenant, to_us
+from gateway.intake import Done
+from gateway.settings import load
+from gateway.simulators.ledger import read as read_ledger
+from gateway.store import schema
+from gateway.store.dispatch import DispatchStore
+from gateway.trial import ENVIRONMENT
+from gateway.wiring import Gateway, Place
+
+TENANT = Tenant("acme/live")
+NAMES = ("twilio", "aliyun", "wechat", "smtp")
+SIGNED_IN = {**os.environ, **ENVIRONMENT}
+NEVER = 1
+"""A port on which nothing listens."""
+WAIT_S = 15.0
+
+
+@dataclass
+class Simulators:
+    """The shipped simulators, running."""
+
+    ports: dict[str, int]
+    path: os.PathLike
+
+    def ledger(self):
+        """What they were asked to do since they run, oldest first."""
+        return read_ledger(self.path)
+
+    async def next(self, provider, mode, **more):
+        """Change how a provider answers its next sends (gateway.simulators.wire)."""
+        url = f"http://127.0.0.1:{self.ports[provider]}/_sim/next"
+        async with aiohttp.ClientSession() as http, http.post(url, json={"mode": mode, **more}) as answer:
+            assert answer.status == 200, await answer.text()
+
+    def accounts(self, tenant="acme", mode="live", **ports):
+        """An accounts.toml of all five adapters; `ports` puts one of them elsewhere."""
+        text = examples.accounts({**self.ports, **ports}, mode=mode)
+        return text.replace('tenant = "default"', f'tenant = "{tenant}"')
+
+
+def start_simulators(folder):
+    """Start them; the process and what to ask of it."""
+    path = folder / "ledger.jsonl"
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "gateway.simulators", "--with-parent", "--delay-ms", "20"),
+            *("--ledger", str(path), *(word for name in NAMES for word in (f"--{name}", "0"))),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "SIM_SECRET": "simulator"},
+    )
+    return process, Simulators(json.loads(process.stdout.readline()), path)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Hooked:
+    """A store that lets a test act between T1 and go, and between go and the call."""
+
+    def __init__(self, store, *, before_go=None, after_go=None):
+        self._store, self._before, self._after = store, before_go, after_go
+
+    async def pick(self, channel, shard, limit):
+        return await self._store.pick(channel, shard, limit)
+
+    def transaction(self):
+        return self._store.transaction()
+
+    async def go(self, intents, owner):
+        if self._before:
+            await self._before(intents)
+        granted = await self._store.go(intents, owner)
+        if self._after:
+            await self._after(granted)
+        return granted
+
+
+@dataclass
+class Rig:
+    """One gateway in this process."""
+
+    gateway: Gateway
+    simulators: Simulators
+    since: int
+    senders: list = field(default_factory=list)
+
+    @property
+    def database(self):
+        return self.gateway.database
+
+    # What services and providers do.
+
+    def __post_init__(self):
+        self.services = self.gateway.services()
+        self.intake = self.services.intake
+
+    async def take(self, *raws):
+        """Reminders in, as one batch; their ids."""
+        return [answer["id"] for answer in done(await self.intake.reminders(TENANT, list(raws)))]
+
+    async def put(self, borrower, *debts):
+        """A borrower and debts of theirs."""
+        done(await self.intake.borrowers(TENANT, [borrower]))
+        done(await self.intake.debts(TENANT, [{**debt, "borrower": borrower["id"]} for debt in debts]))
+
+    async def contacts(self, *raws):
+        """Contacts that others made."""
+        done(await self.intake.contacts(TENANT, list(raws)))
+
+    async def happens(self, debt, **event):
+        """One event of a debt."""
+        key = {"idempotency_key": f"{debt}:{event['type']}:{os.urandom(4).hex()}", "debt": debt}
+        (answer,) = done(await self.intake.events(TENANT, [{**key, **event}]))
+        return answer
+
+    async def check(self, **asked):
+        """May I contact this borrower?"""
+        return await self.services.asks.check(TENANT, CheckIn(**asked))
+
+    async def receive(self, adapter, account, ref, *, query="", headers=None, body=b"", method="POST"):
+        """A provider's request, without a socket."""
+        path = f"/cb/{adapter}/{account}/{ref}" + (f"?{query}" if query else "")
+        return await self.services.callbacks.receive(
+            adapter, account, ref, method=method, target=path, headers=headers or {}, body=body
+        )
+
+    # What came of it.
+
+    def reached(self):
+        """The ledger's lines since this gateway began."""
+        return self.simulators.ledger()[self.since :]
+
+    async def reminder(self, name):
+        (row,) = await rows(self.database, "reminder", f"id = '{name}'")
+        return row
+
+    async def states(self):
+        """Reminders by (state, reason)."""
+        found = {}
+        for row in await rows(self.database, "reminder"):
+            found[row.state, row.reason] = found.get((row.state, row.reason), 0) + 1
+        return found
+
+    async def attempts(self, reminder=None):
+        where = "origin = 'gateway'" + (f" AND reminder = '{reminder}'" if reminder else "")
+        return sorted(await rows(self.database, "attempt", where), key=lambda row: (row.started_at, row.ref))
+
+    async def until(self, true):
+        """Wait for something that others bring about."""
+        async with asyncio.timeout(WAIT_S):
+            while not (found := await true()):  # noqa: ASYNC110 (other processes set no event)
+                await asyncio.sleep(0.02)
+        return found
+
+    # Time.
+
+    async def advance(self, **delta):
+        """Move the policy clock."""
+        async with self.database.write() as conn:
+            await conn.execute(
+                update(schema.clock).values(
+                    offset_us=schema.clock.c.offset_us + timedelta(**delta) // timedelta(microseconds=1)
+                )
+            )
+
+    async def aged(self, **delta):
+        """Let real time have passed: what waits on the database's own clock stands so much earlier."""
+        past = timedelta(**delta) // timedelta(microseconds=1)
+        async with self.database.write() as conn:
+            for table, columns in (
+                ("attempt", ("deadline", "settle_at", "called_at")),
+                ("owner", ("heartbeat_at", "started_at")),
+            ):
+                for column in columns:
+                    await conn.execute(
+                        text(f"UPDATE {table} SET {column} = {column} - :past"), {"past": past}
+                    )
+
+    # Senders.
+
+    @asynccontextmanager
+    async def sender(self, *, store=None, **hooks):
+        """A worker's parts, registered, its outcomes written, draining only when told to."""
+        parts = self.gateway.worker()
+        await parts.owners.register()
+        store = store or self.gateway.store
+        sender = Sender(
+            self,
+            parts,
+            Dispatch(
+                store=Hooked(store, **hooks),
+                desk=self.gateway.desk,
+                owner=parts.owners,
+                metrics=self.gateway.metrics,
+                links=self.gateway.accounts.address,
+                quarantine=self.gateway.place.quarantine,
+            ),
+        )
+        outcomes = asyncio.create_task(sender.dispatch.run())
+        try:
+            yield sender
+        finally:
+            outcomes.cancel()
+            await asyncio.gather(outcomes, return_exceptions=True)
+            await parts.owners.leave()
+
+    async def drain(self, **hooks):
+        """Send everything that is due now."""
+        async with self.sender(**hooks) as sender:
+            await sender.drain()
+
+    @asynccontextmanager
+    async def served(self):
+        """The API on its socket, for providers that call back."""
+        port = int(self.gateway.place.public_url.rpartition(":")[2])
+        http = server(build(self.services), "127.0.0.1", port)
+        serving = asyncio.create_task(http.serve())
+        try:
+            await self.until(lambda: asyncio.sleep(0, http.started))
+            yield self.gateway.place.public_url
+        finally:
+            http.should_exit = http.force_exit = True
+            await serving
+
+
+@dataclass
+class Sender:
+    """One worker, driven by hand."""
+
+    rig: Rig
+    parts: object
+    dispatch: Dispatch
+
+    async def drain(self):
+        """Drain queues until nothing is due."""
+        store: DispatchStore = self.rig.gateway.store
+        while queues := await store.due_queues():
+            await asyncio.gather(*(self.dispatch.drain(*queue) for queue in sorted(queues)))
+
+    async def drain_one(self, channel):
+        """Drain the queues of one channel once."""
+        queues = [queue for queue in await self.rig.gateway.store.due_queues() if queue[0] == channel]
+        await asyncio.gather(*(self.dispatch.drain(*queue) for queue in queues))
+
+
+def done(results):
+    """The bodies of results, all of them good."""
+    assert results
+    faults = [(result, getattr(result, "faults", ())) for result in results if not isinstance(result, Done)]
+    assert not faults, faults
+    return [orjson.loads(result.body) for result in results]
+
+
+def settings_of(database_url, vault_url, **more):
+    return load(database_url=str(database_url), vault_url=str(vault_url), **more)
+
+
+@asynccontextmanager
+async def opened(
+    database_url, vault_url, ring, simulators, *, redis=None, public_url=None, ports=None, clock=NOW, **more
+):
+    """A gateway with accounts of all five adapters, its policy clock at `clock`."""
+    if database_url.startswith("postgresql"):
+        database_url += "?sslmode=disable"
+    place = Place(
+        settings=settings_of(database_url, vault_url),
+        ring=ring,
+        redis=redis,
+        public_url=public_url or f"http://127.0.0.1:{free_port()}",
+        **{"quarantine": timedelta(seconds=5), **more},
+    )
+    gateway = Gateway(place)
+    try:
+        await gateway.vault.prepare()
+        if clock is not None:
+            await set_clock(gateway.database, clock)
+            drawn = parse(simulators.accounts(**(ports or {})), adapters=channels.names(), environ=SIGNED_IN)
+            await gateway.account_desk.bring_in(drawn, who="tests", reason="a test")
+        await gateway.accounts.refresh()
+        yield Rig(gateway, simulators, len(simulators.ledger()))
+    finally:
+        await gateway.aclose()
+
+
+def us(instant):
+    return to_us(instant)
