@@ -20,6 +20,14 @@ COMMANDS = {
     "worker": ("gateway.cli.run", "Send what is due, against PostgreSQL and Redis."),
     "demo": ("gateway.cli.demo", "The main job on 1 000 invented reminders, in under a minute."),
     "db": ("gateway.cli.db", "Bring the databases to this version."),
+    "config": ("gateway.cli.config", "Check settings and everything they name."),
+    "tenant": ("gateway.cli.tenant", "Make and list tenants."),
+    "apikey": ("gateway.cli.apikey", "Make, list and revoke API keys."),
+    "account": ("gateway.cli.account", "Bring in, list and try accounts of providers."),
+    "caps": ("gateway.cli.caps", "Show and set how often one person may be contacted."),
+    "explain": ("gateway.cli.explain", "Say why a reminder went out or did not, rule by rule."),
+    "log": ("gateway.cli.log", "Search the send log."),
+    "tail": ("gateway.cli.log", "Follow the send log as it grows."),
 }
 """Command → (module that holds a click command of the same name, one line of help)."""
 

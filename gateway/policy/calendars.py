@@ -53,6 +53,11 @@ def coverage(calendar: str) -> Coverage:
     )
 
 
+def proclaimed() -> tuple[str, ...]:
+    """The calendars that are proclaimed year by year, and so have an end."""
+    return tuple(_proclaimed())
+
+
 @lru_cache(maxsize=65_536)
 def uncovered(calendar: str, day: int) -> str | None:
     """What to say when that date (an ordinal) lies outside the calendar; None when it is covered."""

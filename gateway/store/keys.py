@@ -137,7 +137,7 @@ class Setup:
             return
         async with self._db.read() as conn:
             if not await _has_tenant(conn, name):
-                raise NotFound("there is no tenant of that name: see the header Gateway-Tenant")
+                raise NotFound("there is no tenant of that name: name another, or create it")
         self._seen.add(name)
 
     # Keys.

@@ -1,0 +1,211 @@
+"""What `gateway config check` looks at on this machine: variables, versions, files, rules, calendars."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import date, timedelta
+from difflib import get_close_matches
+from enum import StrEnum
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryFile
+
+from gateway.cli.session import API_KEY
+from gateway.embedded import valkey_binary
+from gateway.errors import BadInput, PolicyError, SetupError
+from gateway.policy import calendars
+from gateway.policy.model import Pack, Window
+from gateway.policy.parse import shipped
+from gateway.settings import PREFIX, Settings, unknown_variables
+from gateway.trial import ENVIRONMENT
+from gateway.vault import KeyRing
+
+SOON = timedelta(days=45)
+LONG_AGO = timedelta(days=366)
+OLDEST_SQLITE = (3, 35)
+"""The first with RETURNING."""
+FEW_BYTES, LITTLE_BYTES = 200 * 1024**2, 2 * 1024**3
+VERSION_S = 5
+_NEWER = "install a newer release"
+
+
+class Status(StrEnum):
+    """How it stands."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One thing that was looked at, how it stands, and what to do about it."""
+
+    check: str
+    status: Status
+    word: str
+
+
+def ok(check: str, word: str) -> Line:
+    """All is well."""
+    return Line(check=check, status=Status.OK, word=word)
+
+
+def warn(check: str, word: str) -> Line:
+    """It works, but somebody should look."""
+    return Line(check=check, status=Status.WARN, word=word)
+
+
+def fail(check: str, word: str) -> Line:
+    """It does not work."""
+    return Line(check=check, status=Status.FAIL, word=word)
+
+
+def mistakes(wrong: BadInput | PolicyError, check: str) -> list[Line]:
+    """Every fault as a failure."""
+    return [fail(check, f"{fault.at}: {fault.message}") for fault in wrong.faults]
+
+
+def everywhere(settings: Settings, environ: Iterable[str], today: date) -> Iterator[Line]:
+    """What is looked at in every profile."""
+    yield from variables(environ) or [ok("settings", "all are read")]
+    yield ok("python", platform.python_version())
+    yield key_ring(settings)
+    yield from rules(today)
+
+
+def variables(environ: Iterable[str]) -> list[Line]:
+    """GATEWAY_ variables that nothing reads: most likely misspelt."""
+    known = [name.upper() for name in Settings.model_fields]
+    lines = []
+    for name in unknown_variables(environ, also=[*ENVIRONMENT, API_KEY]):
+        near = get_close_matches(name.upper().removeprefix(PREFIX), known, n=1)
+        hint = f"did you mean {PREFIX}{near[0]}?" if near else "see docs/settings.md"
+        lines.append(warn("settings", f"{name} is not a setting, and nothing reads it: {hint}"))
+    return lines
+
+
+def key_ring(settings: Settings) -> Line:
+    """Whether the key ring can be read; the embedded profile makes its own at the first start."""
+    path = settings.keyring_file
+    if settings.keyring is None and not path.exists() and not (settings.data / "vault.db").exists():
+        return ok("key ring", "the first `gateway up` makes it")
+    try:
+        ring = KeyRing.load(path)
+    except SetupError as wrong:
+        return fail("key ring", wrong.message)
+    return ok("key ring", f"{path}, current key {ring.current}")
+
+
+def rules(today: date) -> Iterator[Line]:
+    """Whether the packs load, and how long their calendars last."""
+    try:
+        packs = shipped()
+    except PolicyError as wrong:
+        yield from mistakes(wrong, "packs")
+        return
+    yield ok("packs", ", ".join(f"{pack.id} {pack.version}" for pack in packs.values()))
+    yield ok("time zones", f"tzdata {version('tzdata')}")
+    yield from horizon(packs.values(), today)
+
+
+def horizon(packs: Collection[Pack], today: date) -> Iterator[Line]:
+    """Calendars that end soon; where one has ended, reminders wait."""
+    named = {
+        name for pack in packs for rule in pack.rules if isinstance(rule, Window) for name in rule.calendars
+    }
+    ends: dict[date, set[str]] = {}
+    for name in named | _of_residence(packs, today):
+        last = calendars.coverage(name).ends
+        if last - today < SOON:
+            ends.setdefault(last, set()).add(name)
+    for last, names in sorted(ends.items()):
+        what = ", ".join(sorted(names))
+        if last >= today:
+            yield warn("calendars", f"official until {last}, then reminders there wait: {what}; {_NEWER}")
+        else:
+            tell = fail if names & named else warn
+            yield tell("calendars", f"ended on {last}, reminders there wait: {what}; {_NEWER}")
+    if not ends:
+        yield ok("calendars", f"official for the next {SOON.days} days")
+
+
+def _of_residence(packs: Collection[Pack], today: date) -> set[str]:
+    """Where a pack closes on the holidays of the residence: those of the places that no pack covers.
+
+    What ended more than a year ago was never kept up, and says nothing new.
+    """
+    if all(pack.holidays is None for pack in packs):
+        return set()
+    covered = {place for pack in packs for place in pack.applies}
+    found = {name for name in calendars.proclaimed() if name.isalpha() and name not in covered}
+    return {name for name in found if today - calendars.coverage(name).ends < LONG_AGO}
+
+
+def folder(settings: Settings) -> Iterator[Line]:
+    """The data folder of the embedded profile, and the disk that it is on."""
+    data = settings.data
+    there = next(path for path in (data, *data.absolute().parents) if path.exists())
+    try:
+        with TemporaryFile(dir=there):
+            pass
+    except OSError as wrong:
+        yield fail("data folder", f"{there} cannot be written ({wrong.strerror}): give another with --data")
+        return
+    if not data.exists():
+        yield ok("data folder", f"the first `gateway up` makes {data}")
+    elif data.stat().st_mode & 0o077:
+        yield warn("data folder", f"others may look into {data}: chmod 700 {data}")
+    else:
+        yield ok("data folder", str(data))
+    yield disk(there)
+
+
+def disk(path: Path) -> Line:
+    """Whether there is room; what is accepted is never lost, but with a full disk nothing is accepted."""
+    free = shutil.disk_usage(path).free
+    word = f"{free / 1024**3:.1f} GiB free"
+    if free < FEW_BYTES:
+        return fail("disk", f"{word}: make room, or nothing can be accepted")
+    return warn("disk", f"{word}: make room soon") if free < LITTLE_BYTES else ok("disk", word)
+
+
+def sqlite() -> Line:
+    """The SQLite that this Python brings along."""
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        return fail("sqlite", f"{sqlite3.sqlite_version} is too old: use a newer Python")
+    return ok("sqlite", sqlite3.sqlite_version)
+
+
+def valkey() -> Line:
+    """The Valkey that `gateway up` starts."""
+    try:
+        binary = valkey_binary()
+        said = subprocess.run(  # noqa: S603 (the binary that `up` starts, too)
+            [binary, "--version"], capture_output=True, text=True, timeout=VERSION_S, check=True
+        ).stdout
+    except SetupError as wrong:
+        return fail("valkey", wrong.message)
+    except (OSError, subprocess.SubprocessError):
+        return fail("valkey", "the embedded Valkey does not start: install it anew, or set GATEWAY_REDIS_URL")
+    found = next((word[2:] for word in said.split() if word.startswith("v=")), "of an unknown version")
+    return ok("valkey", f"{found}, embedded")
+
+
+def accounts_file(settings: Settings) -> Iterator[Line]:
+    """Whether the accounts file could be read."""
+    if settings.accounts is None:
+        return
+    from gateway.cli.account import read  # noqa: PLC0415 (it brings the adapters' names along)
+
+    try:
+        found = read(settings.accounts)
+    except BadInput as wrong:
+        yield from mistakes(wrong, "accounts file")
+    else:
+        yield ok("accounts file", f"{settings.accounts}, {len(found)} accounts")
