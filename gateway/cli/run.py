@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -48,6 +49,9 @@ BY_HAND = Operator(who=OPERATOR, tenant=Tenant(f"{DEFAULT}/{Mode.LIVE}"))
 
 def _begin(settings: Settings) -> None:
     telemetry.configure(settings.log_level, json=not sys.stderr.isatty())
+    gc.collect()
+    gc.freeze()  # what is loaded stays: not walking it again keeps the loop's pauses short
+    gc.set_threshold(10_000, 20, 20)
     for name in unknown_variables(os.environ, also=ENVIRONMENT):
         log.warning("setting_unknown", setting=name)
 
