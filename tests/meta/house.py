@@ -1,26 +1,35 @@
 """What the sweeps have in common: the checkout, its tracked files, its pages."""
 
 import re
+import shutil
 import subprocess
 from functools import cache
 from pathlib import Path
 
+MADE = {
+    ".venv",
+    ".git",
+    "__pycache__",
+    ".pytest_cache",
+    ".mypy_cache",
+    ".ruff_cache",
+    ".hypothesis",
+    "dist",
+    "build",
+}
 ROOT = Path(__file__).parents[2]
 
 
 @cache
 def tracked():
-    """Every file that git keeps, relative to the top; outside a checkout every file but caches."""
-    if (ROOT / ".git").exists():
-        listed = subprocess.run(
-            ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True
-        )
+    """Every file that git keeps, relative to the top; where there is no git, every file but what is made here."""
+    if (ROOT / ".git").exists() and shutil.which("git"):
+        command = ["git", "-c", "safe.directory=*", "ls-files", "-z"]
+        listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
         found = [Path(name) for name in listed.stdout.split("\0") if name]
     else:
-        found = [path.relative_to(ROOT) for path in ROOT.rglob("*") if path.is_file()]
-    return [
-        path for path in found if (ROOT / path).is_file() and not {".venv", "__pycache__"} & set(path.parts)
-    ]
+        found = [path.relative_to(ROOT) for path in ROOT.rglob("*")]
+    return [path for path in found if (ROOT / path).is_file() and not MADE & set(path.parts)]
 
 
 def text(path):
