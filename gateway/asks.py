@@ -12,7 +12,7 @@ from typing import Any, Protocol, cast
 import orjson
 
 from gateway.bodies import CheckIn, write_instant
-from gateway.deciding import Ask, Desk, Ready
+from gateway.deciding import Desk, Ready
 from gateway.dispatch import PERMIT, DispatchTx
 from gateway.domain import Action, Channel, Tenant, to_us, ulid
 from gateway.errors import BadInput, Fault, GatewayError
@@ -22,6 +22,7 @@ from gateway.intake.people import blind_address
 from gateway.policy.explain import decision_json
 from gateway.policy.gate import Decision, Reachable
 from gateway.ports import Entry, Moment
+from gateway.snapshot import Ask
 from gateway.work import Due, Facts, Subject
 
 KEPT = timedelta(minutes=10)

@@ -10,56 +10,30 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 
-from gateway import outcomes
 from gateway.accounts import Accounts, Connected
-from gateway.domain import Action, Channel, DebtState, Money, Purpose, Rendered, Tenant, to_us, ulid
+from gateway.domain import Action, Channel, Money, Purpose, Rendered, Tenant, to_us, ulid
 from gateway.errors import BadInput
 from gateway.masking import Pii
 from gateway.outcomes import Called, Ways
 from gateway.policy.explain import decision_json
-from gateway.policy.gate import DebtNow, Decision, Hold, Reachable, Snapshot, decide
-from gateway.policy.localtime import instant, start_of_date, zone
-from gateway.policy.model import Event
+from gateway.policy.gate import Decision, Reachable, decide
+from gateway.policy.localtime import zone
 from gateway.policy.packs import Packs, with_overrides
-from gateway.policy.zones import Zones, possible_zones
+from gateway.policy.zones import Zones
 from gateway.ports import Adapter, Entry, Moment
+from gateway.snapshot import Ask, events, snapshot
 from gateway.telemetry import get
-from gateway.templating import Catalog, Template, ValidWhile, Values, render
+from gateway.templating import Catalog, Template, Values, render
+from gateway.texts import Keys, SubjectKey, Vault, open_address, pack_text
 from gateway.work import AddressRow, Attempt, BorrowerRow, DebtRow, Facts, Intent, Key, Past, Verdict, Work
 
 log = get(__name__)
 
 LOOK_AGAIN = timedelta(minutes=15)
-STALE_AFTER = timedelta(hours=24)
-"""For a tenant that set nothing else."""
-DAY = timedelta(days=1)
-
-
-class SubjectKey(Protocol):
-    """One borrower's data key."""
-
-    def seal(self, clear: bytes, *, table: str, column: str, row: str) -> bytes:
-        """Encrypt, bound to the place."""
-
-    def open(self, sealed: bytes, *, table: str, column: str, row: str) -> bytes:
-        """Decrypt what was sealed for that place."""
-
-
-Keys = Mapping[Key, SubjectKey]
-"""Data keys by (tenant, borrower)."""
-
-
-class Vault(Protocol):
-    """Where data keys are kept."""
-
-    async def keys_for(
-        self, tenant: Tenant, subjects: Sequence[str], *, create: bool
-    ) -> Mapping[str, SubjectKey]:
-        """The keys of these borrowers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,24 +75,6 @@ class Weighed:
     ready: list[Ready] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
-    """A question to the gate: a reminder, or somebody else's contact (`channels` in the words of the rules)."""
-
-    tenant: Tenant
-    person: str
-    borrower: str
-    debt: str
-    purpose: str
-    actor_role: str
-    recipient_role: str
-    channels: tuple[Channel, ...]
-    expires_at: datetime
-    not_before: datetime | None = None
-    template: Template | None = None
-    duplicate: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,13 +222,12 @@ class Desk:
             channel: tuple(Reachable(address_key=w.address.key, kind=w.address.kind) for w in found)
             for channel, found in ways.items()
         }
-        snapshot = _snapshot(ask, facts, reachable, moment)
         decision = decide(
-            snapshot,
+            snapshot(ask, facts, reachable, moment),
             self._tuned_packs(facts.overrides.get(ask.tenant, {})),
             now=moment.policy,
             permit=permit,
-            history=_events(facts.history.get((ask.tenant, ask.person), ()), ask.person, moment.policy),
+            history=events(facts.history.get((ask.tenant, ask.person), ()), ask.person, moment.policy),
             reach={channel: found[0].connected.adapter.reach for channel, found in ways.items()},
         )
         if decision.reason == "no_address" and self._unserved(ask, facts):
@@ -286,11 +241,11 @@ class Desk:
         """The gate's decision on a contact that no account of ours would make."""
         channel = ask.channels[0]
         return decide(
-            _snapshot(ask, facts, {channel: (address,)}, moment),
+            snapshot(ask, facts, {channel: (address,)}, moment),
             self._tuned_packs(facts.overrides.get(ask.tenant, {})),
             now=moment.policy,
             permit=permit,
-            history=_events(facts.history.get((ask.tenant, ask.person), ()), ask.person, moment.policy),
+            history=events(facts.history.get((ask.tenant, ask.person), ()), ask.person, moment.policy),
             reach={},
         )
 
@@ -393,115 +348,6 @@ def _today(decision: Decision) -> date:
     """The latest local date in the borrower's zones."""
     at = int(decision.at.timestamp())
     return date.fromordinal(max(zone(name).day(at) for name in decision.zones.names))
-
-
-def _snapshot(
-    ask: Ask, facts: Facts, reachable: Mapping[Channel, tuple[Reachable, ...]], moment: Moment
-) -> Snapshot:
-    borrower = facts.borrowers[ask.tenant, ask.borrower]
-    debt = facts.debts[ask.tenant, ask.debt]
-    siblings = facts.siblings.get((ask.tenant, ask.person), (borrower,))
-    zones = zones_of(borrower, facts.addresses.get((ask.tenant, ask.borrower), ()))
-    starts, ends, valid_on = _validity(ask, debt, zones)
-    return Snapshot(
-        borrower=ask.person,
-        debt=DebtNow(
-            id=debt.id,
-            creditor=debt.creditor,
-            state=DebtState(debt.state),
-            state_at=debt.state_at,
-            stale_after=facts.stale_after.get(ask.tenant.split("/")[0], STALE_AFTER),
-            until=debt.until,
-            due_date=debt.due_date,
-        ),
-        purpose=ask.purpose,
-        channels=ask.channels,
-        addresses=reachable,
-        zones=zones,
-        expires_at=ends,
-        not_before=starts,
-        valid_on=valid_on,
-        residence=borrower.profile.get("residence"),
-        governing_law=debt.governing_law,
-        recipient_role=ask.recipient_role,
-        actor_role=ask.actor_role,
-        duplicate=ask.duplicate,
-        open_voice=_open_voice(facts.history.get((ask.tenant, ask.person), ()), moment.policy),
-        opt_outs=tuple((o["channel"], _instant(o["at"])) for b in siblings for o in _listed(b, "opt_outs")),
-        holds=tuple(_hold(h) for b in siblings for h in _listed(b, "holds")),
-        facts={**(borrower.profile.get("policy_facts") or {}), **debt.policy_facts},
-    )
-
-
-def zones_of(borrower: BorrowerRow, addresses: Sequence[AddressRow]) -> Zones:
-    """Every zone the borrower may be in: stated ones outweigh the residence and the numbers."""
-    stated = [(z["zone"], z["source"]) for z in borrower.profile.get("time_zones") or ()]
-    if stated:
-        return possible_zones(stated, None, ())
-    home = possible_zones((), borrower.profile.get("residence"), ())
-    numbers = dict.fromkeys(name for address in addresses for name in address.zones)
-    return Zones(
-        names=tuple(dict.fromkeys((*home.names, *numbers))),
-        evidence=(*home.evidence, *((name, "number") for name in numbers)),
-    )
-
-
-def _validity(ask: Ask, debt: DebtRow, zones: Zones) -> tuple[datetime | None, datetime, date | None]:
-    """From when and until when the text is true where the borrower is, and the only date it is true on."""
-    when = ask.template.valid_while if ask.template else None
-    if when is None or not zones.names:
-        return ask.not_before, ask.expires_at, None
-    if when is ValidWhile.DUE_DATE_IS_TODAY:
-        return ask.not_before, ask.expires_at, debt.due_date
-    if when is ValidWhile.BEFORE_DUE:
-        due = instant(min(start_of_date(zone(name), debt.due_date) for name in zones.names))
-        return ask.not_before, min(ask.expires_at, due), None
-    over = instant(max(start_of_date(zone(name), debt.due_date + DAY) for name in zones.names))
-    return max(ask.not_before or over, over), ask.expires_at, None
-
-
-def _listed(borrower: BorrowerRow, name: str) -> Sequence[Mapping[str, Any]]:
-    found: Sequence[Mapping[str, Any]] = borrower.profile.get(name) or ()
-    return found
-
-
-def _instant(text: str) -> datetime:
-    return datetime.fromisoformat(text)
-
-
-def _hold(held: Mapping[str, Any]) -> Hold:
-    ends = [_instant(held[name]) for name in ("until", "ended_at") if held.get(name)]
-    return Hold(
-        id=held["id"],
-        reason=held.get("reason") or "",
-        since=_instant(held["from"]),
-        until=min(ends, default=None),
-        allow_purposes=frozenset(held.get("allow_purposes") or ()),
-    )
-
-
-def _open_voice(history: Sequence[Past], now: datetime) -> bool:
-    """Whether a call to this person can still become a conversation."""
-    return any(
-        past.channel == Channel.VOICE and (past.final_at is None or past.final_at > now) for past in history
-    )
-
-
-def _events(history: Sequence[Past], person: str, now: datetime) -> list[Event]:
-    return [
-        Event(
-            at=past.at,
-            channel=past.channel,
-            outcome=outcomes.word(past.channel, past.state, past.final_at, now),
-            borrower=person,
-            debt=past.debt,
-            creditor=past.creditor,
-            address=past.address,
-            recipient_role=past.recipient_role,
-            flags=frozenset(past.flags),
-        )
-        for past in history
-    ]
 
 
 def _intended(ready: Ready, moment: Moment) -> Past:
@@ -626,68 +472,3 @@ def _unfit(work: Work, wrong: BadInput, moment: Moment) -> Entry:
         reason="rejected_content",
         body={"faults": [{"at": f.at, "code": f.code} for f in wrong.faults]},
     )
-
-
-def pack_text(rendered: Rendered) -> bytes:
-    """All that was or will be said, as JSON to be sealed."""
-    reveal = "sealed on the attempt"
-    return orjson.dumps(
-        {
-            "language": rendered.language,
-            "text": rendered.text.reveal(reveal),
-            "subject": rendered.subject.reveal(reveal) if rendered.subject else None,
-            "second": rendered.second.reveal(reveal) if rendered.second else None,
-            "code": rendered.code,
-            "variables": {k: v.reveal(reveal) for k, v in rendered.variables.items()},
-            "segments": rendered.segments,
-            "sha256": rendered.sha256,
-        }
-    )
-
-
-def unpack_text(packed: bytes) -> Rendered:
-    """What `pack_text` packed."""
-    said = orjson.loads(packed)
-    return Rendered(
-        language=said["language"],
-        text=Pii(said["text"]),
-        sha256=said["sha256"],
-        segments=said["segments"],
-        subject=Pii(said["subject"]) if said["subject"] else None,
-        second=Pii(said["second"]) if said["second"] else None,
-        code=said["code"],
-        variables={k: Pii(v) for k, v in said["variables"].items()},
-    )
-
-
-def open_address(key: SubjectKey, blind: str, sealed: bytes) -> Pii[str]:
-    """An address in clear, for the adapter."""
-    return Pii(key.open(sealed, table="address", column="value_enc", row=blind).decode())
-
-
-class Texts:
-    """Opens what was sealed on attempts."""
-
-    def __init__(self, vault: Vault) -> None:
-        self._vault = vault
-
-    async def _key(self, attempt: Attempt) -> SubjectKey | None:
-        keys = await self._vault.keys_for(attempt.tenant, [attempt.borrower], create=False)
-        return keys.get(attempt.borrower)
-
-    async def rendered(self, attempt: Attempt) -> Rendered | None:
-        """All that the attempt says; None once its borrower's key is destroyed."""
-        key = await self._key(attempt)
-        if key is None or attempt.text_enc is None:
-            return None
-        return unpack_text(key.open(attempt.text_enc, table="attempt", column="text_enc", row=attempt.ref))
-
-    async def second(self, attempt: Attempt) -> Pii[str] | None:
-        """What a call says after 1 was pressed."""
-        rendered = await self.rendered(attempt)
-        return rendered.second if rendered else None
-
-    async def address(self, attempt: Attempt, sealed: bytes) -> Pii[str] | None:
-        """The address of an attempt; None once its borrower's key is destroyed."""
-        key = await self._key(attempt)
-        return None if key is None else open_address(key, attempt.address, sealed)

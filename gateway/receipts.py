@@ -11,13 +11,13 @@ from urllib.parse import parse_qsl, urlsplit
 
 from gateway import outcomes
 from gateway.accounts import Accounts, Connected
-from gateway.deciding import Texts
 from gateway.dispatch import DispatchTx, opt_out, outcome_entry
 from gateway.domain import Receipt
 from gateway.errors import NotFound
 from gateway.masking import Pii
 from gateway.ports import Answer, Callback, Moment, Receives
 from gateway.telemetry import Metrics
+from gateway.texts import Texts
 from gateway.work import Attempt, Outturn
 
 OVERTAKEN_S = (0.1, 0.3, 0.6, 1.0)

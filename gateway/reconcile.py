@@ -17,13 +17,13 @@ from typing import Protocol, cast
 
 from gateway import outcomes
 from gateway.accounts import Accounts, Connected
-from gateway.deciding import Texts
 from gateway.dispatch import DispatchTx, Links, outcome_entry
 from gateway.domain import HandOver, Message, Outcome, Receipt, Tenant
 from gateway.masking import Pii
 from gateway.ports import LooksUp, Moment, SendsAgain
 from gateway.sweep import Graves, forever
 from gateway.telemetry import Metrics
+from gateway.texts import Texts
 from gateway.work import Attempt, Outturn
 
 EVERY = 1.0

@@ -19,7 +19,7 @@ from gateway.accounts import AccountDesk, Accounts, parse
 from gateway.api.services import Services
 from gateway.asks import Asks
 from gateway.backlog import Backlog
-from gateway.deciding import Desk, Texts
+from gateway.deciding import Desk
 from gateway.dispatch import Dispatch
 from gateway.domain import ulid
 from gateway.errors import PolicyError, SetupError, Unavailable
@@ -47,6 +47,7 @@ from gateway.store.reads import Reads
 from gateway.sweep import Sweep
 from gateway.telemetry import Metrics
 from gateway.templating import Catalog
+from gateway.texts import Texts
 from gateway.tokens import RedisTokens, connect
 from gateway.vault import BlindIndex, KeyRing, KeyUse, Vault
 from gateway.wake import Bell, Drains, Listener

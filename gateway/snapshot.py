@@ -1,0 +1,151 @@
+"""From rows to what the gate reads: a `Snapshot`, and the history in the words of the rules. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from gateway import outcomes
+from gateway.domain import Channel, DebtState, Tenant
+from gateway.policy.gate import DebtNow, Hold, Reachable, Snapshot
+from gateway.policy.localtime import instant, start_of_date, zone
+from gateway.policy.model import Event
+from gateway.policy.zones import Zones, possible_zones
+from gateway.ports import Moment
+from gateway.templating import Template, ValidWhile
+from gateway.work import AddressRow, BorrowerRow, DebtRow, Facts, Past
+
+STALE_AFTER = timedelta(hours=24)
+"""For a tenant that set nothing else."""
+DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """A question to the gate: a reminder, or somebody else's contact (`channels` in the words of the rules)."""
+
+    tenant: Tenant
+    person: str
+    borrower: str
+    debt: str
+    purpose: str
+    actor_role: str
+    recipient_role: str
+    channels: tuple[Channel, ...]
+    expires_at: datetime
+    not_before: datetime | None = None
+    template: Template | None = None
+    duplicate: bool = False
+
+
+def snapshot(
+    ask: Ask, facts: Facts, reachable: Mapping[Channel, tuple[Reachable, ...]], moment: Moment
+) -> Snapshot:
+    """What is known of the borrower, the debt and the reminder; `reachable` are addresses that can be served."""
+    borrower = facts.borrowers[ask.tenant, ask.borrower]
+    debt = facts.debts[ask.tenant, ask.debt]
+    siblings = facts.siblings.get((ask.tenant, ask.person), (borrower,))
+    zones = zones_of(borrower, facts.addresses.get((ask.tenant, ask.borrower), ()))
+    starts, ends, valid_on = _validity(ask, debt, zones)
+    return Snapshot(
+        borrower=ask.person,
+        debt=DebtNow(
+            id=debt.id,
+            creditor=debt.creditor,
+            state=DebtState(debt.state),
+            state_at=debt.state_at,
+            stale_after=facts.stale_after.get(ask.tenant.split("/")[0], STALE_AFTER),
+            until=debt.until,
+            due_date=debt.due_date,
+        ),
+        purpose=ask.purpose,
+        channels=ask.channels,
+        addresses=reachable,
+        zones=zones,
+        expires_at=ends,
+        not_before=starts,
+        valid_on=valid_on,
+        residence=borrower.profile.get("residence"),
+        governing_law=debt.governing_law,
+        recipient_role=ask.recipient_role,
+        actor_role=ask.actor_role,
+        duplicate=ask.duplicate,
+        open_voice=_open_voice(facts.history.get((ask.tenant, ask.person), ()), moment.policy),
+        opt_outs=tuple((o["channel"], _instant(o["at"])) for b in siblings for o in _listed(b, "opt_outs")),
+        holds=tuple(_hold(h) for b in siblings for h in _listed(b, "holds")),
+        facts={**(borrower.profile.get("policy_facts") or {}), **debt.policy_facts},
+    )
+
+
+def zones_of(borrower: BorrowerRow, addresses: Sequence[AddressRow]) -> Zones:
+    """Every zone the borrower may be in: stated ones outweigh the residence and the numbers."""
+    stated = [(z["zone"], z["source"]) for z in borrower.profile.get("time_zones") or ()]
+    if stated:
+        return possible_zones(stated, None, ())
+    home = possible_zones((), borrower.profile.get("residence"), ())
+    numbers = dict.fromkeys(name for address in addresses for name in address.zones)
+    return Zones(
+        names=tuple(dict.fromkeys((*home.names, *numbers))),
+        evidence=(*home.evidence, *((name, "number") for name in numbers)),
+    )
+
+
+def _validity(ask: Ask, debt: DebtRow, zones: Zones) -> tuple[datetime | None, datetime, date | None]:
+    """From when and until when the text is true where the borrower is, and the only date it is true on."""
+    when = ask.template.valid_while if ask.template else None
+    if when is None or not zones.names:
+        return ask.not_before, ask.expires_at, None
+    if when is ValidWhile.DUE_DATE_IS_TODAY:
+        return ask.not_before, ask.expires_at, debt.due_date
+    if when is ValidWhile.BEFORE_DUE:
+        due = instant(min(start_of_date(zone(name), debt.due_date) for name in zones.names))
+        return ask.not_before, min(ask.expires_at, due), None
+    over = instant(max(start_of_date(zone(name), debt.due_date + DAY) for name in zones.names))
+    return max(ask.not_before or over, over), ask.expires_at, None
+
+
+def _listed(borrower: BorrowerRow, name: str) -> Sequence[Mapping[str, Any]]:
+    found: Sequence[Mapping[str, Any]] = borrower.profile.get(name) or ()
+    return found
+
+
+def _instant(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def _hold(held: Mapping[str, Any]) -> Hold:
+    ends = [_instant(held[name]) for name in ("until", "ended_at") if held.get(name)]
+    return Hold(
+        id=held["id"],
+        reason=held.get("reason") or "",
+        since=_instant(held["from"]),
+        until=min(ends, default=None),
+        allow_purposes=frozenset(held.get("allow_purposes") or ()),
+    )
+
+
+def _open_voice(history: Sequence[Past], now: datetime) -> bool:
+    """Whether a call to this person can still become a conversation."""
+    return any(
+        past.channel == Channel.VOICE and (past.final_at is None or past.final_at > now) for past in history
+    )
+
+
+def events(history: Sequence[Past], person: str, now: datetime) -> list[Event]:
+    """A person's history in the words of the rules."""
+    return [
+        Event(
+            at=past.at,
+            channel=past.channel,
+            outcome=outcomes.word(past.channel, past.state, past.final_at, now),
+            borrower=person,
+            debt=past.debt,
+            creditor=past.creditor,
+            address=past.address,
+            recipient_role=past.recipient_role,
+            flags=frozenset(past.flags),
+        )
+        for past in history
+    ]
