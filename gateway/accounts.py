@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import tomllib
@@ -18,8 +19,11 @@ from gateway.outcomes import Ways
 from gateway.ports import Adapter, AdapterFactory, Checks, SharedTokens, Tools
 
 MAX_FILE = 256 * 1024
+RETIRED_S = 120.0
+"""How long an adapter whose account changed stays open: longer than any permit and call together."""
 _KEYS = {"name", "tenant", "mode", "adapter", "endpoint", "sender", "price", "credentials", "settings"}
 _NEEDED = {"name", "tenant", "mode", "adapter", "sender"}
+_TABLES = {"price", "credentials", "settings"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,19 +89,26 @@ class Accounts:
         self._public_url = public_url
         self._key = callback_key
         self._connected: dict[tuple[Tenant, str], tuple[int, Connected]] = {}
+        self._retired: list[tuple[float, Adapter]] = []
         self.broken: dict[tuple[Tenant, str], str] = {}
         """Accounts that cannot be used, and why."""
 
     async def refresh(self) -> None:
-        """Take up what changed in the store; close what is gone."""
+        """Take up what changed in the store; close what is gone once nobody can be calling through it."""
         rows = {(r.account.tenant, r.account.name): r for r in await self._store.accounts() if r.enabled}
         for key in [k for k, (rev, _) in self._connected.items() if k not in rows or rows[k].revision != rev]:
             _, old = self._connected.pop(key)
-            await old.adapter.aclose()
+            self._retired.append((_now() + RETIRED_S, old.adapter))
+        await self._close_retired()
         self.broken = {key: why for key, why in self.broken.items() if key in rows}
         for key, row in rows.items():
             if key not in self._connected:
                 await self._connect(row)
+
+    async def _close_retired(self) -> None:
+        for over in [one for one in self._retired if one[0] <= _now()]:
+            self._retired.remove(over)
+            await over[1].aclose()
 
     async def _connect(self, row: AccountRow) -> None:
         key = (row.account.tenant, row.account.name)
@@ -168,9 +179,17 @@ class Accounts:
 
     async def aclose(self) -> None:
         """Close every adapter."""
-        for _, connected in self._connected.values():
-            await connected.adapter.aclose()
+        for adapter in (
+            *(connected.adapter for _, connected in self._connected.values()),
+            *(adapter for _, adapter in self._retired),
+        ):
+            await adapter.aclose()
         self._connected.clear()
+        self._retired.clear()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _ways(adapter: Any) -> Ways:
@@ -183,9 +202,17 @@ def parse(text: str, *, adapters: Sequence[str], environ: Mapping[str, str]) -> 
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as wrong:
         raise BadInput([Fault(at="accounts.toml", code="malformed_toml", message=str(wrong))]) from wrong
-    faults: list[Fault] = []
+    faults: list[Fault] = [
+        Fault(at=name, code="unknown_key", message="the file holds [[account]] tables and nothing else")
+        for name in sorted(document.keys() - {"account"})
+    ]
     found: list[Account] = []
-    for place, item in enumerate(document.get("account", [])):
+    items = document.get("account", [])
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise BadInput(
+            [*faults, Fault(at="account", code="wrong_type", message="begin each with [[account]]")]
+        )
+    for place, item in enumerate(items):
         account = _account(item, f"account[{place}]", adapters, environ, faults)
         if account is not None:
             found.append(account)
@@ -215,6 +242,13 @@ def _account(
         Fault(at=f"{at}.{k}", code="unknown_key", message=f"known keys: {' '.join(sorted(_KEYS))}")
         for k in sorted(set(item) - _KEYS)
     ]
+    wrong = [k for k in sorted(_KEYS & set(item)) if not isinstance(item[k], dict if k in _TABLES else str)]
+    if wrong:
+        faults += [
+            Fault(at=f"{at}.{k}", code="wrong_type", message="a table" if k in _TABLES else "text in quotes")
+            for k in wrong
+        ]
+        return None
     if item.get("adapter") not in adapters and "adapter" in item:
         faults.append(
             Fault(at=f"{at}.adapter", code="adapter_unknown", message=f"there are: {' '.join(adapters)}")
@@ -248,13 +282,17 @@ def _setting(value: Any) -> str:
 def _price(item: Any, at: str, faults: list[Fault]) -> Money | None:
     if item is None:
         return None
+    amount, currency = item.get("amount"), item.get("currency")
     try:
-        return Money(amount=Decimal(item["amount"]), currency=item["currency"])
-    except (KeyError, TypeError, InvalidOperation):
+        price = Decimal(amount) if isinstance(amount, str) and isinstance(currency, str) else Decimal("NaN")
+    except InvalidOperation:
+        price = Decimal("NaN")
+    if not price.is_finite():
         faults.append(
             Fault(at=at, code="price_malformed", message='like {amount = "0.045", currency = "CNY"}')
         )
         return None
+    return Money(amount=price, currency=currency)
 
 
 def _secret(value: Any, at: str, environ: Mapping[str, str], faults: list[Fault]) -> Pii[str]:

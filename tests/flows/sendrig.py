@@ -137,6 +137,10 @@ class Rig:
         done(await self.intake.borrowers(TENANT, [borrower]))
         done(await self.intake.debts(TENANT, [{**debt, "borrower": borrower["id"]} for debt in debts]))
 
+    async def puts(self, name="B-1", **keys):
+        """Some keys of a borrower, put."""
+        done(await self.intake.borrowers(TENANT, [{"id": name, **keys}]))
+
     async def contacts(self, *raws):
         """Contacts that others made."""
         done(await self.intake.contacts(TENANT, list(raws)))
