@@ -37,8 +37,9 @@ def import_command(door: Door, file: Path, reason: str | None) -> None:
         written = door.run(lambda session: session.post("/v1/accounts", body))["written"]
     except BadInput as wrong:
         raise BadInput([_in_file(fault) for fault in wrong.faults], code=wrong.code) from None
-    kept = len(accounts) - len(written)
-    show.say(f"{len(written)} written, {kept} as they were" + "".join(f"\n  {name}" for name in written))
+    show.say(f"{len(written)} written, {len(accounts) - len(written)} as they were")
+    for name in written:
+        show.say(f"  {name}")
 
 
 def read(file: Path) -> Sequence[Account]:

@@ -9,6 +9,8 @@ import click
 from gateway.cli import show
 from gateway.cli.session import Door, Session, named, with_session
 
+REASON_FORM = "say why, in 1 to 500 characters, without phone numbers, e-mail addresses or id numbers"
+
 
 @click.group()
 def caps() -> None:
@@ -42,7 +44,7 @@ def _own(own: dict[str, Any] | None) -> tuple[str | None, ...]:
 @with_session()
 def set_command(door: Door, rule: str, max_: int, reason: str) -> None:
     """Set the tenant's own MAX in RULE: an act on record, with who, before, after and why."""
-    with named({"/rule": ("RULE", None), "/reason": ("--reason", None)}):
+    with named({"/rule": ("RULE", None), "/reason": ("--reason", REASON_FORM)}):
         before, shipped = door.run(lambda session: _set(session, rule, max_, reason))
     show.say(f"{rule}: {before} → {max_}, ships with {shipped}")
     if max_ > shipped:

@@ -12,7 +12,6 @@ from datetime import date, timedelta
 from difflib import get_close_matches
 from enum import StrEnum
 from importlib.metadata import version
-from pathlib import Path
 from tempfile import TemporaryFile
 
 from gateway.cli.session import API_KEY
@@ -163,12 +162,11 @@ def folder(settings: Settings) -> Iterator[Line]:
         yield warn("data folder", f"others may look into {data}: chmod 700 {data}")
     else:
         yield ok("data folder", str(data))
-    yield disk(there)
+    yield room(shutil.disk_usage(there).free)
 
 
-def disk(path: Path) -> Line:
-    """Whether there is room; what is accepted is never lost, but with a full disk nothing is accepted."""
-    free = shutil.disk_usage(path).free
+def room(free: int) -> Line:
+    """Whether so many bytes are enough; what is accepted is never lost, but a full disk accepts nothing."""
     word = f"{free / 1024**3:.1f} GiB free"
     if free < FEW_BYTES:
         return fail("disk", f"{word}: make room, or nothing can be accepted")

@@ -49,8 +49,8 @@ def explain(door: Door, id_: str, lang: str, *, as_json: bool) -> None:
 
 async def _ask(session: Session, name: str, lang: str | None) -> tuple[dict[str, Any], str | None]:
     """The reminder, and its decision in words of a language, where there is one and they are asked for."""
-    path = f"/v1/reminders/{part(name)}"
     try:
+        path = f"/v1/reminders/{part(name)}"
         reminder = await session.get(path)
     except GatewayError as wrong:
         if wrong.code != "not_found":

@@ -19,6 +19,8 @@ from rich.text import Text
 from gateway.masking import scrub
 
 GAP = "  "
+WHOLE = {"at", "id", "name", "reminder", "rule"}
+"""Columns that are never broken: one copies them."""
 
 
 def on_terminal() -> bool:
@@ -32,8 +34,11 @@ def console() -> Console:
 
 
 def say(line: str) -> None:
-    """One line, behind masks."""
-    click.echo(clean(line))
+    """One line, behind masks; a terminal that is too narrow breaks it between words."""
+    if on_terminal():
+        console().print(Text(clean(line)))
+    else:
+        click.echo(clean(line))
 
 
 def clean(text: str) -> str:
@@ -82,7 +87,7 @@ def _cell(value: object) -> str:
 def _draw(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     drawn = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for name in columns:
-        drawn.add_column(name, overflow="fold")
+        drawn.add_column(name, overflow="fold", no_wrap=name in WHOLE)
     for row in cells:
         drawn.add_row(*(Text(cell) for cell in row))
     console().print(drawn)

@@ -1,0 +1,534 @@
+"""Operators' commands against a running `gateway up`."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from datetime import datetime, timedelta
+
+import pytest
+from cli_rig import GATEWAY, Shell, environment, free_port, up
+from makers import borrower, phone, reminder
+from rich.cells import cell_len
+
+from gateway.store.keys import EVERY
+
+DEFERRED, LATER = 1, 2
+"""Numbers of the two reminders that there are."""
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    """A gateway in the middle of a Chinese night, with two reminders and more records than a page holds."""
+    folder = tmp_path_factory.mktemp("a data folder")
+    with up(folder / "data", "--policy-offset-allowed", "--no-wake") as gateway:
+        with gateway.http(gateway.keys["test"]) as http:
+            _to_the_night(http)
+            many = {"items": [borrower(number) for number in range(100, 620)]}
+            assert http.post("/v1/borrowers/batch", json=many).status_code == 200
+            later = (_policy_now(http) + timedelta(days=1)).isoformat()
+            for number, more in ((DEFERRED, {}), (LATER, {"not_before": later})):
+                body = reminder(number, channels=["sms"], **more)
+                state = {"state": "open", "state_at": _policy_now(http).isoformat()}
+                body["debt"] |= {"governing_law": "CN", "due_date": "2099-12-31", **state}
+                body["expires_at"] = (_policy_now(http) + timedelta(days=2)).isoformat()
+                assert http.post("/v1/reminders", json=body).status_code == 202
+            _until(lambda: _reminder(http, DEFERRED)["decision"])
+        yield gateway
+
+
+def _policy_now(http):
+    return datetime.fromisoformat(http.get("/v1/clock").json()["policy"])
+
+
+def _to_the_night(http):
+    now = _policy_now(http)
+    night = now.replace(hour=16, minute=0) + timedelta(days=1)
+    http.post("/v1/clock", json={"advance_s": round((night - now).total_seconds())})
+
+
+def _reminder(http, number):
+    (found,) = http.get("/v1/reminders", params={"borrower": f"B-{number}"}).json()["items"]
+    return http.get(f"/v1/reminders/{found['id']}").json()
+
+
+def _until(true, patience_s=20):
+    end = time.monotonic() + patience_s
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def shell(running, monkeypatch, capsys):
+    return Shell(monkeypatch, capsys, GATEWAY_DATA=running.data)
+
+
+@pytest.fixture
+def ids(running):
+    """The ids of the reminders, by their number."""
+    with running.http(running.keys["test"]) as http:
+        return {number: _reminder(http, number)["id"] for number in (DEFERRED, LATER)}
+
+
+# Tenants and keys.
+
+
+def test_a_tenant_is_made_once_and_listed(shell):
+    assert shell("tenant", "create", "northwind").code == 0
+    again = shell("tenant", "create", "northwind")
+
+    assert (again.code, again.out) == (2, "")
+    assert "there is a tenant of that name already" in again.err
+    assert {"default", "northwind"} <= {item["name"] for item in shell("tenant", "list", "--json").json}
+    assert re.search(r"^northwind +\d{4}-\d\d-\d\dT[\d:]{8}Z$", shell("tenant", "list").out, re.MULTILINE)
+
+
+def test_a_key_is_printed_alone_and_works(shell, running):
+    made = shell("apikey", "create", "--tenant", "default", "--role", "ops", "--holder", "night-shift")
+
+    assert made.code == 0
+    key = made.out.removesuffix("\n")
+    assert re.fullmatch(r"gw_live_\w+", key)
+    with running.http(key) as http:
+        assert http.get("/v1/log").status_code == 200
+        assert http.get("/v1/tenants").status_code == 403
+
+
+def test_a_key_of_test_mode_as_json_is_listed_without_its_text_and_revoked(shell, running):
+    words = ("--tenant", "default", "--role", "service", "--holder", "core", "--mode", "test")
+    made = shell("apikey", "create", *words, "--expires", "2099-06-30", "--json").json
+    listed = shell("apikey", "list", "--tenant", "default", "--mode", "test")
+
+    assert set(made) == {"id", "key"}
+    assert re.search(
+        rf"^{made['id']} +default +test +service +core +until 2099-06-30$", listed.out, re.MULTILINE
+    )
+    assert made["key"].split("_")[3] not in listed.out + shell("apikey", "list", "--json").out
+    with running.http(made["key"]) as http:
+        assert http.get("/v1/stats").status_code == 200
+        assert shell("apikey", "revoke", made["id"]).code == 0
+        assert http.get("/v1/stats").status_code == 401
+    assert f"{made['id']}" in shell("apikey", "list").out
+    assert "revoked" in shell("apikey", "list").out
+
+
+def test_a_key_of_the_deployment_reaches_every_tenant(shell, running):
+    key = shell("apikey", "create", "--tenant", EVERY, "--role", "ops", "--holder", "whole").out.strip()
+
+    with running.http(key) as http:
+        assert http.get("/v1/log", headers={"Gateway-Tenant": "default"}).status_code == 200
+
+
+def test_the_key_that_the_commands_use_is_not_revoked_by_them(shell, running):
+    own = (running.data / "admin.key").read_text().split("_")[2]
+
+    refused = shell("apikey", "revoke", own)
+
+    assert refused.code == 2
+    assert "make another one" in refused.err
+    assert shell("tenant", "list").code == 0
+
+
+CREATE = ("apikey", "create", "--role", "ops", "--holder", "h", "--tenant", "default")
+MISTAKES = [
+    (("tenant", "create", "North Wind"), "NAME: small letters"),
+    ((*CREATE, "--tenant", "nowhere"), "--tenant: create the tenant first"),
+    ((*CREATE, "--holder", "13812345678"), "--holder: letters"),
+    ((*CREATE, "--role", "boss"), "--role"),
+    ((*CREATE, "--expires", "soon"), "--expires: give a date"),
+    ((*CREATE, "--expires", "2020-01-01"), "--expires: give a day that is not over"),
+    (("apikey", "create", "--tenant", "default"), "--role"),
+    (("apikey", "revoke", "0123456789ab"), "gateway apikey list"),
+    (("apikey", "revoke", "../tenants"), "gateway apikey list"),
+    (("account", "check", "nothing"), "there is no account of that name here"),
+    (("account", "list", "--tenant", "nowhere"), "there is no tenant of that name"),
+    (("account", "list", "--mode", "trial"), "--mode"),
+    (("account", "import", "none.toml"), "none.toml: cannot be read"),
+    (("explain", "rm_01KAXM5G3V0000000000000000"), "look at the id, at --tenant and at --mode"),
+    (("explain", "+8613812345678"), "there is no reminder of that id here"),
+    (("log", "--from", "yesterday"), "--from: an instant with its offset"),
+    (("log", "--from", "2026-11-24"), "--from: an instant with its offset"),
+    (("log", "--limit", "0"), "--limit"),
+    (("tail", "--channel", "x" * 17, "--no-follow"), "--channel: send at most 16 characters"),
+    (("caps", "set", "OP.CAPS.NONE", "3", "--reason", "r"), "RULE: there are: OP.CAPS.DAY, OP.CAPS.WEEK"),
+    (("caps", "set", "OP.CAPS.DAY", "3", "--reason", "call 13812345678"), "--reason: say why"),
+    (("caps", "set", "OP.CAPS.DAY", "3", "--reason", ""), "--reason: say why"),
+    (("caps", "set", "OP.CAPS.DAY", "3"), "--reason"),
+    (("caps", "set", "OP.CAPS.DAY", "1001", "--reason", "r"), "MAX"),
+    (("tenant", "list", "--operator", "ann"), "--operator is for a PostgreSQL"),
+]
+
+
+@pytest.mark.parametrize(("words", "said"), MISTAKES, ids=[" ".join(words)[:50] for words, _ in MISTAKES])
+def test_a_mistake_is_named_and_nothing_else_is_printed(shell, words, said):
+    ran = shell(*words)
+
+    assert (ran.code, ran.out) == (2, "")
+    assert said in ran.err
+    assert "13812345678" not in ran.err
+
+
+# Accounts.
+
+ACCOUNT = """
+[[account]]
+name = "{name}"
+tenant = "{tenant}"
+mode = "test"
+adapter = "smtp"
+sender = "reminders@example.com"
+endpoint = "smtp://127.0.0.1:{port}"
+"""
+
+
+def test_all_mistakes_of_an_accounts_file_are_named_at_once(shell, tmp_path):
+    file = tmp_path / "accounts.toml"
+    file.write_text(
+        '[[account]]\nname = 5\ntenant = "default"\nmode = "live"\nadapter = "smtp"\nsender = "a@example.com"\n'
+        '[[account]]\nname = "b"\nmode = "often"\nadapter = "pigeon"\nsender = "b@example.com"\ncolour = "red"\n'
+        '[account.credentials]\npassword = "in-clear-1"\n'
+    )
+
+    ran = shell("account", "import", file)
+
+    assert (ran.code, ran.out) == (2, "")
+    places = [line.partition(":")[0] for line in ran.err.splitlines()]
+    assert places == [
+        "account[0].name",
+        *("account[1].tenant", "account[1].colour", "account[1].adapter", "account[1].mode"),
+        "account[1].credentials.password",
+    ]
+    assert "in-clear-1" not in ran.err
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "there is no [[account]] in it"),
+        ("account = [", "accounts.toml: "),
+        ("account = 5", "account: begin each with [[account]]"),
+        ("[[accounts]]\n", "accounts: the file holds [[account]] tables and nothing else"),
+        ("#" * 262_145, "256 KiB is the most"),
+        ("\udcff", "it is not UTF-8 text"),
+    ],
+)
+def test_what_is_no_accounts_file_is_refused(shell, tmp_path, text, said):
+    file = tmp_path / "accounts.toml"
+    file.write_bytes(text.encode(errors="surrogateescape"))
+
+    ran = shell("account", "import", file)
+
+    assert ran.code == 2
+    assert said in ran.err
+
+
+def test_accounts_of_tenants_that_are_not_there_are_refused_at_their_place(shell, tmp_path):
+    file = tmp_path / "accounts.toml"
+    text = "".join(ACCOUNT.format(name=n, tenant=t, port=1) for n, t in (("a", "default"), ("b", "nowhere")))
+    file.write_text(text)
+
+    ran = shell("account", "import", file)
+
+    assert ran.code == 2
+    assert ran.err == "account[1].tenant: there is no such tenant: `gateway tenant create` makes one\n"
+    assert "a" not in [item["name"] for item in shell("account", "list", "--mode", "test", "--json").json]
+
+
+def test_an_account_is_written_once_and_its_check_says_whether_it_works(shell, tmp_path):
+    file = tmp_path / "accounts.toml"
+    file.write_text(ACCOUNT.format(name="dead", tenant="default", port=free_port()))
+
+    assert shell("account", "import", file).out == "1 written, 0 as they were\n  dead\n"
+    assert shell("account", "import", file).out == "0 written, 1 as they were\n"
+    checked = shell("account", "check", "dead", "--mode", "test")
+    assert checked.code == 1
+    assert checked.out.startswith("dead: not usable, ")
+    assert shell("account", "check", "dead", "--mode", "test", "--json").json["ok"] is False
+
+
+def test_the_accounts_that_up_brings_along_are_listed_and_pass_their_check(shell):
+    listed = shell("account", "list", "--mode", "test")
+
+    assert re.search(
+        r"^sms-intl +twilio_sms +\+150\*\*\*\*0006 +0.0079 USD +usable$", listed.out, re.MULTILINE
+    )
+    assert shell("account", "check", "sms-cn", "--mode", "test").code == 0
+    live = shell("account", "list")
+    assert (live.code, live.out) == (0, "")
+    assert "gateway account import FILE" in live.err
+
+
+# Why.
+
+
+def test_explain_says_every_rules_word(shell, ids):
+    ran = shell("explain", ids[DEFERRED], "--mode", "test")
+
+    head, word, *rules = ran.out.splitlines()
+    assert head.startswith(f"{ids[DEFERRED]}: deferred, CN.GBT.")
+    assert word.startswith("Waits until ")
+    assert {line.split(" ")[0] for line in rules} >= {"OP.CAPS.DAY", "OP.CAPS.WEEK"}
+    assert any("opens " in line and "Asia/Shanghai" in line for line in rules)
+
+
+def test_explain_speaks_chinese_and_json(shell, ids):
+    chinese = shell("explain", ids[DEFERRED], "--mode", "test", "--lang", "zh").out
+    told = shell("explain", ids[DEFERRED], "--mode", "test", "--json").json
+
+    assert re.search(r"[\u4e00-\u9fff]", chinese)
+    assert told["decision"]["action"] == "defer"
+    assert {"rule", "cite", "counted", "max", "zone", "next"} <= set(told["decision"]["findings"][0])
+
+
+def test_explain_says_when_nothing_is_decided_yet(shell, ids):
+    ran = shell("explain", ids[LATER], "--mode", "test")
+
+    assert ran.code == 0
+    assert "Nothing is decided about it yet" in ran.out
+    assert shell("explain", ids[LATER], "--mode", "test", "--json").json["decision"] is None
+
+
+def test_a_reminder_of_test_mode_is_not_found_among_the_live_ones(shell, ids):
+    assert shell("explain", ids[DEFERRED]).code == 2
+
+
+# The log.
+
+
+def test_log_follows_pages_up_to_its_limit(shell):
+    found = shell("log", "--mode", "test", "--limit", "510", "--json").json
+
+    assert len({record["id"] for record in found}) == len(found) == 510
+    assert [r["at"] for r in found] == sorted((r["at"] for r in found), reverse=True)
+    assert len(shell("log", "--mode", "test", "--limit", "3").out.splitlines()) == 1 + 3
+
+
+def test_log_holds_to_its_filters(shell, ids):
+    mine = shell("log", "--mode", "test", "--borrower", "B-1", "--json").json
+    deferred = shell("log", "--mode", "test", "--state", "deferred", "--channel", "sms", "--json").json
+    since = mine[0]["at"]
+    later = shell("log", "--mode", "test", "--from", since, "--borrower", "B-1", "--json").json
+    earlier = shell("log", "--mode", "test", "--to", since, "--borrower", "B-1", "--json").json
+
+    assert {record["borrower"] for record in mine} == {"B-1"}
+    assert {record["reminder"] for record in deferred} == {ids[DEFERRED]}
+    assert len(later) + len(earlier) == len(mine)
+    assert shell("log", "--mode", "test", "--reason", "no_such", "--json").json == []
+    assert "no record of that kind" in shell("log", "--mode", "test", "--reason", "no_such").err
+
+
+def test_a_change_is_in_the_log_with_who_made_it(shell):
+    shell("caps", "set", "OP.CAPS.WEEK", "6", "--reason", "complaints in October")
+
+    (record,) = shell("log", "--limit", "1", "--json").json
+    assert record["body"]["what"] == "cap"
+    assert shell("log", "--limit", "1").out.splitlines()[1].split("  ")[3:] != []
+    assert "cap OP.CAPS.WEEK by operator" in shell("log", "--limit", "1").out
+
+
+def test_tail_begins_with_the_newest_in_the_order_they_came(shell):
+    newest = shell("log", "--mode", "test", "--limit", "3", "--json").json
+    lines = shell("tail", "--mode", "test", "-n", "3", "--no-follow", "--json").out.splitlines()
+
+    assert [json.loads(line)["id"] for line in lines] == [record["id"] for record in reversed(newest)]
+    assert len(shell("tail", "--mode", "test", "-n", "3", "--no-follow").out.splitlines()) == 3
+
+
+def test_tail_follows_until_it_is_interrupted(shell, running):
+    words = [GATEWAY, "tail", "-n", "0", "--json"]
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, text=True, env=environment(GATEWAY_DATA=str(running.data))
+    ) as child:
+        try:
+            for number in range(200):  # it begins with what comes after it started
+                shell("caps", "set", "OP.CAPS.DAY", "3", "--reason", f"try {number}")
+                os.set_blocking(child.stdout.fileno(), False)
+                if line := child.stdout.readline():
+                    break
+                time.sleep(0.2)
+            os.set_blocking(child.stdout.fileno(), True)
+            shell("caps", "set", "OP.CAPS.DAY", "3", "--reason", "the last one")
+            told = [json.loads(line)]
+            while told[-1]["reason"] != "the last one":
+                told.append(json.loads(child.stdout.readline()))
+        finally:
+            child.send_signal(signal.SIGINT)
+            ended = child.wait(10)
+
+    assert ended == 0
+    assert len({record["id"] for record in told}) == len(told)
+
+
+# Caps.
+
+
+def test_a_cap_is_set_with_before_and_after_and_loosening_says_so(shell):
+    tighter = shell("caps", "set", "OP.CAPS.DAY", "2", "--reason", "complaints")
+    looser = shell("caps", "set", "OP.CAPS.DAY", "4", "--reason", "approved by the board")
+
+    assert re.fullmatch(r"OP\.CAPS\.DAY: \d → 2, ships with 3\n", tighter.out)
+    assert tighter.err == ""
+    assert looser.out == "OP.CAPS.DAY: 2 → 4, ships with 3\n"
+    assert "looser than it ships" in looser.err
+    (day,) = [item for item in shell("caps", "list", "--json").json if item["rule"] == "OP.CAPS.DAY"]
+    assert (day["max"], day["own"]["max"], day["own"]["reason"]) == (3, 4, "approved by the board")
+    assert re.search(r"^OP\.CAPS\.DAY +3 +4 +operator", shell("caps", "list").out, re.MULTILINE)
+    assert shell("caps", "list", "--mode", "test", "--json").json[0]["own"] is None
+
+
+# Nothing of a person, and nothing wider than the terminal.
+
+LISTS = [
+    ("log", "--mode", "test", "--limit", "1000"),
+    ("log", "--mode", "test", "--limit", "1000", "--json"),
+    ("tail", "--mode", "test", "--no-follow", "-n", "1000"),
+    ("account", "list", "--mode", "test", "--json"),
+    ("apikey", "list", "--json"),
+    ("config", "check", "--json"),
+]
+
+
+@pytest.mark.parametrize("words", LISTS, ids=" ".join)
+def test_no_command_prints_a_phone_or_a_name(shell, words):
+    ran = shell(*words)
+
+    assert ran.code == 0
+    said = ran.out + ran.err
+    assert "张三" not in said
+    assert [number for number in (1, 2, 100, 619) if phone(number)[3:] in said] == []
+    assert "+15005550006" not in said
+
+
+def test_explain_prints_no_phone_and_no_name(shell, ids):
+    for number, name in ids.items():
+        said = (
+            shell("explain", name, "--mode", "test").out
+            + shell("explain", name, "--mode", "test", "--json").out
+        )
+        assert "张三" not in said
+        assert phone(number)[3:] not in said
+
+
+@pytest.mark.parametrize("command", ["log", "tail", "explain", "account", "caps", "config"])
+def test_a_terminal_of_80_columns_is_enough(shell, ids, command):
+    words = {
+        "log": ("log", "--mode", "test", "--borrower", "B-1"),
+        "tail": ("tail", "--mode", "test", "--no-follow"),
+        "explain": ("explain", ids[DEFERRED], "--mode", "test"),
+        "account": ("account", "list", "--mode", "test"),
+        "caps": ("caps", "list"),
+        "config": ("config", "check"),
+    }[command]
+
+    lines = shell.on_terminal(80, *words)
+
+    assert max(cell_len(line) for line in lines) <= 80
+    if command in {"log", "explain"}:
+        assert any(ids[DEFERRED] in line for line in lines)
+
+
+def test_a_wide_terminal_shows_borrowers_too(shell, ids):
+    lines = shell.on_terminal(140, "log", "--mode", "test", "--borrower", "B-1")
+
+    assert any(ids[DEFERRED] in line and "B-1" in line for line in lines)
+    assert lines[0].split() == ["at", "kind", "channel", "outcome", "reminder", "borrower"]
+
+
+# Where the gateway is.
+
+
+def test_a_gateway_elsewhere_is_reached_by_its_url_and_a_key(shell, running):
+    shell.set(GATEWAY_API_KEY=running.keys["test"])
+
+    assert shell("log", "--url", running.url, "--limit", "1").code == 0
+    assert [item["name"] for item in shell("tenant", "list", "--url", running.url, "--json").json] == [
+        "default"
+    ]
+    other = shell("log", "--url", running.url, "--mode", "live")
+    assert (other.code, "of the other mode" in other.err) == (2, True)
+    another = shell("log", "--url", running.url, "--tenant", "northwind")
+    assert (another.code, "another tenant's" in another.err) == (2, True)
+
+
+def test_a_wrong_key_is_refused(shell, running):
+    shell.set(GATEWAY_API_KEY="gw_live_wrong")
+
+    ran = shell("tenant", "list", "--url", running.url)
+
+    assert ran.code == 2
+    assert "ask an admin for another" in ran.err
+
+
+@pytest.mark.parametrize(
+    "url", ["http://gateway.example.com", "https://", "ftp://127.0.0.1", "127.0.0.1:8080"]
+)
+def test_a_url_that_would_show_the_key_or_is_none_is_refused(shell, url):
+    shell.set(GATEWAY_API_KEY="gw_live_x")
+
+    assert "a key must not travel in clear" in shell("tenant", "list", "--url", url).err
+
+
+def test_a_url_needs_a_key(shell, running):
+    assert "set GATEWAY_API_KEY" in shell("tenant", "list", "--url", running.url).err
+
+
+def test_whatever_answers_but_is_no_gateway_is_told_apart_from_one(shell):
+    endpoints = {
+        item["name"]: item["endpoint"] for item in shell("account", "list", "--mode", "test", "--json").json
+    }
+    shell.set(GATEWAY_API_KEY="gw_live_x")
+
+    assert "it is no gateway" in shell("tenant", "list", "--url", endpoints["sms-intl"]).err
+    silent = shell("tenant", "list", "--url", f"http://127.0.0.1:{free_port()}")
+    assert (silent.code, "no answer from" in silent.err) == (2, True)
+
+
+def test_without_a_running_gateway_the_command_says_to_start_one(shell, tmp_path):
+    for folder in (tmp_path, tmp_path / "none"):
+        ran = shell("tenant", "list", "--data", folder)
+        assert ran.code == 2
+        assert "start `gateway up` first" in ran.err
+
+
+def test_a_lock_that_nobody_holds_is_not_believed(shell, tmp_path, running):
+    (tmp_path / "lock").write_text(f"process 1, {running.url}\n")
+    (tmp_path / "admin.key").write_text("gw_live_x")
+
+    assert "start `gateway up` first" in shell("tenant", "list", "--data", tmp_path).err
+
+
+def test_a_key_file_that_others_may_read_is_not_used(shell, running):
+    file = running.data / "admin.key"
+    file.chmod(0o640)
+    try:
+        ran = shell("tenant", "list")
+    finally:
+        file.chmod(0o600)
+
+    assert ran.code == 2
+    assert "others may read" in ran.err
+
+
+# Whom the API lets act in which mode.
+
+
+def test_a_deployments_own_live_key_speaks_for_either_mode_and_no_other_key_does(shell, running):
+    whole = {m: shell(*CREATE, "--tenant", EVERY, "--mode", m).out.strip() for m in ("live", "test")}
+
+    def status(key, mode):
+        with running.http(key, **{"Gateway-Mode": mode}) as http:
+            return http.get("/v1/log").status_code
+
+    assert (status(whole["live"], "live"), status(whole["live"], "test")) == (200, 200)
+    assert (status(whole["test"], "test"), status(whole["test"], "live")) == (200, 403)
+    assert (status(running.keys["test"], "test"), status(running.keys["test"], "live")) == (200, 403)
+    assert (status(running.keys["live"], "test"), status(whole["live"], "trial")) == (403, 422)
+
+
+@pytest.mark.parametrize("name", ["gateway.operator", "Gateway-Operator"])
+def test_nobody_names_an_operator_over_the_network(running, name):
+    with running.http(**{name: "ann"}) as http:
+        assert http.get("/v1/tenants").status_code == 401
