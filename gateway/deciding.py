@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from gateway import outcomes
 from gateway.accounts import Accounts, Connected
 from gateway.domain import Action, Channel, Money, Purpose, Rendered, Tenant, to_us, ulid
 from gateway.errors import BadInput
@@ -134,7 +135,7 @@ class Desk:
         weighed: Weighed,
     ) -> None:
         decision, ready = self._judge(work, facts, keys, moment, permit, weighed)
-        verdict = _verdict(work, decision, ready, moment)
+        verdict = _verdict(work, decision, ready, moment, facts.contacted.get((work.tenant, work.id)))
         weighed.verdicts.append(verdict)
         weighed.entries.append(_decided(work, verdict, decision, ready, moment))
         if ready is not None:
@@ -386,7 +387,10 @@ def _next_step(work: Work) -> timedelta | None:
     return timedelta(seconds=int(work.escalate[work.step]["after_s"]))
 
 
-def _verdict(work: Work, decision: Decision, ready: Ready | None, moment: Moment) -> Verdict:
+def _verdict(
+    work: Work, decision: Decision, ready: Ready | None, moment: Moment, contacted: str | None
+) -> Verdict:
+    """What becomes of the reminder. A step of an escalation that may not go leaves it as its last contact stands."""
     decided = orjson.dumps(decision_json(decision)).decode()
     if ready is not None:
         return Verdict(
@@ -411,6 +415,8 @@ def _verdict(work: Work, decision: Decision, ready: Ready | None, moment: Moment
             channel=decision.channel,
         )
     state = "expired" if decision.reason == "expired" else "suppressed"
+    if contacted is not None:
+        state = outcomes.reminder_state(contacted) or state
     return Verdict(work=work, state=state, reason=decision.reason, by=None, next_at=None, decision=decided)
 
 

@@ -259,9 +259,10 @@ class Dispatch:
             await tx.append([outcome_entry(o, tx.moment) for o in known])
 
     def _outturn(self, ended: Ended, attempt: Attempt, moment: Moment) -> Outturn | None:
+        called = ended.ready.called(attempt)
         if attempt.state in ("calling", Outcome.UNKNOWN):
-            return outcomes.after_call(ended.ready.called(attempt), ended.handed, moment, self._quarantine)
-        return None if attempt.ending else outcomes.overtaken(attempt, ended.handed, moment)
+            return outcomes.after_call(called, ended.handed, moment, self._quarantine)
+        return None if attempt.ending else outcomes.overtaken(called, ended.handed, moment)
 
     async def _learn(self, ended: Sequence[Ended]) -> None:
         """Write what an ending says of the borrower (a dead address, a refusal) before the reminder is free again.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import assert_never
@@ -35,7 +35,7 @@ _RANK = {
 }
 """Receipts come in any order and more than once: an attempt only ever moves up."""
 
-_REMINDER_STATE = {
+_REMINDER_STATE: Mapping[str, str] = {
     Outcome.UNKNOWN: "unknown",
     Outcome.ACCEPTED: "sent",
     Outcome.FAILED: "failed",
@@ -47,6 +47,11 @@ _REMINDER_STATE = {
     Outcome.READ: "read",
     Outcome.CONVERSATION: "read",
 }
+
+_UNDONE = ("sent", "failed", "unknown")
+"""States of a reminder from which an escalation goes on."""
+_FREE = ("void", Outcome.REJECTED)
+"""States of an attempt that leave its reminder free for another go."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,8 +133,14 @@ def _pause(ending: HandOver, tries: int) -> timedelta:
     return min(timedelta(seconds=5 << tries), LOOK_AGAIN)
 
 
-def overtaken(attempt: Attempt, handed: Handed, moment: Moment) -> Outturn:
-    """The ending of a call whose receipt came first: it is written down, and the receipt's word stands."""
+def overtaken(called: Called, handed: Handed, moment: Moment) -> Outturn:
+    """The ending of a call whose receipt came first: it is written down, and the receipt's word stands.
+
+    An escalation is set all the same, unless that word is one that ends it.
+    """
+    attempt = called.attempt
+    stands = _REMINDER_STATE.get(attempt.state)
+    escalates = called.next_step is not None and stands in _UNDONE
     return Outturn(
         attempt=attempt,
         state=attempt.state,
@@ -138,6 +149,9 @@ def overtaken(attempt: Attempt, handed: Handed, moment: Moment) -> Outturn:
         final_at=attempt.final_at,
         settle_at=attempt.settle_at,
         ended_at=moment.real,
+        reminder_state=stands if escalates else None,
+        next_at=moment.policy + called.next_step if escalates and called.next_step else None,
+        escalates=escalates,
     )
 
 
@@ -145,7 +159,7 @@ def after_receipt(attempt: Attempt, receipt: Receipt, ways: Ways, moment: Moment
     """What a provider's word makes of an attempt; None when it says nothing new.
 
     A word about an attempt that was withdrawn or refused still counts: the provider knows better than we do
-    whether somebody was reached.
+    whether somebody was reached, and the go that the reminder was free for is off.
     """
     outcome = receipt.outcome
     if _RANK[outcome] <= _RANK[attempt.state]:
@@ -161,7 +175,7 @@ def after_receipt(attempt: Attempt, receipt: Receipt, ways: Ways, moment: Moment
             attempt.started_at + ways.final_after if attempt.called_at else moment.policy + ways.final_after
         ),
         reminder_state=_REMINDER_STATE.get(outcome),
-        keeps_next=_REMINDER_STATE.get(outcome) in ("sent", "failed", "unknown"),
+        keeps_next=attempt.state not in _FREE and _REMINDER_STATE.get(outcome) in _UNDONE,
     )
 
 
@@ -178,11 +192,9 @@ def unknown(attempt: Attempt, ways: Ways, moment: Moment, quarantine: timedelta)
     )
 
 
-def reminder_state(attempt_state: str) -> str:
-    """The state of a reminder whose latest attempt stands so."""
-    return (
-        _REMINDER_STATE.get(Outcome(attempt_state), "failed") if attempt_state in set(Outcome) else "waiting"
-    )
+def reminder_state(attempt_state: str) -> str | None:
+    """The state of a reminder whose latest contact stands so; None where there was none."""
+    return _REMINDER_STATE.get(attempt_state)
 
 
 def word(channel: str, state: str, final_at: datetime | None, now: datetime) -> str:

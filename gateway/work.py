@@ -137,6 +137,8 @@ class Facts:
     """By tenant's name."""
     overrides: Mapping[Tenant, Mapping[str, int]]
     duplicates: frozenset[Key] = field(default_factory=frozenset)
+    contacted: Mapping[Key, str] = field(default_factory=dict)
+    """State of the latest attempt of those that escalate, by (tenant, reminder)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -203,6 +203,7 @@ class DispatchTx:
             stale_after=await self._stale_after({s.tenant.split("/")[0] for s in subjects}),
             overrides=await self._overrides({s.tenant for s in subjects}),
             duplicates=await self._duplicates([s for s in subjects if isinstance(s, Work)]),
+            contacted=await self._contacted([s for s in subjects if isinstance(s, Work) and s.step]),
         )
 
     async def _borrowers(self, persons: Sequence[Key]) -> dict[Key, tuple[BorrowerRow, ...]]:
@@ -300,6 +301,16 @@ class DispatchTx:
             if not w.repeat and w.step == 0
             if any(_doubles(w, other) for other in others[w.tenant, w.debt, w.template])
         )
+
+    async def _contacted(self, works: Sequence[Work]) -> dict[Key, str]:
+        rows = await self._by_keys(
+            schema.attempt,
+            (_ATTEMPT.tenant, _ATTEMPT.reminder),
+            [(w.tenant, w.id) for w in works],
+            _ATTEMPT.state.notin_(UNSENT),
+        )
+        rows.sort(key=lambda r: (r.started_at, r.ref))
+        return {(Tenant(r.tenant), r.reminder): r.state for r in rows}
 
     async def _by_keys(
         self, table: Table, columns: tuple[Any, ...], keys: Sequence[tuple[str, ...]], *more: Any
