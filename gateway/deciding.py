@@ -58,6 +58,11 @@ class Ready:
         """The attempt's."""
         return self.work.tenant, self.intent.ref
 
+    @property
+    def person(self) -> Key:
+        """Whose caps it counts in."""
+        return self.work.tenant, self.work.person
+
     def called(self, attempt: Attempt) -> Called:
         """What the ending of the call is judged by."""
         return Called(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
@@ -62,6 +62,9 @@ class DispatchTx(Protocol):
     async def void(self, keys: Sequence[Key], *, from_states: tuple[str, ...] = ...) -> list[Attempt]:
         """Withdraw what was surely not called."""
 
+    async def look_again(self, persons: Sequence[Key]) -> None:
+        """Make due what rules put off for them."""
+
     async def attempts(self, refs: Sequence[str]) -> dict[str, Attempt]:
         """Attempts by ref, locked."""
 
@@ -75,14 +78,18 @@ class DispatchTx(Protocol):
         """Add an opt-out; False when it stood there."""
 
 
-class DispatchStore(Protocol):
+class Opens(Protocol):
+    """A store that begins transactions."""
+
+    def transaction(self) -> AbstractAsyncContextManager[DispatchTx]:
+        """One transaction."""
+
+
+class DispatchStore(Opens, Protocol):
     """The store, as dispatch uses it."""
 
     async def pick(self, channel: str, shard: int, limit: int) -> list[Due]:
         """Due reminders, unlocked."""
-
-    def transaction(self) -> AbstractAsyncContextManager[DispatchTx]:
-        """One transaction."""
 
     async def go(self, intents: Sequence[Intent], owner: str) -> set[str]:
         """Refs that may be called now."""
@@ -185,19 +192,23 @@ class Dispatch:
         try:
             granted = await self._store.go([r.intent for r in batch], self._owner.id)
         except Unavailable:
-            await self._withdraw([r.key for r in batch])
+            await self._withdraw(batch)
             return set()
         begun = asyncio.get_running_loop().time()
-        return {
+        calls = {
             asyncio.create_task(self._call(ready, begun)) for ready in batch if ready.intent.ref in granted
         }
+        with suppress(Unavailable):
+            await freed(self._store, [r.person for r in batch if r.intent.ref not in granted])
+        return calls
 
-    async def _withdraw(self, keys: Sequence[Key]) -> None:
+    async def _withdraw(self, batch: Sequence[Ready]) -> None:
         """Void attempts that this process has not called and will not, however long the store is away."""
         while True:
             try:
                 async with self._store.transaction() as tx:
-                    await tx.void(keys, from_states=("intent", "calling"))
+                    await tx.void([r.key for r in batch], from_states=("intent", "calling"))
+                await freed(self._store, [r.person for r in batch])
             except Unavailable:
                 await asyncio.sleep(RETRY)
             else:
@@ -206,7 +217,7 @@ class Dispatch:
     async def _call(self, ready: Ready, begun: float) -> None:
         loop = asyncio.get_running_loop()
         if loop.time() - begun > GO_LASTS or not self._owner.fit:
-            await self._withdraw([ready.key])
+            await self._withdraw([ready])
             return
         handed = await hand_over(ready, self._message(ready))
         self._metrics.called(ready.intent.channel, ready.intent.adapter, handed.ending, loop.time() - begun)
@@ -251,11 +262,14 @@ class Dispatch:
     async def _write(self, ended: Sequence[Ended]) -> None:
         """T2, guarded by the attempt's own state: only a `calling`, or an unknown of a lost owner, takes an ending."""
         await self._learn(ended)
+        refused = [e.ready.person for e in ended if e.handed.ending.outcome is Outcome.REJECTED]
         async with self._store.transaction() as tx:
+            await tx.lock_persons(refused)
             current = await tx.attempts([e.ready.intent.ref for e in ended])
             outturns = [self._outturn(e, current[e.ready.intent.ref], tx.moment) for e in ended]
             known = [o for o in outturns if o is not None]
             await tx.finish(known)
+            await tx.look_again(refused)
             await tx.append([outcome_entry(o, tx.moment) for o in known])
 
     def _outturn(self, ended: Ended, attempt: Attempt, moment: Moment) -> Outturn | None:
@@ -300,6 +314,17 @@ async def hand_over(ready: Ready, message: Message) -> Handed:
     except Exception as wrong:
         log.exception("adapter_broke", adapter=ready.intent.adapter, error=type(wrong).__name__)
         return Handed(ending=HandOver.UNKNOWN, code="adapter_error")
+
+
+async def freed(store: Opens, persons: Sequence[Key]) -> None:
+    """Attempts on these persons came to nothing: what was put off because of them is due again.
+
+    Under the persons' locks, so that nobody is missed who counted them and has not committed yet.
+    """
+    if persons:
+        async with store.transaction() as tx:
+            await tx.lock_persons(persons)
+            await tx.look_again(persons)
 
 
 async def opt_out(tx: DispatchTx, tenant: Tenant, borrower: str, channel: str) -> None:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from gateway import outcomes
 from gateway.accounts import Accounts
-from gateway.dispatch import DispatchTx, outcome_entry
+from gateway.dispatch import DispatchTx, freed, outcome_entry
 from gateway.errors import Unavailable
 from gateway.telemetry import Metrics, get
 from gateway.work import Attempt, Key
@@ -91,9 +91,8 @@ class Sweep:
 
     async def _void_overdue(self) -> None:
         async with self._store.transaction() as tx:
-            overdue = await tx.overdue_intents(GRACE, LIMIT)
-            if overdue:
-                await tx.void(overdue)
+            voided = await tx.void(await tx.overdue_intents(GRACE, LIMIT))
+        await freed(self._store, [(a.tenant, a.person) for a in voided])
 
     async def _bury(self) -> None:
         """A dead owner's intents were surely not called; of its calls nobody knows, so they count."""
@@ -102,7 +101,7 @@ class Sweep:
             return
         async with self._store.transaction() as tx:
             left = (await tx.orphans(dead, LIMIT)).values()
-            await tx.void([(a.tenant, a.ref) for a in left if a.state == "intent"])
+            voided = await tx.void([(a.tenant, a.ref) for a in left if a.state == "intent"])
             lost = [
                 outcomes.unknown(a, self._accounts.ways(a.adapter), tx.moment, self._quarantine)
                 for a in left
@@ -110,6 +109,7 @@ class Sweep:
             ]
             await tx.finish(lost)
             await tx.append([outcome_entry(o, tx.moment) for o in lost])
+        await freed(self._store, [(a.tenant, a.person) for a in voided])
 
 
 async def forever(step: Callable[[], Awaitable[None]], pause: Callable[[], float]) -> None:

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 import orjson
-from sqlalchemy import Table, and_, bindparam, case, func, insert, select, tuple_, update
+from sqlalchemy import Table, and_, bindparam, case, func, insert, or_, select, tuple_, update
 from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -462,6 +462,21 @@ class DispatchTx:
             )
         await self.append([_withdrawn(a, self.moment) for a in withdrawn])
         return withdrawn
+
+    async def look_again(self, persons: Iterable[Key]) -> None:
+        """Make due what a rule or an open call puts off for these (locked) persons."""
+        now = to_us(self.moment.policy)
+        for part in chunks(sorted(set(persons))):
+            await self.conn.execute(
+                update(schema.reminder)
+                .where(
+                    tuple_(_REMINDER.tenant, _REMINDER.person).in_(part),
+                    _REMINDER.state == "deferred",
+                    _REMINDER.next_at > now,
+                    or_(_REMINDER.reason.like("%.%"), _REMINDER.reason == "open_voice"),
+                )
+                .values(next_at=now)
+            )
 
     async def attempts(self, refs: Sequence[str]) -> dict[str, Attempt]:
         """Attempts by ref, their reminders' rows locked first, then their own."""

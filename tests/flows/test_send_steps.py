@@ -1,0 +1,170 @@
+"""The next channel: by escalation, when an address is dead, and when the preferred one is closed."""
+
+import pytest
+from makers import borrower, by_id, debt, phone, reminder, rows
+from sendrig import TENANT, done
+
+ABROAD = "+12025550110"
+MAIL = "zhangsan@example.com"
+OPENID = "openid-of-zhangsan-000000001"
+
+
+def at(channel, value, kind="personal"):
+    return {"channel": channel, "value": value, "kind": kind}
+
+
+EVERYWHERE = [at("sms", ABROAD), at("voice", ABROAD), at("email", MAIL), at("wechat", OPENID)]
+IN_AN_HOUR = [{"after_s": 3600, "channel": "email"}, {"after_s": 7200, "channel": "wechat"}]
+
+
+@pytest.fixture
+def kinds(rig):
+    """The kinds of what was reached, in order."""
+    return lambda: [line["kind"] for line in rig.reached()]
+
+
+async def take(rig, addresses=EVERYWHERE, **more):
+    await rig.put(borrower(1, addresses=addresses), debt(1))
+    (name,) = await rig.take(by_id(1, **more))
+    return name
+
+
+async def standing(rig, name):
+    row = await rig.reminder(name)
+    return row.state, row.reason
+
+
+async def test_every_step_of_an_escalation_goes_at_its_time_and_once(rig, kinds):
+    name = await take(rig, channels=["sms"], escalate=IN_AN_HOUR)
+    seen = []
+    for minutes in (0, 59, 2, 118, 3, 600):
+        await rig.advance(minutes=minutes)
+        await rig.drain()
+        seen.append(len(kinds()))
+
+    assert seen == [1, 1, 2, 2, 3, 3]
+    assert kinds() == ["sms", "email", "wechat"]
+    assert await standing(rig, name) == ("sent", None)
+    assert {a.reminder for a in await rig.attempts()} == {name}
+
+
+async def test_what_was_delivered_escalates_no_further(rig, kinds):
+    async with rig.served():
+        name = await take(rig, channels=["sms"], escalate=IN_AN_HOUR)
+        await rig.drain()
+        await rig.until(lambda: delivered(rig, name))
+    await rig.advance(hours=5)
+    await rig.drain()
+
+    assert kinds() == ["sms"]
+    assert await standing(rig, name) == ("delivered", None)
+
+
+async def delivered(rig, name):
+    return (await rig.reminder(name)).state == "delivered"
+
+
+async def test_a_payment_ends_an_escalation_and_leaves_what_was_sent(rig, kinds):
+    name = await take(rig, channels=["sms"], escalate=IN_AN_HOUR)
+    await rig.drain()
+    await rig.happens("L-1", type="paid")
+    await rig.advance(hours=5)
+    await rig.drain()
+
+    assert kinds() == ["sms"]
+    assert await standing(rig, name) == ("sent", "debt_paid")
+    assert (await rig.reminder(name)).next_at is None
+
+
+async def test_a_step_that_falls_into_the_night_is_decided_in_the_morning(rig, kinds):
+    name = await take(rig, channels=["sms"], escalate=[{"after_s": 12 * 3600, "channel": "email"}])
+    await rig.drain()
+    await rig.advance(hours=12, minutes=1)
+    await rig.drain()
+    assert (kinds(), await standing(rig, name)) == (["sms"], ("deferred", "OP.BASELINE.HOURS"))
+
+    await rig.advance(hours=11)
+    done(await rig.intake.debts(TENANT, [{"id": "L-1", "state": "open"}]))
+    await rig.drain()
+    assert (kinds(), await standing(rig, name)) == (["sms", "email"], ("sent", None))
+
+
+async def test_a_dead_address_is_left_for_the_next_channel_and_dead_on_its_own_channel_only(rig, kinds):
+    """A number that Twilio takes for invalid (+15005550001) as a message may still be called."""
+    dead = "+15005550001"
+    name = await take(rig, [at("sms", dead), at("voice", dead), at("email", MAIL)], channels=["sms", "email"])
+    await rig.drain()
+
+    assert kinds() == ["email"]
+    assert await standing(rig, name) == ("sent", None)
+    assert [(a.channel, a.ending, a.code) for a in await rig.attempts()] == [
+        ("sms", "permanent_recipient", "21211"),
+        ("email", "accepted", None),
+    ]
+    stand = {row.channel: row.dead_at is not None for row in await rows(rig.database, "address")}
+    assert stand == {"sms": True, "voice": False, "email": False}
+
+    (again,) = await rig.take(by_id(1, idempotency_key="again", channels=["sms"], repeat=True))
+    await rig.drain()
+    assert await standing(rig, again) == ("suppressed", "no_address")
+
+
+async def test_a_second_address_of_the_channel_is_tried_before_the_next_channel(rig, kinds):
+    name = await take(
+        rig, [at("sms", "+15005550001"), at("sms", ABROAD), at("email", MAIL)], channels=["sms", "email"]
+    )
+    await rig.drain()
+
+    assert [line["to"] for line in rig.reached()] == [ABROAD]
+    assert await standing(rig, name) == ("sent", None)
+
+
+async def test_what_was_put_off_because_of_a_refused_attempt_is_due_again(rig, kinds):
+    """Three messages to a dead number hold the day's three slots for a moment; what waited for that goes after all."""
+    await rig.put(
+        borrower(1, addresses=[at("sms", "+15005550001"), at("email", MAIL), at("wechat", OPENID)]), debt(1)
+    )
+    names = await rig.take(
+        *(by_id(1, idempotency_key=f"s{n}", channels=["sms"], repeat=True) for n in range(3)),
+        *(by_id(1, idempotency_key=c, channels=[c], repeat=True) for c in ("email", "wechat")),
+    )
+    meanwhile = []
+
+    async def before_go(intents):
+        if not meanwhile:
+            async with rig.sender() as other:
+                await other.drain_one("email")
+                await other.drain_one("wechat")
+            meanwhile.extend([await standing(rig, name) for name in names])
+
+    async with rig.sender(before_go=before_go) as sender:
+        await sender.drain_one("sms")
+        await sender.drain()
+
+    assert meanwhile == [("sending", None)] * 3 + [("deferred", "OP.CAPS.DAY")] * 2
+    assert [await standing(rig, n) for n in names] == [("suppressed", "no_address")] * 3 + [
+        ("sent", None)
+    ] * 2
+    assert sorted(kinds()) == ["email", "wechat"]
+
+
+async def test_the_next_channel_is_taken_where_the_preferred_one_does_not_open_in_time(rig, kinds):
+    await rig.put(
+        borrower(1, addresses=EVERYWHERE, opt_outs=[{"channel": "sms", "at": "2026-11-24T01:00:00Z"}]),
+        debt(1),
+    )
+    (name,) = await rig.take(by_id(1, channels=["sms", "wechat", "email"]))
+    await rig.drain()
+
+    assert kinds() == ["wechat"]
+    assert await standing(rig, name) == ("sent", None)
+
+
+async def test_mainland_numbers_go_by_one_account_and_all_others_by_another(rig):
+    await rig.take(
+        reminder(1, channels=["sms"]),
+        reminder(2, channels=["sms"], borrower=borrower(2, addresses=[at("sms", ABROAD)])),
+    )
+    await rig.drain()
+
+    assert {line["to"]: line["provider"] for line in rig.reached()} == {phone(1): "aliyun", ABROAD: "twilio"}
