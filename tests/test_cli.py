@@ -144,7 +144,7 @@ MISTAKES = [
     (("apikey", "revoke", "0123456789ab"), "gateway apikey list"),
     (("apikey", "revoke", "../tenants"), "gateway apikey list"),
     (("account", "check", "nothing"), "there is no account of that name here"),
-    (("account", "list", "--tenant", "nowhere"), "there is no tenant of that name"),
+    (("account", "list", "--tenant", "nowhere"), "there is no such tenant"),
     (("account", "list", "--mode", "trial"), "--mode"),
     (("account", "import", "none.toml"), "none.toml: cannot be read"),
     (("explain", "rm_01KAXM5G3V0000000000000000"), "look at the id, at --tenant and at --mode"),

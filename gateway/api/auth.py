@@ -132,6 +132,7 @@ _COMPLIANCE = (Role.COMPLIANCE, Role.COMPLIANCE_APPROVER)
 
 ByService = Annotated[Caller, Depends(Allow((Role.SERVICE,)))]
 ByOps = Annotated[Caller, Depends(Allow((Role.OPS,)))]
+ByOpsOfAny = Annotated[Caller, Depends(Allow((Role.OPS,), any_tenant=True))]
 ByServiceOrOps = Annotated[Caller, Depends(Allow((Role.SERVICE, Role.OPS)))]
 ByCompliance = Annotated[Caller, Depends(Allow(_COMPLIANCE))]
 ByOpsOrCompliance = Annotated[Caller, Depends(Allow((Role.OPS, *_COMPLIANCE)))]

@@ -12,9 +12,7 @@ import click
 from gateway.cli import show
 from gateway.cli.session import Door, Session, named, part, with_session
 from gateway.errors import GatewayError
-
-ROLES = ("service", "ops", "compliance", "compliance-approver", "admin")
-EVERY = "*"
+from gateway.store.keys import EVERY, Role
 
 
 @click.group()
@@ -24,7 +22,9 @@ def apikey() -> None:
 
 @apikey.command()
 @click.option("--tenant", required=True, help="The key's tenant; `*` for the whole deployment.")
-@click.option("--role", type=click.Choice(ROLES), required=True, help="What it may do.")
+@click.option(
+    "--role", type=click.Choice([role.value for role in Role]), required=True, help="What it may do."
+)
 @click.option("--holder", required=True, help="Who holds it: a person or a service.")
 @click.option(
     "--mode", type=click.Choice(["live", "test"]), default="live", show_default=True, help="Its mode."

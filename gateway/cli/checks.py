@@ -21,7 +21,6 @@ from gateway.policy import calendars
 from gateway.policy.model import Pack, Window
 from gateway.policy.parse import shipped
 from gateway.settings import PREFIX, Settings, unknown_variables
-from gateway.trial import ENVIRONMENT
 from gateway.vault import KeyRing
 
 SOON = timedelta(days=45)
@@ -82,7 +81,7 @@ def variables(environ: Iterable[str]) -> list[Line]:
     """GATEWAY_ variables that nothing reads: most likely misspelt."""
     known = [name.upper() for name in Settings.model_fields]
     lines = []
-    for name in unknown_variables(environ, also=[*ENVIRONMENT, API_KEY]):
+    for name in unknown_variables(environ, also=[API_KEY]):
         near = get_close_matches(name.upper().removeprefix(PREFIX), known, n=1)
         hint = f"did you mean {PREFIX}{near[0]}?" if near else "see docs/settings.md"
         lines.append(warn("settings", f"{name} is not a setting, and nothing reads it: {hint}"))

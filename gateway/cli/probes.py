@@ -25,6 +25,8 @@ APART_WARN_S, APART_FAIL_S = 2.0, 10.0
 OLDEST_POSTGRESQL = 15
 """The oldest that its makers still mend."""
 TENANTS = 50
+"""The accounts of so many tenants are looked at."""
+PATIENCE_S = 10
 
 
 def apart(check: str, seconds: float) -> Line:
@@ -37,11 +39,11 @@ def apart(check: str, seconds: float) -> Line:
     return ok(check, "agrees with this machine's")
 
 
-async def postgresql(settings: Settings) -> list[Line]:
+async def postgresql(settings: Settings, patience_s: float = PATIENCE_S) -> list[Line]:
     """Whether the database answers, its version, clock and schema."""
     database = Database(settings.database)
     try:
-        async with database.read() as conn:
+        async with asyncio.timeout(patience_s), database.read() as conn:
             number = int((await conn.exec_driver_sql("SHOW server_version_num")).scalar_one())
             began = time.time()
             at = (await conn.exec_driver_sql("SELECT EXTRACT(EPOCH FROM clock_timestamp())")).scalar_one()
@@ -51,7 +53,7 @@ async def postgresql(settings: Settings) -> list[Line]:
             apart("database clock", float(at) - (began + ended) / 2),
             await _schema(database),
         ]
-    except Unavailable:
+    except (Unavailable, TimeoutError):
         return [
             fail("database", "it does not answer: see GATEWAY_DATABASE_URL, and that it runs and lets us in")
         ]
@@ -77,7 +79,7 @@ async def _schema(database: Database) -> Line:
     return ok("schema", "of this version")
 
 
-async def vault(settings: Settings) -> Line:
+async def vault(settings: Settings, patience_s: float = PATIENCE_S) -> Line:
     """Whether the vault answers and belongs to this key ring."""
     try:
         ring = KeyRing.load(settings.keyring_file)
@@ -85,8 +87,9 @@ async def vault(settings: Settings) -> Line:
         return fail("vault", "not looked at: it takes the key ring")
     store = Vault(settings.vault, ring)
     try:
-        await store.check()
-    except Unavailable:
+        async with asyncio.timeout(patience_s):
+            await store.check()
+    except (Unavailable, TimeoutError):
         return fail("vault", "it does not answer: see GATEWAY_VAULT_URL, and that it runs and lets us in")
     except SetupError as wrong:
         return fail("vault", wrong.message)

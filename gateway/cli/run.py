@@ -21,6 +21,7 @@ from gateway.accounts import parse
 from gateway.api.app import build
 from gateway.api.server import Server, server
 from gateway.cli.options import PlaceOptions, place_options
+from gateway.cli.session import API_KEY
 from gateway.domain import Mode, Tenant
 from gateway.embedded import DataFolder, Valkey
 from gateway.errors import SetupError
@@ -52,7 +53,7 @@ def _begin(settings: Settings) -> None:
     gc.collect()
     gc.freeze()  # what is loaded stays: not walking it again keeps the loop's pauses short
     gc.set_threshold(10_000, 20, 20)
-    for name in unknown_variables(os.environ, also=ENVIRONMENT):
+    for name in unknown_variables(os.environ, also=[API_KEY]):
         log.warning("setting_unknown", setting=name)
 
 

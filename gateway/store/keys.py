@@ -137,7 +137,7 @@ class Setup:
             return
         async with self._db.read() as conn:
             if not await _has_tenant(conn, name):
-                raise NotFound("there is no tenant of that name: name another, or create it")
+                raise NotFound("there is no such tenant (`default` where none is named): create it, or name another")
         self._seen.add(name)
 
     # Keys.
