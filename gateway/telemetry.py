@@ -85,7 +85,16 @@ FIELDS = frozenset(
 )
 """The only fields a line may have besides its event; add one here when it can hold nothing of a person."""
 
-_QUIET = ("aiohttp.access", "alembic", "aiosqlite", "arq", "asyncio", "sqlalchemy", "twilio", "uvicorn.access")
+_QUIET = (
+    "aiohttp.access",
+    "alembic",
+    "aiosqlite",
+    "arq",
+    "asyncio",
+    "sqlalchemy",
+    "twilio",
+    "uvicorn.access",
+)
 """Libraries that say at INFO or DEBUG what they were given."""
 
 _TEXT, _NAME, _ITEMS, _FRAMES, _SMALL = 2000, 200, 20, 20, 2**31

@@ -124,9 +124,7 @@ def test_receipts_in_any_order_end_at_the_highest_word(order):
 
 
 def test_a_receipt_for_a_withdrawn_attempt_still_counts():
-    out = outcomes.after_receipt(
-        an_attempt("void"), Receipt(outcome=Outcome.DELIVERED), MESSAGES, MOMENT
-    )
+    out = outcomes.after_receipt(an_attempt("void"), Receipt(outcome=Outcome.DELIVERED), MESSAGES, MOMENT)
 
     assert out is not None
     assert out.reminder_state == "delivered"
