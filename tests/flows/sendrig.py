@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 
 import aiohttp
@@ -27,7 +27,7 @@ from gateway.api.app import build
 from gateway.api.server import server
 from gateway.bodies import CheckIn
 from gateway.dispatch import Dispatch
-from gateway.domain import Tenant, to_us
+from gateway.domain import Tenant
 from gateway.intake import Done
 from gateway.settings import load
 from gateway.simulators.ledger import read as read_ledger
@@ -116,17 +116,18 @@ class Rig:
     gateway: Gateway
     simulators: Simulators
     since: int
-    senders: list = field(default_factory=list)
+
+    def __post_init__(self):
+        self.services = self.gateway.services()
+        self.intake = self.services.intake
+        self.duties = self.gateway.worker()
+        """A worker that only sweeps and reconciles, and only when told to."""
 
     @property
     def database(self):
         return self.gateway.database
 
     # What services and providers do.
-
-    def __post_init__(self):
-        self.services = self.gateway.services()
-        self.intake = self.services.intake
 
     async def take(self, *raws):
         """Reminders in, as one batch; their ids."""
@@ -161,6 +162,11 @@ class Rig:
         return await self.services.callbacks.receive(
             adapter, account, ref, method=method, target=path, headers=headers or {}, body=body
         )
+
+    async def turn_to(self, provider, port):
+        """Accounts of that provider are at this port from now on."""
+        await bring_in(self.gateway, self.simulators, **{provider: port})
+        await self.gateway.accounts.refresh()
 
     # What came of it.
 
@@ -201,18 +207,13 @@ class Rig:
                 )
             )
 
-    async def aged(self, **delta):
-        """Let real time have passed: what waits on the database's own clock stands so much earlier."""
+    async def aged(self, *columns, **delta):
+        """Let real time have passed: what waits on the database's own clock (or these columns) is so much older."""
         past = timedelta(**delta) // timedelta(microseconds=1)
+        waiting = ("attempt.deadline", "attempt.settle_at", "owner.heartbeat_at", "lease.until")
         async with self.database.write() as conn:
-            for table, columns in (
-                ("attempt", ("deadline", "settle_at", "called_at")),
-                ("owner", ("heartbeat_at", "started_at")),
-            ):
-                for column in columns:
-                    await conn.execute(
-                        text(f"UPDATE {table} SET {column} = {column} - :past"), {"past": past}
-                    )
+            for table, _, column in (name.partition(".") for name in columns or waiting):
+                await conn.execute(text(f"UPDATE {table} SET {column} = {column} - :past"), {"past": past})
 
     # Senders.
 
@@ -289,6 +290,12 @@ def done(results):
     return [orjson.loads(result.body) for result in results]
 
 
+async def bring_in(gateway, simulators, **ports):
+    """Accounts of all five adapters."""
+    drawn = parse(simulators.accounts(**ports), adapters=channels.names(), environ=SIGNED_IN)
+    await gateway.account_desk.bring_in(drawn, who="tests", reason="a test")
+
+
 def settings_of(database_url, vault_url, **more):
     return load(database_url=str(database_url), vault_url=str(vault_url), **more)
 
@@ -318,7 +325,3 @@ async def opened(
         yield Rig(gateway, simulators, len(simulators.ledger()))
     finally:
         await gateway.aclose()
-
-
-def us(instant):
-    return to_us(instant)

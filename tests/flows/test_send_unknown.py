@@ -1,0 +1,236 @@
+"""Endings that nobody knows: counted, asked about, never sent again blindly. And those that are known: tried again."""
+
+import itertools
+from datetime import timedelta
+
+import pytest
+from makers import borrower, by_id, debt, phone, rows
+from sendrig import NEVER
+
+ABROAD = "+12025550110"
+OPENID = "openid-of-zhangsan-000000001"
+ADDRESSES = [
+    {"channel": "sms", "value": ABROAD, "kind": "personal"},
+    {"channel": "voice", "value": ABROAD, "kind": "personal"},
+    {"channel": "email", "value": "swallow@example.com", "kind": "personal"},
+    {"channel": "wechat", "value": OPENID, "kind": "personal"},
+]
+MAINLAND = [{"channel": "sms", "value": phone(1), "kind": "personal"}, *ADDRESSES[1:]]
+OVER = timedelta(seconds=6)
+"""Longer than the quarantine of these gateways."""
+DAY = timedelta(days=1)
+
+
+_numbers = itertools.count()
+
+
+def elsewhere(addresses):
+    """The same with a number of this test's own: of two alike in the provider's list nothing would be known."""
+    number = f"+1202556{next(_numbers):03d}0"
+    return [{**a, "value": a["value"].replace(ABROAD, number)} for a in addresses]
+
+
+async def unanswered(rig, channel, provider, addresses=ADDRESSES):
+    """A reminder whose call did its work and got no answer; its attempt."""
+    if provider is not None:
+        await rig.simulators.next(provider, "drop")
+    await rig.put(borrower(1, addresses=elsewhere(addresses)), debt(1))
+    (name,) = await rig.take(by_id(1, channels=[channel]))
+    await rig.drain()
+    (attempt,) = await rig.attempts(name)
+    assert (attempt.state, (await rig.reminder(name)).state) == ("unknown", "unknown")
+    assert len(rig.reached()) == 1
+    return attempt
+
+
+async def asked_about(rig, *waits):
+    """The attempt, after reconcile came by so many times, so long apart."""
+    for wait in waits:
+        await rig.aged(seconds=wait.total_seconds())
+        await rig.duties.reconcile.once()
+    (attempt,) = await rig.attempts()
+    return attempt
+
+
+async def test_nobody_is_asked_before_the_quarantine_is_over(rig):
+    await unanswered(rig, "sms", "twilio")
+
+    during = await asked_about(rig, timedelta(seconds=2))
+    after = await asked_about(rig, OVER)
+
+    assert (during.state, during.settle_tries) == ("unknown", 0)
+    assert after.state != "unknown"
+
+
+@pytest.mark.parametrize(
+    ("channel", "provider", "addresses"),
+    [("sms", "twilio", ADDRESSES), ("voice", "twilio", ADDRESSES), ("sms", "aliyun", MAINLAND)],
+    ids=["twilio_sms", "twilio_voice", "aliyun_sms"],
+)
+async def test_the_providers_own_list_settles_an_unknown(channel, provider, addresses, rig):
+    before = await unanswered(rig, channel, provider, addresses)
+
+    after = await asked_about(rig, OVER)
+    await rig.drain()
+
+    assert after.state in {"accepted", "delivered", "conversation", "answered"}
+    assert (await rig.reminder(before.reminder)).state in {"sent", "delivered", "read"}
+    assert after.settle_at is None
+    assert len(rig.reached()) == 1
+
+
+async def test_the_same_key_settles_an_unknown_where_the_provider_drops_the_second(rig):
+    before = await unanswered(rig, "wechat", "wechat")
+
+    after = await asked_about(rig, OVER)
+
+    assert (after.state, after.provider_id) == ("accepted", rig.reached()[0]["id"])
+    assert (await rig.reminder(before.reminder)).state == "sent"
+    assert [line["ref"] for line in rig.reached()] == [before.ref]
+
+
+async def test_the_same_key_is_not_used_once_the_provider_may_have_forgotten_it(rig):
+    await unanswered(rig, "wechat", "wechat")
+    await rig.aged("attempt.called_at", minutes=9)
+
+    after = await asked_about(rig, OVER, *[DAY] * 4)
+
+    assert (after.state, after.settle_at) == ("unknown", None)
+    assert len(rig.reached()) == 1
+
+
+async def test_what_nobody_can_tell_is_parked_and_stays_counted(rig):
+    """A relay cannot be asked about a mail."""
+    before = await unanswered(rig, "email", None)
+
+    after = await asked_about(rig, OVER, *[DAY] * 5)
+    await rig.drain()
+
+    assert (after.state, after.settle_at, after.settle_tries) == ("unknown", None, 4)
+    assert (await rig.reminder(before.reminder)).state == "unknown"
+    assert len(rig.reached()) == 1
+
+
+async def test_of_two_alike_in_the_providers_list_nothing_is_known(rig):
+    """A message of the same minute to the same number may be the other one."""
+    attempt = await unanswered(rig, "sms", "twilio")
+    await rig.take(by_id(1, idempotency_key="second", channels=["sms"], repeat=True))
+    await rig.drain()
+    assert len(rig.reached()) == 2
+
+    await rig.aged(seconds=OVER.total_seconds())
+    await rig.duties.reconcile.once()
+
+    (after,) = await rig.attempts(attempt.reminder)
+    assert (after.state, after.settle_tries) == ("unknown", 1)
+
+
+async def test_an_unknown_takes_its_place_in_the_caps(rig):
+    """One that nobody knows of and two that were accepted: the day's three."""
+    await unanswered(rig, "email", None)
+    more = [by_id(1, idempotency_key=f"k{n}", channels=["sms"], repeat=True) for n in range(4)]
+    await rig.take(*more)
+    await rig.drain()
+
+    assert [line["kind"] for line in rig.reached()] == ["email", "sms", "sms"]
+    assert (await rig.states())["deferred", "OP.CAPS.DAY"] == 2
+
+
+async def test_a_look_up_that_finds_nothing_sends_nothing(rig):
+    """503 without Retry-After: it may have been taken, so it is asked about, found nowhere, and parked."""
+    await rig.simulators.next("twilio", "status", status=503)
+    await rig.put(borrower(1, addresses=ADDRESSES), debt(1))
+    (name,) = await rig.take(by_id(1, channels=["sms"]))
+    await rig.drain()
+    assert [a.state for a in await rig.attempts()] == ["unknown"]
+
+    after = await asked_about(rig, OVER, *[DAY] * 4)
+    await rig.drain()
+
+    assert (after.state, after.settle_at) == ("unknown", None)
+    assert (await rig.reminder(name)).state == "unknown"
+    assert rig.reached() == []
+
+
+@pytest.mark.parametrize(
+    ("provider", "channel"), [("twilio", "sms"), ("wechat", "wechat"), ("smtp", "email")]
+)
+async def test_a_provider_that_is_not_there_was_not_reached_and_is_tried_again(
+    provider, channel, database_url, open_rig
+):
+    rig = await open_rig(database_url, ports={provider: NEVER})
+    willing = [
+        *ADDRESSES[:2],
+        {"channel": "email", "value": "b@example.com", "kind": "personal"},
+        ADDRESSES[3],
+    ]
+    await rig.put(borrower(1, addresses=willing), debt(1))
+    (name,) = await rig.take(by_id(1, channels=[channel]))
+    await rig.drain()
+    row = await rig.reminder(name)
+    assert (row.state, row.reason, row.called) == ("deferred", "account_down", False)
+    assert row.by is not None
+
+    await rig.turn_to(provider, rig.simulators.ports[provider])
+    await rig.advance(seconds=10)
+    await rig.drain()
+
+    assert len(rig.reached()) == 1
+    assert (await rig.reminder(name)).state == "sent"
+    assert [(a.state, a.ending) for a in await rig.attempts()] == [
+        ("rejected", "not_sent"),
+        ("accepted", "accepted"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("provider", "status", "channel", "addresses", "pause"),
+    [
+        ("twilio", 429, "sms", ADDRESSES, 40),
+        ("twilio", 503, "sms", ADDRESSES, 40),
+        ("twilio", 429, "voice", ADDRESSES, 40),
+        ("aliyun", 429, "sms", MAINLAND, 5),
+        ("wechat", 429, "wechat", ADDRESSES, 60),
+    ],
+)
+async def test_a_provider_that_asks_to_slow_down_is_left_alone_for_that_long(
+    provider, status, channel, addresses, pause, rig
+):
+    await rig.simulators.next(provider, "status", status=status, headers={"Retry-After": "40"})
+    await rig.put(borrower(1, addresses=addresses), debt(1))
+    (name,) = await rig.take(by_id(1, channels=[channel]))
+    await rig.drain()
+    row = await rig.reminder(name)
+    (attempt,) = await rig.attempts()
+    assert (row.state, row.reason, row.by) == ("deferred", "quota", attempt.account)
+    assert attempt.ending == "retry_after"
+
+    await rig.advance(seconds=pause - 3)
+    await rig.drain()
+    assert rig.reached() == []
+    await rig.advance(seconds=4)
+    await rig.drain()
+
+    assert len(rig.reached()) == 1
+    assert (await rig.reminder(name)).state == "sent"
+
+
+async def test_what_is_refused_again_and_again_is_given_up_in_the_end(open_rig, sqlite_url):
+    rig = await open_rig(sqlite_url, ports={"twilio": NEVER})
+    await rig.put(borrower(1, addresses=ADDRESSES), debt(1, due_date="2027-01-30"))
+    (name,) = await rig.take(by_id(1, channels=["sms"], template="care", purpose="service_notice"))
+    waits = []
+    async with rig.sender() as sender:
+        for _ in range(25):
+            await sender.drain()
+            row = await rig.reminder(name)
+            if row.next_at is None:
+                break
+            waits.append(row.next_at - row.updated_at)
+            await rig.advance(microseconds=row.next_at - row.updated_at + 1000)
+
+    assert (row.state, row.reason, row.tries) == ("failed", "account_down", 20)
+    assert waits == sorted(waits)
+    assert waits[0] == 5_000_000
+    assert waits[-1] == 900_000_000
+    assert len(await rows(rig.database, "attempt", "state = 'rejected'")) == 20
