@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -38,12 +39,35 @@ _NOBODY = 65534
 """PostgreSQL refuses to run as root; this uid needs no account."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Server:
-    """A running PostgreSQL, and how to reach one of its databases."""
+    """A PostgreSQL, how to reach one of its databases, and how to take it away for a while."""
 
+    command: list
+    home: Path
     port: int
     password: str
+    process: subprocess.Popen | None = None
+
+    def start(self):
+        """Start it and wait until it answers."""
+        with (self.home.parent / "log").open("a") as log:
+            self.process = subprocess.Popen(self.command, stdout=log, stderr=log, cwd=self.home, **_who())
+        for _ in range(200):
+            if self.process.poll() is not None:
+                break
+            try:
+                asyncio.run(self.say("SELECT 1"))
+            except (OSError, asyncpg.PostgresError):
+                time.sleep(0.05)
+            else:
+                return
+        pytest.fail(f"PostgreSQL did not start: {(self.home.parent / 'log').read_text()[-2000:]}")
+
+    def stop(self, how=signal.SIGTERM):
+        """Stop it: SIGTERM waits for sessions, SIGINT ends them, SIGQUIT leaves it as a crash would."""
+        self.process.send_signal(how)
+        self.process.wait(20)
 
     def url(self, name):
         return f"postgresql://postgres:{self.password}@127.0.0.1:{self.port}/{name}"
@@ -82,19 +106,6 @@ def _who():
     return {"user": _NOBODY, "group": _NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
 
 
-def _wait(server, process, log):
-    for _ in range(200):
-        if process.poll() is not None:
-            break
-        try:
-            asyncio.run(server.say("SELECT 1"))
-        except (OSError, asyncpg.PostgresError):
-            time.sleep(0.05)
-        else:
-            return
-    pytest.fail(f"PostgreSQL did not start: {log.read_text()[-2000:]}")
-
-
 @pytest.fixture(scope="session")
 def postgres():
     """PostgreSQL on loopback, without durability, for the length of the session."""
@@ -121,27 +132,21 @@ def postgres():
             cwd=home,
             **_who(),
         )
-        server = Server(_free_port(), password.read_text())
-        log = folder / "log"
-        with log.open("w") as out:
-            process = subprocess.Popen(
-                [
-                    *(binaries / "postgres", "-D", home / "data", "-p", str(server.port)),
-                    *("-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="),
-                    *("-c", "fsync=off", "-c", "full_page_writes=off", "-c", "max_connections=60"),
-                    *("-c", "shared_buffers=16MB", "-c", "deadlock_timeout=200ms"),
-                ],
-                stdout=out,
-                stderr=out,
-                cwd=home,
-                **_who(),
-            )
-            try:
-                _wait(server, process, log)
-                yield server
-            finally:
-                process.terminate()
-                process.wait(20)
+        port = _free_port()
+        server = Server(
+            command=[
+                *(binaries / "postgres", "-D", home / "data", "-p", str(port)),
+                *("-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="),
+                *("-c", "fsync=off", "-c", "full_page_writes=off", "-c", "max_connections=60"),
+                *("-c", "shared_buffers=16MB", "-c", "deadlock_timeout=200ms"),
+            ],
+            home=home,
+            port=port,
+            password=password.read_text(),
+        )
+        server.start()
+        yield server
+        server.stop()
 
 
 async def _make(url):
