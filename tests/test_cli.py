@@ -338,6 +338,7 @@ def test_tail_begins_with_the_newest_in_the_order_they_came(shell):
 
 
 def test_tail_follows_until_it_is_interrupted(shell, running):
+    shell("caps", "set", "OP.CAPS.DAY", "3", "--reason", "before it began")
     words = [GATEWAY, "tail", "-n", "0", "--json"]
     with subprocess.Popen(
         words, stdout=subprocess.PIPE, text=True, env=environment(GATEWAY_DATA=str(running.data))
@@ -360,6 +361,7 @@ def test_tail_follows_until_it_is_interrupted(shell, running):
 
     assert ended == 0
     assert len({record["id"] for record in told}) == len(told)
+    assert "before it began" not in {record["reason"] for record in told}
 
 
 # Caps.
