@@ -146,7 +146,7 @@ def postgres():
         )
         server.start()
         yield server
-        server.stop()
+        server.stop(signal.SIGINT)
 
 
 async def _make(url):
