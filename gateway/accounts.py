@@ -90,11 +90,16 @@ class Accounts:
         self._key = callback_key
         self._connected: dict[tuple[Tenant, str], tuple[int, Connected]] = {}
         self._retired: list[tuple[float, Adapter]] = []
+        self._refreshing = asyncio.Lock()
         self.broken: dict[tuple[Tenant, str], str] = {}
         """Accounts that cannot be used, and why."""
 
     async def refresh(self) -> None:
         """Take up what changed in the store; close what is gone once nobody can be calling through it."""
+        async with self._refreshing:
+            await self._take_up()
+
+    async def _take_up(self) -> None:
         rows = {(r.account.tenant, r.account.name): r for r in await self._store.accounts() if r.enabled}
         for key in [k for k, (rev, _) in self._connected.items() if k not in rows or rows[k].revision != rev]:
             _, old = self._connected.pop(key)

@@ -21,7 +21,7 @@ from gateway.asks import Asks
 from gateway.backlog import Backlog
 from gateway.deciding import Desk
 from gateway.dispatch import Dispatch
-from gateway.domain import ulid
+from gateway.domain import Mode, Tenant, ulid
 from gateway.errors import PolicyError, SetupError, Unavailable
 from gateway.intake import Intake
 from gateway.intake.asks import IntakeStore as IntakeSeam
@@ -40,7 +40,7 @@ from gateway.store.backlog import BacklogStore
 from gateway.store.database import Database
 from gateway.store.dispatch import DispatchStore
 from gateway.store.intake import IntakeStore
-from gateway.store.keys import Setup
+from gateway.store.keys import Operator, Setup
 from gateway.store.log import Log
 from gateway.store.owners import Owners
 from gateway.store.reads import Reads
@@ -255,6 +255,9 @@ class Gateway:
         """Bring in an accounts.toml; tenants it names are made."""
         text = await asyncio.to_thread(path.read_text, "utf-8")
         found = parse(text, adapters=channels.names(), environ=os.environ)
+        there = {tenant["name"] for tenant in await self.setup.tenants(None)}
+        for name in sorted({account.tenant.split("/")[0] for account in found} - there):
+            await self.setup.create_tenant(name, Operator(who=who, tenant=Tenant(f"{name}/{Mode.LIVE}")))
         return await self.account_desk.bring_in(found, who=who, reason=f"read from {path.name}")
 
     async def aclose(self) -> None:

@@ -83,7 +83,19 @@ def test_a_tenant_is_made_once_and_listed(shell):
     assert (again.code, again.out) == (2, "")
     assert "there is a tenant of that name already" in again.err
     assert {"default", "northwind"} <= {item["name"] for item in shell("tenant", "list", "--json").json}
-    assert re.search(r"^northwind +\d{4}-\d\d-\d\dT[\d:]{8}Z$", shell("tenant", "list").out, re.MULTILINE)
+    assert re.search(
+        r"^northwind +\d{4}-\d\d-\d\dT[\d:]{8}Z +86400$", shell("tenant", "list").out, re.MULTILINE
+    )
+
+
+def test_a_tenants_limit_on_old_debt_states_is_set_on_record(shell):
+    shell("tenant", "create", "southwind")
+    done = shell("tenant", "set", "southwind", "--stale-after-s", "43200", "--reason", "reported twice a day")
+
+    assert done.code == 0
+    limits = {item["name"]: item["stale_after_s"] for item in shell("tenant", "list", "--json").json}
+    assert (limits["southwind"], limits["default"]) == (43200, 86400)
+    assert shell("tenant", "set", "nobody", "--stale-after-s", "43200", "--reason", "none").code == 2
 
 
 def test_a_key_is_printed_alone_and_works(shell, running):

@@ -210,7 +210,7 @@ async def _accounts(gateway: Gateway, settings: Settings, stack: AsyncExitStack)
     """Accounts of the file, the first time; without a file, test accounts on the shipped simulators."""
     await gateway.accounts.refresh()
     if settings.accounts is not None:
-        if not await gateway.account_desk.listed(BY_HAND.tenant):
+        if all(row.account.mode is Mode.TEST for row in await gateway.account_rows.accounts()):
             await gateway.import_accounts(settings.accounts)
         return
     await _trial(gateway, settings.data, stack)

@@ -129,7 +129,33 @@ class Setup:
         asked = select(schema.tenant).order_by(columns.name)
         async with self._db.read() as conn:
             rows = await conn.execute(asked if name is None else asked.where(columns.name == name))
-            return [{"name": r.name, "created_at": from_us(r.created_at)} for r in rows]
+            return [
+                {"name": r.name, "created_at": from_us(r.created_at), "stale_after_s": r.stale_after_s}
+                for r in rows
+            ]
+
+    async def set_stale_after(self, name: str, seconds: int, reason: str, by: Operator) -> None:
+        """How old a debt's state may be before it holds the tenant's reminders; NotFound."""
+        columns = schema.tenant.c
+        async with self._db.write() as conn:
+            moment = await self._db.moment(conn)
+            before = await conn.scalar(select(columns.stale_after_s).where(columns.name == name))
+            if before is None:
+                raise NotFound
+            await conn.execute(
+                update(schema.tenant).where(columns.name == name).values(stale_after_s=seconds)
+            )
+            await self._changed(
+                conn,
+                moment,
+                by.tenant,
+                by,
+                kind="tenant",
+                name=name,
+                before={"stale_after_s": before},
+                after={"stale_after_s": seconds},
+                reason=reason,
+            )
 
     async def need_tenant(self, name: str) -> None:
         """NotFound unless there is such a tenant; one that was seen stays."""
@@ -137,7 +163,9 @@ class Setup:
             return
         async with self._db.read() as conn:
             if not await _has_tenant(conn, name):
-                raise NotFound("there is no such tenant (`default` where none is named): create it, or name another")
+                raise NotFound(
+                    "there is no such tenant (`default` where none is named): create it, or name another"
+                )
         self._seen.add(name)
 
     # Keys.

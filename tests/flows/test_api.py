@@ -44,6 +44,7 @@ ROLES = {
     ("GET", "/v1/log"): "ops compliance compliance-approver",
     ("POST", "/v1/tenants"): "",
     ("GET", "/v1/tenants"): "",
+    ("PUT", "/v1/tenants/{name}"): "",
     ("POST", "/v1/apikeys"): "",
     ("GET", "/v1/apikeys"): "",
     ("POST", "/v1/apikeys/{id}/revoke"): "",

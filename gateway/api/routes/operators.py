@@ -190,6 +190,29 @@ def _shown(key: ApiKey) -> dict[str, Any]:
     }
 
 
+class StaleIn(Body):
+    """How old a debt's state may be before it holds reminders, and why that is right."""
+
+    stale_after_s: Annotated[int, Field(ge=60, le=31 * 86400)]
+    reason: Annotated[Reason, Field(min_length=1)]
+
+
+@router.put(
+    "/v1/tenants/{name}",
+    openapi_extra=takes(StaleIn, {"stale_after_s": 43200, "reason": "debts are reported twice a day"}),
+    responses=gives(200, {"name": "acme", "stale_after_s": 43200}),
+)
+async def set_stale_after(request: Request, name: str, caller: ByAdmin) -> Response:
+    """Set how old a debt's state may be (24 h unless set) before it holds reminders: an act on record."""
+    body = read(StaleIn, await http.read_json(request))
+    if not caller.everywhere and name != caller.name:
+        raise Forbidden("this key sets its own tenant only")
+    await services(request).setup.set_stale_after(
+        http.known(name), body.stale_after_s, body.reason, caller.operator
+    )
+    return http.answer({"name": name, "stale_after_s": body.stale_after_s})
+
+
 # Accounts.
 
 
