@@ -150,6 +150,7 @@ class Valkey:
             writer.write(b"PING\r\n")
             answer = await reader.readline()
             writer.close()
+            await writer.wait_closed()
             if answer == b"+PONG\r\n":
                 return
             await asyncio.sleep(0.02)

@@ -142,7 +142,6 @@ class Listener:
         self._settings = redis_settings(target)
         self._drains = drains
         self._timeout = 20 + longest_call_s + 10
-        self._worker: Worker | None = None
         self.connected = False
 
     async def run(self) -> None:
@@ -164,7 +163,7 @@ class Listener:
         pool = await create_pool(
             self._settings, job_serializer=_dumps, job_deserializer=orjson.loads, default_queue_name=QUEUE
         )
-        self._worker = Worker(
+        worker = Worker(
             functions=[func(drain, name=JOB, keep_result=0, timeout=self._timeout, max_tries=1)],
             redis_pool=pool,
             queue_name=QUEUE,
@@ -179,7 +178,16 @@ class Listener:
         )
         self.connected = True
         try:
-            await self._worker.async_run()
+            await worker.async_run()
         finally:
-            with suppress(RedisError, OSError, asyncio.TimeoutError):
-                await self._worker.close()
+            await _let_go(worker, pool)
+
+
+async def _let_go(worker: Worker, pool: ArqRedis) -> None:
+    """End its tasks (drains go on by themselves) and its connections; arq's own `close` stops at the first error."""
+    tasks = list(worker.tasks.values())
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    with suppress(RedisError, OSError, asyncio.TimeoutError):
+        await pool.aclose(close_connection_pool=True)
