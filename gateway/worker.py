@@ -16,23 +16,29 @@ log = get(__name__)
 
 
 async def work(parts: Worker, stop: asyncio.Event) -> None:
-    """Work until `stop`, then drain: take nothing new, finish what is being called, let go of the rest."""
+    """Work until `stop`, then drain: take nothing new, finish what is being called, let go of the rest.
+
+    When outcomes can no longer be written the process must end: only its death lets others settle its calls.
+    """
     await parts.owners.register()
     await parts.accounts.refresh()
     outcomes = asyncio.create_task(parts.dispatch.run())
     duties = [asyncio.create_task(duty()) for duty in _duties(parts)]
+    stopped = asyncio.create_task(stop.wait())
     try:
-        await stop.wait()
+        await asyncio.wait({stopped, outcomes}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         parts.dispatch.quiet()
-        for duty in duties:
-            duty.cancel()
-        await asyncio.gather(*duties, return_exceptions=True)
-        await parts.drains.finish()
-        outcomes.cancel()
-        await asyncio.gather(outcomes, return_exceptions=True)
-        await parts.owners.leave()
-        log.info("drained")
+        for task in (stopped, *duties):
+            task.cancel()
+        await asyncio.gather(stopped, *duties, return_exceptions=True)
+    if outcomes.done():
+        outcomes.result()
+    await parts.drains.finish()
+    outcomes.cancel()
+    await asyncio.gather(outcomes, return_exceptions=True)
+    await parts.owners.leave()
+    log.info("drained")
 
 
 def _duties(parts: Worker) -> list[Callable[[], Coroutine[None, None, None]]]:
