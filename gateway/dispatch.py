@@ -8,7 +8,7 @@ intent needs the first one to be surely void.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from typing import Protocol
 
 from gateway import outcomes
 from gateway.deciding import Desk, Ready
-from gateway.domain import Handed, HandOver, Message, Outcome, Tenant
+from gateway.domain import Handed, HandOver, Message, Outcome, Receipt, Tenant
 from gateway.errors import Unavailable
 from gateway.ports import Entry, Moment
 from gateway.telemetry import Metrics, get
@@ -279,28 +279,15 @@ class Dispatch:
         return None if attempt.ending else outcomes.overtaken(called, ended.handed, moment)
 
     async def _learn(self, ended: Sequence[Ended]) -> None:
-        """Write what an ending says of the borrower (a dead address, a refusal) before the reminder is free again.
-
-        In a transaction of its own: the borrower's row comes before the reminder's in the order of locks.
-        """
-        dead = [e for e in ended if e.handed.ending is HandOver.PERMANENT_RECIPIENT]
-        refused = [e for e in ended if e.handed.ending is HandOver.OPT_OUT]
-        if not dead and not refused:
-            return
-        async with self._store.transaction() as tx:
-            await tx.mark_dead(
-                [
-                    (
-                        e.ready.work.tenant,
-                        e.ready.work.borrower,
-                        e.ready.intent.channel,
-                        e.ready.intent.address,
-                    )
-                    for e in dead
-                ]
-            )
-            for e in refused:
-                await opt_out(tx, e.ready.work.tenant, e.ready.work.borrower, e.ready.intent.channel)
+        by_ending: dict[HandOver, list[Learnt]] = defaultdict(list)
+        for e in ended:
+            work, intent = e.ready.work, e.ready.intent
+            by_ending[e.handed.ending].append((work.tenant, work.borrower, intent.channel, intent.address))
+        await learn(
+            self._store,
+            dead=by_ending[HandOver.PERMANENT_RECIPIENT],
+            refused=by_ending[HandOver.OPT_OUT],
+        )
 
 
 async def hand_over(ready: Ready, message: Message) -> Handed:
@@ -327,11 +314,36 @@ async def freed(store: Opens, persons: Sequence[Key]) -> None:
             await tx.look_again(persons)
 
 
-async def opt_out(tx: DispatchTx, tenant: Tenant, borrower: str, channel: str) -> None:
-    """Record that the person refused a channel, once."""
-    if await tx.opt_out(tenant, borrower, channel):
-        entry = Entry(tenant=tenant, kind="opt_out", at=tx.moment.policy, borrower=borrower, channel=channel)
-        await tx.append([entry])
+Learnt = tuple[Tenant, str, str, str]
+"""A borrower's address: tenant, borrower, channel, its key."""
+
+
+async def learn(store: Opens, *, dead: Sequence[Learnt], refused: Sequence[Learnt]) -> None:
+    """Write what a provider's word says of borrowers: an address can never work, or the person refused its channel.
+
+    In a transaction of its own, before the reminder is free again: the borrower's row comes before the
+    reminder's in the order of locks.
+    """
+    if not dead and not refused:
+        return
+    async with store.transaction() as tx:
+        await tx.mark_dead(dead)
+        for tenant, borrower, channel, _ in refused:
+            if await tx.opt_out(tenant, borrower, channel):
+                entry = Entry(
+                    tenant=tenant, kind="opt_out", at=tx.moment.policy, borrower=borrower, channel=channel
+                )
+                await tx.append([entry])
+
+
+async def learn_from(store: Opens, told: Sequence[tuple[Attempt, Receipt]]) -> None:
+    """Write what receipts say of borrowers."""
+    places = [((a.tenant, a.borrower, a.channel.value, a.address), r) for a, r in told]
+    await learn(
+        store,
+        dead=[place for place, r in places if r.address_dead],
+        refused=[place for place, r in places if r.opt_out],
+    )
 
 
 def outcome_entry(outturn: Outturn, moment: Moment, kind: str = "outcome") -> Entry:

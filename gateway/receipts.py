@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from gateway import outcomes
 from gateway.accounts import Accounts, Connected
-from gateway.dispatch import DispatchTx, opt_out, outcome_entry
+from gateway.dispatch import DispatchTx, learn_from, outcome_entry
 from gateway.domain import Receipt
 from gateway.errors import NotFound
 from gateway.masking import Pii
@@ -117,7 +117,7 @@ class Callbacks:
             told = [(ours[ref], r) for ref, r in named if ref in ours]
             await self._write(tx, connected, told)
         self._metrics.receipts(account.adapter, known=len(told), strange=len(receipts) - len(told))
-        await self._learn(told)
+        await learn_from(self._store, told)
 
     async def _refs(self, connected: Connected, provider_ids: set[str]) -> dict[str, str]:
         """Provider's id → our ref. A receipt can overtake the answer that gives us the id: it is waited for."""
@@ -142,16 +142,6 @@ class Callbacks:
                 latest[attempt.ref] = outturn
                 await tx.finish([outturn])
                 await tx.append([outcome_entry(outturn, tx.moment, "receipt")])
-
-    async def _learn(self, told: Sequence[tuple[Attempt, Receipt]]) -> None:
-        dead = [a for a, r in told if r.address_dead]
-        refused = [a for a, r in told if r.opt_out]
-        if not dead and not refused:
-            return
-        async with self._store.transaction() as tx:
-            await tx.mark_dead([(a.tenant, a.borrower, a.channel, a.address) for a in dead])
-            for attempt in refused:
-                await opt_out(tx, attempt.tenant, attempt.borrower, attempt.channel)
 
 
 def _moved(attempt: Attempt, outturn: Outturn) -> Attempt:

@@ -3,33 +3,40 @@
     channel       asked by                       sent again
     sms, voice    the provider's own list        never
     email         (bounces only)                 never
-    wechat        the same `client_msg_id`       within the provider's window: it drops the second one itself
+    wechat        the same `client_msg_id`       within the provider's window, as long as what it was decided on
+                                                 stands: the provider drops the second one itself
 
 What cannot be told is parked: it stays `unknown`, counts in every cap, and waits for a person.
 """
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Protocol, cast
 
 from gateway import outcomes
 from gateway.accounts import Accounts, Connected
-from gateway.dispatch import DispatchTx, Links, outcome_entry
+from gateway.dispatch import DispatchTx, Links, learn_from, outcome_entry
 from gateway.domain import HandOver, Message, Outcome, Receipt, Tenant
+from gateway.errors import Unavailable
 from gateway.masking import Pii
 from gateway.ports import LooksUp, Moment, SendsAgain
 from gateway.sweep import Graves, forever
-from gateway.telemetry import Metrics
+from gateway.telemetry import Metrics, get
 from gateway.texts import Texts
 from gateway.work import Attempt, Outturn
 
 EVERY = 1.0
 LIMIT = 50
+AT_ONCE = 8
+"""Questions under way at once."""
 ASK_AGAIN = (timedelta(minutes=2), timedelta(minutes=10), timedelta(hours=1))
 """Waits between questions that the provider could not answer; after the last one the attempt is parked."""
+
+log = get(__name__)
 
 
 class ReconcileTx(DispatchTx, Protocol):
@@ -38,15 +45,15 @@ class ReconcileTx(DispatchTx, Protocol):
     async def to_settle(self, limit: int) -> dict[str, Attempt]:
         """Unknown attempts whose time has come."""
 
+    async def stands_until(self, attempt: Attempt) -> datetime | None:
+        """Until when its decision holds; None when borrower, debt, account or reminder are not as they were."""
+
     async def address(self, tenant: Tenant, borrower: str, key: str) -> bytes | None:
         """One address, sealed."""
 
 
 class ReconcileStore(Protocol):
     """The store, as reconcile uses it."""
-
-    async def moment(self) -> Moment:
-        """Both clocks."""
 
     def transaction(self) -> AbstractAsyncContextManager[ReconcileTx]:
         """One transaction."""
@@ -71,6 +78,7 @@ class Reconcile:
         self._texts = texts
         self._links = links
         self._metrics = metrics
+        self._slots = asyncio.Semaphore(AT_ONCE)
 
     async def run(self) -> None:
         """Reconcile until cancelled."""
@@ -83,9 +91,20 @@ class Reconcile:
         async with self._store.transaction() as tx:
             due = list((await tx.to_settle(LIMIT)).values())
             sealed = {a.ref: await tx.address(a.tenant, a.borrower, a.address) for a in due}
-        for attempt in due:
-            receipt = await self._ask(attempt, sealed[attempt.ref])
+        await asyncio.gather(*(self._one(attempt, sealed[attempt.ref]) for attempt in due))
+
+    async def _one(self, attempt: Attempt, sealed: bytes | None) -> None:
+        async with self._slots:
+            try:
+                receipt = await self._ask(attempt, sealed)
+            except Unavailable:
+                raise
+            except Exception as wrong:
+                log.exception("asking_failed", adapter=attempt.adapter, error=type(wrong).__name__)
+                receipt = None
             await self._settle(attempt, receipt)
+            if receipt is not None:
+                await learn_from(self._store, [(attempt, receipt)])
 
     async def _ask(self, attempt: Attempt, sealed: bytes | None) -> Receipt | None:
         connected = self._accounts.named(attempt.tenant, attempt.account)
@@ -102,17 +121,20 @@ class Reconcile:
 
     async def _again(self, connected: Connected, attempt: Attempt, address: Pii[str]) -> Receipt | None:
         """The same request under the same key, while the provider still drops the second of the two itself."""
-        now = await self._store.moment()
+        async with self._store.transaction() as tx:
+            now, until = tx.moment, await tx.stands_until(attempt)
         window = cast("SendsAgain", connected.adapter).again_within
         rendered = await self._texts.rendered(attempt)
         if rendered is None or attempt.called_at is None or now.real - attempt.called_at > window:
+            return None
+        if until is None or until <= now.policy:
             return None
         message = Message(
             ref=attempt.ref,
             address=address,
             rendered=rendered,
             now=now.real,
-            deliver_by=now.real + window,
+            deliver_by=now.real + min(window, until - now.policy),
             callback_url=self._links(attempt.adapter, attempt.account, attempt.ref),
             unsubscribe_url=self._links(attempt.adapter, attempt.account, attempt.ref),
         )

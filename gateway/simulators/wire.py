@@ -2,7 +2,8 @@
 
 `POST /_sim/next {"mode": "swallow", "count": 1}` changes how the next `count` sends are answered:
 `swallow` does the work and never answers, `drop` does the work and closes the socket, `slow` does the work
-and answers after `seconds` (15), `status` does nothing and answers `status` (503) with `headers`.
+and answers after `seconds` (15), `status` does nothing and answers `status` (503) with `headers`. A `count` of
+0 takes back what was asked for.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Fault(BaseModel):
     status: int = Field(503, ge=200, le=599)
     headers: dict[str, str] = Field(default_factory=dict)
     seconds: float = Field(15, gt=0, le=600)
-    count: int = Field(1, ge=1, le=10_000)
+    count: int = Field(1, ge=0, le=10_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,8 @@ class Faults:
             return web.json_response(
                 {"error": wrong.errors(include_input=False, include_url=False)}, status=422
             )
+        if fault.count == 0:
+            self._next.clear()
         self._next.extend([fault] * fault.count)
         return web.json_response({"waiting": len(self._next)})
 

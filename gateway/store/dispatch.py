@@ -624,6 +624,33 @@ class DispatchTx:
         )
         return await self.attempts([r.ref for r in rows])
 
+    async def stands_until(self, attempt: Attempt) -> datetime | None:
+        """Until when (policy clock) the decision behind an attempt holds.
+
+        None when its borrower, debt or account are not as they were decided on, or its reminder went on.
+        """
+        borrower, debt, account = schema.borrower.c, schema.debt.c, schema.account.c
+        decision: str | None = await self.conn.scalar(
+            select(_REMINDER.decision)
+            .join(
+                schema.attempt, and_(_ATTEMPT.tenant == _REMINDER.tenant, _ATTEMPT.ref == _REMINDER.attempt)
+            )
+            .join(
+                schema.borrower, and_(borrower.tenant == _REMINDER.tenant, borrower.id == _REMINDER.borrower)
+            )
+            .join(schema.debt, and_(debt.tenant == _REMINDER.tenant, debt.id == _REMINDER.debt))
+            .join(schema.account, and_(account.tenant == _REMINDER.tenant, account.name == _ATTEMPT.account))
+            .where(
+                _ATTEMPT.tenant == attempt.tenant,
+                _ATTEMPT.ref == attempt.ref,
+                _ATTEMPT.borrower_revision == borrower.revision,
+                _ATTEMPT.debt_revision == debt.revision,
+                account.enabled.is_(True),
+            )
+        )
+        until = orjson.loads(decision).get("deliver_by") if decision else None
+        return datetime.fromisoformat(until) if until else None
+
     async def address(self, tenant: Tenant, borrower: str, key: str) -> bytes | None:
         """One address, sealed."""
         table = schema.address.c

@@ -155,7 +155,8 @@ class Heart:
     async def stop(self) -> None:
         """Let go of the lock and end the thread."""
         self._stop.set()
-        await asyncio.to_thread(self._thread.join, 10)
+        if self._thread.is_alive():
+            await asyncio.to_thread(self._thread.join, 10)
 
     def _run(self) -> None:
         asyncio.run(self._live())
@@ -167,7 +168,12 @@ class Heart:
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as lost:
                 log.warning("owner_lock_lost", error=type(lost).__name__)
             self._held.clear()
-            await asyncio.to_thread(self._stop.wait, AGAIN_S)
+            await self._pause(AGAIN_S)
+
+    async def _pause(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while not self._stop.is_set() and time.monotonic() < end:  # noqa: ASYNC110 (another thread sets it)
+            await asyncio.sleep(0.1)
 
     async def _session(self) -> None:
         conn = await asyncpg.connect(self._url, timeout=5, command_timeout=5)
@@ -179,6 +185,6 @@ class Heart:
                 await conn.execute(_BEAT, self._id)
                 self._beat_at = time.monotonic()
                 self._held.set()
-                await asyncio.to_thread(self._stop.wait, BEAT_S)
+                await self._pause(BEAT_S)
         finally:
             await conn.close(timeout=2)

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import aiohttp
@@ -24,7 +24,7 @@ import channels
 import examples
 from gateway.accounts import parse
 from gateway.api.app import build
-from gateway.api.server import server
+from gateway.api.server import bind, server
 from gateway.bodies import CheckIn
 from gateway.dispatch import Dispatch
 from gateway.domain import Tenant
@@ -50,6 +50,7 @@ class Simulators:
 
     ports: dict[str, int]
     path: os.PathLike
+    faulty: set = field(default_factory=set)
 
     def ledger(self):
         """What they were asked to do since they run, oldest first."""
@@ -57,9 +58,16 @@ class Simulators:
 
     async def next(self, provider, mode, **more):
         """Change how a provider answers its next sends (gateway.simulators.wire)."""
+        self.faulty.add(provider)
         url = f"http://127.0.0.1:{self.ports[provider]}/_sim/next"
         async with aiohttp.ClientSession() as http, http.post(url, json={"mode": mode, **more}) as answer:
             assert answer.status == 200, await answer.text()
+
+    async def heal(self):
+        """Forget the faults that were asked for and not used."""
+        for provider in tuple(self.faulty):
+            await self.next(provider, "drop", count=0)
+        self.faulty.clear()
 
     def accounts(self, tenant="acme", mode="live", **ports):
         """An accounts.toml of all five adapters; `ports` puts one of them elsewhere."""
@@ -241,7 +249,8 @@ class Rig:
         finally:
             outcomes.cancel()
             await asyncio.gather(outcomes, return_exceptions=True)
-            await parts.owners.leave()
+            if not sender.dead:
+                await parts.owners.leave()
 
     async def drain(self, **hooks):
         """Send everything that is due now."""
@@ -251,9 +260,9 @@ class Rig:
     @asynccontextmanager
     async def served(self):
         """The API on its socket, for providers that call back."""
-        port = int(self.gateway.place.public_url.rpartition(":")[2])
-        http = server(build(self.services), "127.0.0.1", port)
-        serving = asyncio.create_task(http.serve())
+        http = server(build(self.services))
+        at = self.gateway.place.public_url.removeprefix("http://")
+        serving = asyncio.create_task(http.serve(sockets=[bind(at)]))
         try:
             await self.until(lambda: asyncio.sleep(0, http.started))
             yield self.gateway.place.public_url
@@ -269,6 +278,16 @@ class Sender:
     rig: Rig
     parts: object
     dispatch: Dispatch
+    dead: bool = False
+
+    async def die(self, *tasks):
+        """Be gone in the middle of these drains, as a killed process is: no word to anybody, no lock held."""
+        self.dead = True
+        if self.parts.owners._heart is not None:
+            await self.parts.owners._heart.stop()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def drain(self):
         """Drain queues until nothing is due."""
@@ -322,6 +341,10 @@ async def opened(
             drawn = parse(simulators.accounts(**(ports or {})), adapters=channels.names(), environ=SIGNED_IN)
             await gateway.account_desk.bring_in(drawn, who="tests", reason="a test")
         await gateway.accounts.refresh()
-        yield Rig(gateway, simulators, len(simulators.ledger()))
+        rig = Rig(gateway, simulators, len(simulators.ledger()))
+        yield rig
+        if rig.duties.owners._heart is not None:
+            await rig.duties.owners._heart.stop()
     finally:
+        await simulators.heal()
         await gateway.aclose()

@@ -1,5 +1,6 @@
 """Endings that nobody knows: counted, asked about, never sent again blindly. And those that are known: tried again."""
 
+import asyncio
 import itertools
 from datetime import timedelta
 
@@ -97,6 +98,50 @@ async def test_the_same_key_is_not_used_once_the_provider_may_have_forgotten_it(
 
     assert (after.state, after.settle_at) == ("unknown", None)
     assert len(rig.reached()) == 1
+
+
+@pytest.mark.parametrize("change", ["paid", "opted_out", "held", "night"])
+async def test_the_same_key_is_not_used_once_what_was_decided_does_not_hold(change, rig):
+    """The first request may never have arrived: the second would reach somebody who is to be left alone by now."""
+    await rig.simulators.next("wechat", "status", status=500)
+    await rig.put(borrower(1, addresses=ADDRESSES), debt(1))
+    (name,) = await rig.take(by_id(1, channels=["wechat"]))
+    await rig.drain()
+    assert [a.state for a in await rig.attempts(name)] == ["unknown"]
+
+    match change:
+        case "paid":
+            await rig.happens("L-1", type="paid")
+        case "opted_out":
+            await rig.puts(opt_outs=[{"channel": "wechat", "at": "2026-11-24T02:00:00Z"}])
+        case "held":
+            await rig.puts(
+                holds=[{"id": "h", "reason": "attorney", "from": "2026-11-24T01:00:00Z", "until": None}]
+            )
+        case "night":
+            await rig.advance(hours=10, minutes=1)
+    after = await asked_about(rig, OVER, *[DAY] * 4)
+
+    assert (after.state, after.settle_at) == ("unknown", None)
+    assert rig.reached() == []
+
+
+async def test_a_complaint_that_a_look_up_tells_of_stops_the_channel(rig):
+    """A mainland number that ends in 8 complains."""
+    blocked = [{"channel": "sms", "value": "+8613800000128", "kind": "personal"}, *ADDRESSES[2:]]
+    await rig.simulators.next("aliyun", "drop")
+    await rig.put(borrower(1, addresses=blocked), debt(1))
+    await rig.take(by_id(1, channels=["sms"]))
+    await rig.drain()
+    await rig.until(lambda: asyncio.sleep(0.05, rig.reached()))
+
+    after = await asked_about(rig, OVER)
+    (name,) = await rig.take(by_id(1, idempotency_key="next", channels=["sms"], repeat=True))
+    await rig.drain()
+
+    assert (after.state, after.code) == ("failed", "W-BLACK")
+    row = await rig.reminder(name)
+    assert (row.state, row.reason) == ("suppressed", "opted_out")
 
 
 async def test_what_nobody_can_tell_is_parked_and_stays_counted(rig):

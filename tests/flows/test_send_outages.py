@@ -1,0 +1,106 @@
+"""Redis away, Redis back, the store away, the store back: nothing lost, nobody reached twice, the worker lives."""
+
+import asyncio
+import os
+import signal
+from collections import Counter
+from contextlib import asynccontextmanager
+
+from makers import phone, reminder
+
+from gateway.embedded import Valkey
+from gateway.settings import RedisTarget
+from gateway.worker import work
+
+PEOPLE = range(100, 160)
+EACH_ONCE = {phone(n): 1 for n in PEOPLE}
+
+
+def some(people):
+    return [reminder(n, channels=["sms"]) for n in people]
+
+
+@asynccontextmanager
+async def working(rig):
+    """A worker as `gateway worker` runs it; it must live to the end and end when it is told to."""
+    stop, parts = asyncio.Event(), rig.gateway.worker()
+    task = asyncio.create_task(work(parts, stop))
+    try:
+        yield parts
+    finally:
+        assert not task.done(), task.exception()
+        stop.set()
+        await asyncio.wait_for(task, 20)
+
+
+def all_sent(rig):
+    async def all_sent():
+        states = await rig.states()
+        return sum(n for (state, _), n in states.items() if state == "sent") == len(PEOPLE)
+
+    return all_sent
+
+
+def reached(rig):
+    return Counter(line["to"] for line in rig.reached())
+
+
+async def test_without_any_wake_up_everything_goes_out_by_the_sweep(rig):
+    assert rig.gateway.place.redis is None
+    async with working(rig):
+        for start in range(100, 160, 20):
+            await rig.take(*some(range(start, start + 20)))
+            await asyncio.sleep(0.3)
+        await rig.until(all_sent(rig))
+
+    assert reached(rig) == EACH_ONCE
+
+
+async def test_a_redis_that_is_killed_flushed_and_restarted_costs_nothing(database_url, open_rig, tmp_path):
+    valkey = Valkey(tmp_path / "valkey")
+    await valkey.start()
+    try:
+        rig = await open_rig(database_url, redis=RedisTarget(path=str(valkey.socket)))
+        first = valkey.pid
+        await rig.simulators.next("aliyun", "slow", seconds=0.5, count=40)
+        async with working(rig) as parts:
+            await rig.until(lambda: asyncio.sleep(0, parts.listener.connected))
+            await rig.take(*some(range(100, 120)))
+            await rig.until(lambda: asyncio.sleep(0, len(rig.reached()) > 5))  # drains run as jobs now
+            os.kill(first, signal.SIGKILL)
+            await rig.until(lambda: asyncio.sleep(0, not parts.listener.connected))
+            await rig.take(*some(range(120, 140)))
+            await rig.until(lambda: asyncio.sleep(0, valkey.pid != first and parts.listener.connected))
+            await flush(rig)
+            await rig.take(*some(range(140, 160)))
+            await flush(rig)
+            await rig.until(all_sent(rig))
+            assert parts.listener.connected
+    finally:
+        await valkey.stop()
+
+    assert reached(rig) == EACH_ONCE
+
+
+async def flush(rig):
+    await rig.gateway._redis.flushall()
+
+
+async def test_a_postgresql_that_crashes_and_comes_back_loses_nothing_and_doubles_nothing(
+    postgres, postgres_url, open_rig
+):
+    """Calls that were under way when it crashed are written once it is back."""
+    rig = await open_rig(postgres_url)
+    await rig.simulators.next("aliyun", "slow", seconds=1.0, count=30)
+    async with working(rig):
+        await rig.take(*some(PEOPLE))
+        await rig.until(lambda: asyncio.sleep(0, len(rig.reached()) >= 10))
+        postgres.stop(signal.SIGQUIT)
+        during = len(rig.reached())
+        await asyncio.sleep(2)
+        assert len(rig.reached()) - during <= 32
+        await asyncio.to_thread(postgres.start)
+        await rig.until(all_sent(rig))
+
+    assert reached(rig) == EACH_ONCE
+    assert {a.state for a in await rig.attempts()} <= {"accepted", "void"}

@@ -1,0 +1,224 @@
+"""A worker that dies: what it meant to do is free again, what it was doing is unknown. One that lives keeps both."""
+
+import asyncio
+from collections import Counter
+from contextlib import asynccontextmanager
+
+import pytest
+from makers import phone, reminder, rows
+from sqlalchemy import text
+
+from gateway.store.dispatch import DispatchStore, DispatchTx
+from gateway.worker import work
+
+MEANT, CALLED = range(100, 110), range(110, 120)
+EACH_ONCE = {phone(n): 1 for n in (*MEANT, *CALLED)}
+
+
+def some(people):
+    return [reminder(n, channels=["sms"]) for n in people]
+
+
+def reached(rig):
+    return Counter(line["to"] for line in rig.reached())
+
+
+async def states(rig):
+    return Counter(attempt.state for attempt in await rig.attempts())
+
+
+async def until_attempts(rig, **expected):
+    async def so():
+        return await states(rig) == expected
+
+    await rig.until(so)
+
+
+@asynccontextmanager
+async def busy(rig):
+    """A worker with ten calls under way that nobody will answer, and ten intents that it has not come to."""
+    holds = asyncio.Event()
+
+    async def before_go(intents):
+        if holds.is_set():
+            await asyncio.Event().wait()
+
+    await rig.simulators.next("aliyun", "swallow", count=len(CALLED))
+    async with rig.sender(before_go=before_go) as sender:
+        await rig.take(*some(CALLED))
+        calls = asyncio.create_task(sender.drain())
+        await until_attempts(rig, calling=10)
+        holds.set()
+        await rig.take(*some(MEANT))
+        intents = asyncio.create_task(sender.drain())
+        await until_attempts(rig, calling=10, intent=10)
+        yield sender, (calls, intents)
+        await sender.die(calls, intents)
+
+
+async def judges(rig):
+    """Another worker, from when on it may judge who is dead."""
+    owners = rig.duties.owners
+    await owners.register()
+    if owners._heart is not None:
+        await rig.until(lambda: asyncio.sleep(0, owners._heart.steady))
+
+
+async def test_what_a_dead_worker_meant_to_do_is_free_and_what_it_did_is_unknown(rig):
+    async with busy(rig) as (sender, tasks):
+        await sender.die(*tasks)
+        await judges(rig)
+        await rig.aged(seconds=11)
+
+        await rig.duties.sweep.once()
+        assert await states(rig) == {"void": 10, "unknown": 10}
+        assert await rig.states() == {("waiting", None): 10, ("unknown", None): 10}
+
+        async with rig.sender() as other:
+            await other.drain()
+            await rig.duties.reconcile.once()  # the quarantine is not over
+            assert (await states(rig))["unknown"] == 10
+            await rig.aged(seconds=6)
+            await rig.duties.reconcile.once()
+            await other.drain()
+
+    assert reached(rig) == EACH_ONCE
+    assert {state for state, _ in await rig.states()} <= {"sent", "delivered", "failed"}
+    assert (await states(rig))["void"] == 10
+
+
+async def test_what_a_living_worker_does_is_left_alone(postgres_url, open_rig):
+    """Its server's end of the connection is cut, the lock is free for a moment: it is alive all the same."""
+    rig = await open_rig(postgres_url)
+    async with busy(rig) as (sender, _):
+        await judges(rig)
+        heart = sender.parts.owners._heart
+        assert heart.fit
+
+        await end_sessions_of_hearts(rig)
+        for _ in range(40):
+            await rig.duties.sweep.once()
+            assert await rig.duties.owners.dead() == []
+            await asyncio.sleep(0.02)
+        await rig.until(lambda: asyncio.sleep(0, heart.fit))
+
+        assert (await states(rig))["calling"] == 10
+
+
+async def test_after_an_outage_that_aged_everybody_nobody_is_judged_before_they_could_come_back(
+    postgres_url, open_rig
+):
+    rig = await open_rig(postgres_url)
+    await judges(rig)
+    async with rig.sender() as living, rig.sender() as gone:
+        await gone.die()
+        await end_sessions_of_hearts(rig)
+        await rig.until(lambda: asyncio.sleep(0, not rig.duties.owners.fit))  # its own heart has noticed
+        await rig.aged("owner.heartbeat_at", seconds=60)
+        seen = []
+        while not seen:
+            seen = await rig.duties.owners.dead()
+            await asyncio.sleep(0.02)
+
+        assert seen == [gone.parts.owners.id]
+        assert living.parts.owners.fit
+
+
+async def test_a_worker_that_was_taken_for_dead_and_beats_again_is_alive(postgres_url, open_rig):
+    rig = await open_rig(postgres_url)
+    async with rig.sender() as living:
+        async with rig.database.write() as conn:
+            await conn.execute(text("UPDATE owner SET dead_at = heartbeat_at"))
+        assert await rig.duties.owners.dead() == [living.parts.owners.id]
+
+        async def alive():
+            return not await rig.duties.owners.dead()
+
+        await rig.until(alive)
+        await rig.take(*some(MEANT))
+        await living.drain()
+
+    assert len(rig.reached()) == 10
+
+
+async def end_sessions_of_hearts(rig):
+    async with rig.database.write() as conn:
+        ended = await conn.execute(
+            text(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND query LIKE 'UPDATE owner SET dead_at = NULL%'"
+            )
+        )
+        assert ended.all()
+
+
+async def test_a_worker_without_its_lock_starts_no_call(postgres_url, open_rig):
+    rig = await open_rig(postgres_url)
+    names = await rig.take(*some(MEANT))
+    async with rig.sender() as sender:
+        await sender.parts.owners._heart.stop()
+        for queue in await rig.gateway.store.due_queues():
+            await sender.dispatch.drain(*queue)
+        sender.dead = True
+
+    assert len(names) == 10
+    assert rig.reached() == []
+    assert await rig.states() == {("waiting", None): 10}
+
+
+async def test_a_drain_finishes_what_is_being_called_and_leaves_the_rest(rig):
+    """SIGTERM while forty calls take their time: all forty are written, nothing is cut, the others wait."""
+    await rig.simulators.next("aliyun", "slow", seconds=1.0, count=100)
+    people = range(200, 300)
+    await rig.take(*some(people))
+    stop = asyncio.Event()
+    working = asyncio.create_task(work(rig.gateway.worker(), stop))
+    await rig.until(lambda: asyncio.sleep(0, len(rig.reached()) >= 20))
+
+    stop.set()
+    await asyncio.wait_for(working, 15)
+
+    sent = (await rig.states())["sent", None]
+    assert 20 <= sent == len(rig.reached())
+    assert set(await states(rig)) <= {"accepted", "void"}
+    assert {row.dead_at is None for row in await rows(rig.database, "owner")} == {False}
+    left = await rig.states()
+    assert sum(left.values()) == 100
+    assert {state for state, _ in left} <= {"sent", "waiting"}
+
+
+class Unwritable(DispatchTx):
+    """Breaks where an outcome is written."""
+
+    async def finish(self, outturns):
+        raise AssertionError("a mistake of ours")
+
+
+class Broken(DispatchStore):
+    @asynccontextmanager
+    async def transaction(self):
+        async with self._db.write() as conn:
+            yield Unwritable(conn, await self._db.moment(conn), self._log)
+
+
+async def test_a_worker_that_cannot_write_outcomes_ends_and_others_settle_its_calls(sqlite_url, open_rig):
+    rig = await open_rig(sqlite_url)
+    sound, rig.gateway.store = rig.gateway.store, Broken(rig.database, rig.gateway.log)
+    await rig.take(*some(MEANT))
+
+    with pytest.raises(AssertionError, match="a mistake of ours"):
+        await asyncio.wait_for(work(rig.gateway.worker(), asyncio.Event()), 15)
+    called = len(rig.reached())
+    assert 0 < called <= 10
+
+    rig.gateway.store = sound
+    mended = rig.gateway.worker()
+    await mended.owners.register()
+    await mended.sweep.once()
+    assert (await states(rig))["unknown"] == called
+    await rig.drain()
+    await rig.aged(seconds=6)
+    await mended.reconcile.once()
+
+    assert reached(rig) == {phone(n): 1 for n in MEANT}
+    assert set(await states(rig)) <= {"accepted", "delivered", "failed", "void"}
