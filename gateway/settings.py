@@ -216,8 +216,8 @@ class Settings(BaseSettings):
     policy_offset_allowed: bool = Field(
         default=False, description="test deployments only: the clock that rules see may be moved"
     )
-    one_person: bool = Field(
-        default=False, description="one holder may lift a stop alone; it is put on record"
+    worker_listen: ListenAt | None = Field(
+        default=None, description="host:port where a worker answers /livez, /readyz and /metrics"
     )
 
     @property

@@ -94,6 +94,7 @@ _QUIET = (
     "sqlalchemy",
     "twilio",
     "uvicorn.access",
+    "uvicorn.error",
 )
 """Libraries that say at INFO or DEBUG what they were given."""
 

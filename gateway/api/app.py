@@ -12,11 +12,11 @@ from starlette.middleware import Middleware
 from starlette.responses import Response
 
 from gateway.api import http, schema
-from gateway.api.routes import doors, operators, reminders, subjects
+from gateway.api.routes import doors, health, operators, reminders, subjects
 from gateway.api.services import Services
 from gateway.errors import GatewayError
 
-PARTS = (reminders, subjects, operators, doors)
+PARTS = (reminders, subjects, operators, doors, health)
 
 
 def routes() -> list[APIRoute]:
@@ -26,6 +26,30 @@ def routes() -> list[APIRoute]:
 
 def build(services: Services) -> FastAPI:
     """The application. It starts and closes nothing: wiring does."""
+    app = _bare(services)
+    for part in PARTS:
+        app.include_router(part.router)
+
+    @cache
+    def contract() -> bytes:
+        return http.dumps(schema.openapi(routes(), _version()))
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def openapi() -> Response:
+        return Response(contract(), media_type="application/json")
+
+    return app
+
+
+def build_health(services: Services) -> FastAPI:
+    """A worker's application: health and figures, nothing else."""
+    app = _bare(services)
+    app.include_router(health.router)
+    return app
+
+
+def _bare(services: Services) -> FastAPI:
+    """An application with our errors and our frame, and no route yet."""
     frame = Middleware(
         http.Frame,
         metrics=services.metrics,
@@ -36,18 +60,7 @@ def build(services: Services) -> FastAPI:
     app.state.services = services
     for kind in (GatewayError, HTTPException):
         app.add_exception_handler(kind, http.on_error)
-    for part in PARTS:
-        app.include_router(part.router)
     app.add_middleware(frame.cls, *frame.args, **frame.kwargs)
-
-    @cache
-    def contract() -> bytes:
-        return http.dumps(schema.openapi(routes(), _version()))
-
-    @app.get("/openapi.json", include_in_schema=False)
-    async def openapi() -> Response:
-        return Response(contract(), media_type="application/json")
-
     return app
 
 

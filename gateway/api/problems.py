@@ -75,10 +75,14 @@ def status_of(error: GatewayError) -> int:
     return next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
 
 
+_KINDS = {404: "not_found", 409: "conflict", 422: "invalid_request"}
+"""Status → the code whose title stands in for one that has none of its own."""
+
+
 def document(error: GatewayError, request_id: str) -> dict[str, Any]:
     """The problem document of an error."""
     faults = getattr(error, "faults", ())
-    _, title, _ = TITLES.get(error.code, TITLES["internal"])
+    _, title, _ = TITLES.get(error.code) or TITLES[_KINDS.get(status_of(error), "internal")]
     return {
         "type": f"/docs/errors#{error.code}",
         "title": title,

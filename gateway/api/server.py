@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import uvicorn
 from fastapi import FastAPI
+
+from gateway.errors import SetupError
+from gateway.settings import split_listen
 
 KEEP_ALIVE_S = 15
 GRACE_S = 10
@@ -22,13 +26,27 @@ class Server(uvicorn.Server):
         yield
 
 
-def server(app: FastAPI, host: str, port: int) -> Server:
-    """A server for an application; `serve()` runs it until `should_exit` is set."""
+def bind(listen: str) -> socket.socket:
+    """Take an address (host:port) before anything else is begun; SetupError when it cannot be had."""
+    host, port = split_listen(listen)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    taken = socket.socket(family)
+    taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        taken.bind((host, port))
+    except OSError as wrong:
+        taken.close()
+        raise SetupError(
+            f"cannot listen on {listen} ({wrong.strerror}): give another with --listen"
+        ) from wrong
+    return taken
+
+
+def server(app: FastAPI) -> Server:
+    """A server for an application; `serve(sockets=[…])` runs it until `should_exit` is set."""
     return Server(
         uvicorn.Config(
             app,
-            host=host,
-            port=port,
             log_config=None,
             access_log=False,
             server_header=False,

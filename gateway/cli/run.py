@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
@@ -18,8 +19,8 @@ import click
 from examples import accounts as example_accounts
 from gateway import telemetry
 from gateway.accounts import parse
-from gateway.api.app import build
-from gateway.api.server import Server, server
+from gateway.api.app import build, build_health
+from gateway.api.server import Server, bind, server
 from gateway.cli.options import PlaceOptions, place_options
 from gateway.cli.session import API_KEY
 from gateway.domain import Mode, Tenant
@@ -36,10 +37,11 @@ from gateway.settings import (
 )
 from gateway.store import migrate
 from gateway.store.keys import EVERY, Operator, Role
+from gateway.sweep import forever
 from gateway.trial import ENVIRONMENT, Simulators
 from gateway.vault import KeyRing, embedded_ring
 from gateway.wiring import OPERATOR, Gateway, Place
-from gateway.worker import work
+from gateway.worker import REFRESH_S, work
 
 log = telemetry.get(__name__)
 
@@ -82,32 +84,22 @@ def _run(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
         uvloop.run(watched())
 
 
-async def _serve(gateway: Gateway, listen: str, stop: asyncio.Event) -> None:
-    """Serve the API until `stop`; not ready from then on, and open requests are answered."""
-    http = await _listening(gateway, listen)
-    serving = asyncio.create_task(http.serve())
-    await _started(http, serving)
-    await stop.wait()
+async def _serve(gateway: Gateway, http: Server, taken: socket.socket, stop: asyncio.Event) -> None:
+    """Serve until `stop`; not ready from then on, and open requests are answered."""
+    serving = asyncio.create_task(http.serve(sockets=[taken]))
+    await _until(stop, serving)
     gateway.health.draining = True
     http.should_exit = True
     await serving
 
 
-async def _listening(gateway: Gateway, listen: str) -> Server:
-    host, port = split_listen(listen)
+async def _refuse_open(gateway: Gateway, listen: str) -> None:
+    host, _ = split_listen(listen)
     if not is_loopback(host) and not await gateway.setup.keys(None):
         raise SetupError(
             "refusing to listen beyond this machine before there is a key: start on 127.0.0.1 first,"
             " or run `gateway apikey create`"
         )
-    return server(build(gateway.services()), host, port)
-
-
-async def _started(http: Server, serving: asyncio.Task[None]) -> None:
-    while not http.started:
-        if serving.done():
-            raise SetupError("the address is taken: give another with --listen")
-        await asyncio.sleep(0.01)
 
 
 @click.command()
@@ -138,6 +130,7 @@ def up(options: PlaceOptions, quarantine_s: float, *, no_wake: bool) -> None:
 
 async def _up(settings: Settings, quarantine: timedelta, stop: asyncio.Event, *, wake: bool) -> None:
     async with AsyncExitStack() as stack:
+        taken = stack.enter_context(bind(settings.listen))
         redis = await _redis(settings, stack) if wake else None
         ring = embedded_ring(settings.keyring_file, settings.data / "vault.db")
         place = Place(
@@ -151,22 +144,27 @@ async def _up(settings: Settings, quarantine: timedelta, stop: asyncio.Event, *,
         stack.push_async_callback(gateway.aclose)
         await gateway.vault.prepare()
         await migrate.upgrade(gateway.database)
-        keys = await _first_keys(gateway, settings.data)
+        await _refuse_open(gateway, settings.listen)
+        await _first_keys(gateway, settings.data)
         await _accounts(gateway, settings, stack)
-        both = asyncio.Event()
-        http = await _listening(gateway, settings.listen)
-        working = asyncio.create_task(work(gateway.worker(), both))
-        serving = asyncio.create_task(http.serve())
-        await _started(http, serving)
-        for said in keys:
-            click.echo(said)
-        click.echo(f"ready at http://{settings.listen} (data in {settings.data})")
-        await _until(stop, working, serving)
-        gateway.health.draining = True
-        both.set()
-        await working
-        http.should_exit = True
-        await serving
+        await _both(gateway, settings, taken, stop)
+
+
+async def _both(gateway: Gateway, settings: Settings, taken: socket.socket, stop: asyncio.Event) -> None:
+    """Serve and work until `stop`; the worker drains before the API closes, so that callbacks still come in."""
+    drain = asyncio.Event()
+    working = asyncio.create_task(work(gateway.worker(), drain))
+    http = server(build(gateway.services()))
+    serving = asyncio.create_task(http.serve(sockets=[taken]))
+    while not http.started and not serving.done():  # noqa: ASYNC110 (uvicorn has no event for it)
+        await asyncio.sleep(0.01)
+    click.echo(f"ready at http://{settings.listen} (data in {settings.data})")
+    await _until(stop, working, serving)
+    gateway.health.draining = True
+    drain.set()
+    await working
+    http.should_exit = True
+    await serving
 
 
 async def _until(stop: asyncio.Event, *tasks: asyncio.Task[None]) -> None:
@@ -187,23 +185,21 @@ async def _redis(settings: Settings, stack: AsyncExitStack) -> RedisTarget:
     return RedisTarget(path=str(valkey.socket))
 
 
-async def _first_keys(gateway: Gateway, data: Path) -> list[str]:
+async def _first_keys(gateway: Gateway, data: Path) -> None:
     """At the very first start: a tenant, a key of each mode to show once, and the operators' own key in a file."""
     if await gateway.setup.tenants(None):
-        return []
+        return
     await gateway.setup.create_tenant(DEFAULT, BY_HAND)
-    said = []
     for mode in Mode:
         _, text = await gateway.setup.create_key(
             tenant=DEFAULT, mode=mode, role=Role.ADMIN, holder=OPERATOR, expires_at=None, by=BY_HAND
         )
-        said.append(f"first {mode} key (shown once): {text.reveal('shown once to who started it')}")
+        click.echo(f"first {mode} key (shown once): {text.reveal('shown once to who started it')}")
     _, own = await gateway.setup.create_key(
         tenant=EVERY, mode=Mode.LIVE, role=Role.ADMIN, holder=OPERATOR, expires_at=None, by=BY_HAND
     )
     with os.fdopen(os.open(data / "admin.key", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(own.reveal("kept for the operators' commands") + "\n")
-    return said
 
 
 async def _accounts(gateway: Gateway, settings: Settings, stack: AsyncExitStack) -> None:
@@ -258,17 +254,12 @@ def api(options: PlaceOptions) -> None:
 
 async def _api(settings: Settings, stop: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
+        taken = stack.enter_context(bind(settings.listen))
         gateway = await _clustered(settings, stack)
-        refreshing = asyncio.create_task(_refresh(gateway))
-        stack.callback(refreshing.cancel)
-        await _serve(gateway, settings.listen, stop)
-
-
-async def _refresh(gateway: Gateway) -> None:
-    while True:
-        await asyncio.sleep(2)
-        await gateway.accounts.refresh()
-        await gateway.backlog.once()
+        await _refuse_open(gateway, settings.listen)
+        for duty in (gateway.accounts.refresh, gateway.backlog.once):
+            stack.callback(asyncio.create_task(forever(duty, lambda: REFRESH_S)).cancel)
+        await _serve(gateway, server(build(gateway.services())), taken, stop)
 
 
 async def _clustered(settings: Settings, stack: AsyncExitStack) -> Gateway:
@@ -302,6 +293,7 @@ async def _clustered(settings: Settings, stack: AsyncExitStack) -> Gateway:
     "keyring",
     "log_level",
     "policy_offset_allowed",
+    "worker_listen",
 )
 def worker(options: PlaceOptions) -> None:
     """Send what is due, against PostgreSQL and Redis. Any number of these may run."""
@@ -313,5 +305,11 @@ def worker(options: PlaceOptions) -> None:
 
 async def _worker(settings: Settings, stop: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
+        taken = stack.enter_context(bind(settings.worker_listen)) if settings.worker_listen else None
         gateway = await _clustered(settings, stack)
+        if taken is not None:
+            doors = asyncio.create_task(
+                _serve(gateway, server(build_health(gateway.services())), taken, stop)
+            )
+            stack.push_async_callback(asyncio.wait, [doors])
         await work(gateway.worker(), stop)

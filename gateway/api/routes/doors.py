@@ -1,4 +1,4 @@
-"""Doors without a key: providers' callbacks, health, figures, what errors mean."""
+"""Doors without a key: providers' callbacks, what errors mean."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.api import http, problems
-from gateway.api.auth import local_or, services
-from gateway.store.keys import Role
+from gateway.api.auth import services
 
 router = APIRouter()
 
@@ -30,27 +29,6 @@ async def callback(request: Request, adapter: str, account: str, ref: str) -> Re
         body=await http.read_bytes(request, http.SINGLE),
     )
     return Response(answer.body, status_code=answer.status, media_type=answer.content_type)
-
-
-@router.get("/livez", include_in_schema=False)
-async def livez() -> Response:
-    """Answer as long as the process runs."""
-    return http.answer({"status": "ok"})
-
-
-@router.get("/readyz", include_in_schema=False)
-async def readyz(request: Request) -> Response:
-    """Say whether work can be done, and if not, what is missing."""
-    missing = await services(request).health.missing()
-    if missing:
-        return http.answer({"status": "not_ready", "missing": dict(missing)}, 503)
-    return http.answer({"status": "ok"})
-
-
-@router.get("/metrics", include_in_schema=False, dependencies=[local_or(Role.OPS)])
-async def metrics(request: Request) -> Response:
-    """Figures in the text format of Prometheus; from elsewhere with a key."""
-    return Response(services(request).metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 @router.get("/docs/errors", include_in_schema=False)
