@@ -182,11 +182,32 @@ class Simulator:
             id=sent.biz_id,
             text=sent.text,
             at=sent.at.isoformat(),
+            sign=sent.sign,
+            template=sent.template,
         )
-        self.sent.setdefault(sent.number, deque(maxlen=KEPT)).append(sent)
+        self._keep(sent)
         if self.push_url is not None:
             url = self.push_url
             self.pushes.later(self.delay, lambda: url, orjson.dumps([_report(sent)]), "application/json")
+
+    def _keep(self, sent: Sent) -> None:
+        self.sent.setdefault(sent.number, deque(maxlen=KEPT)).append(sent)
+
+    def recall(self) -> None:
+        """Know again what the ledger holds; its carriers have spoken by now."""
+        for line in self.ledger.lines("aliyun"):
+            self._keep(
+                Sent(
+                    number=line["to"].removeprefix("+86"),
+                    sign=line["sign"],
+                    template=line["template"],
+                    text=line["text"],
+                    out_id=line["ref"] or "",
+                    biz_id=line["id"],
+                    at=datetime.fromisoformat(line["at"]),
+                    due=0.0,
+                )
+            )
 
     def details(self, query: Mapping[str, str]) -> dict[str, Any]:
         """QuerySendDetails: a number's messages of one Shanghai day, newest first, by pages of at most 50."""
@@ -319,6 +340,7 @@ async def serve(*, host: str, port: int, ledger: Ledger, delay: float, push_url:
         push_url=push_url,
         pushes=pushes,
     )
+    simulator.recall()
     app = web.Application(client_max_size=1_048_576)
     app.router.add_post("/", simulator.call)
     app.router.add_post("/_sim/next", simulator.faults.ask)

@@ -47,6 +47,11 @@ MAGIC_SMS = {
     "+15005550009": 21614,
 }
 MAGIC_CALL = {"+15005550001": 21217, "+15005550002": 21214, "+15005550003": 21215, "+15005550004": 21216}
+OVER: Mapping[str, tuple[str, Mapping[str, str], str]] = {
+    "sms": ("_messages", {"7": "undelivered"}, "delivered"),
+    "call": ("_calls", {"1": "no-answer", "2": "busy"}, "completed"),
+}
+"""Where each kind is kept, how it ended by the recipient's last digit, and for all others."""
 
 
 @dataclass(eq=False)
@@ -83,6 +88,13 @@ class Twilio:
         self._faults = Faults()
         self._messages: dict[str, Json] = {}
         self._calls: dict[str, Json] = {}
+
+    def recall(self) -> None:
+        """Know again what the ledger holds; all of it is over by now, as its recipients have it."""
+        for line in self._ledger.lines("twilio"):
+            kept, ends, usual = OVER[line["kind"]]
+            over = {"status": ends.get(line["to"][-1], usual)}
+            _keep(getattr(self, kept), line["resource"] | over)
 
     def app(self) -> web.Application:
         """Every route there is."""
@@ -198,6 +210,7 @@ class Twilio:
             ref=path.rpartition("/")[2] or None,
             id=resource["sid"],
             at=datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+            resource=resource,
             **more,
         )
 
@@ -279,8 +292,9 @@ async def serve(
     """Listen on `host:port` (0 = any free); `delay` seconds pass between the steps of a delivery."""
     secret = os.environ.get("SIM_SECRET", "simulator")
     callbacks = Callbacks(delay, secret)
-    app = Twilio(ledger, callbacks, secret).app()
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
+    twilio = Twilio(ledger, callbacks, secret)
+    twilio.recall()
+    runner = web.AppRunner(twilio.app(), access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, host, port).start()
 

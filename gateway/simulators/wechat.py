@@ -8,7 +8,8 @@ SIM_WECHAT_TOKEN (or `simulator`). What an openid ends in says what becomes of i
     blk   → accepted, then `failed:user block`   any other → accepted, then `success`
 
 The same client_msg_id to the same openid within ten minutes gives the first msgid again and no second ledger
-line. `POST /_sim/tokens/expire` ends every token, as two hours do. Faults: gateway.simulators.wire.
+line, also where another process took the first. `POST /_sim/tokens/expire` ends every token, as two hours do.
+Faults: gateway.simulators.wire.
 """
 
 from __future__ import annotations
@@ -131,6 +132,13 @@ class Simulator:
             self._remember(key, msgid)
         return _accepted(msgid)
 
+    def recall(self) -> None:
+        """Know again what the ledger holds of the last ten minutes."""
+        for line in self.ledger.lines("wechat"):
+            age_s = (datetime.now(UTC) - datetime.fromisoformat(line["at"])).total_seconds()
+            if line["ref"] is not None and age_s < DEDUPE_S:
+                self.sent[line["to"], line["ref"]] = (time.monotonic() - age_s, int(line["id"]))
+
     def _remember(self, key: tuple[str, str], msgid: int) -> None:
         self.sent[key] = (time.monotonic(), msgid)
         while len(self.sent) > KEPT:
@@ -237,6 +245,7 @@ async def serve(*, host: str, port: int, ledger: Ledger, delay: float, push_url:
         push_url=push_url,
         pushes=pushes,
     )
+    simulator.recall()
     app = web.Application(client_max_size=1_048_576)
     app.router.add_post("/cgi-bin/stable_token", simulator.token)
     app.router.add_post("/cgi-bin/message/template/send", simulator.template)

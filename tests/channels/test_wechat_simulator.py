@@ -26,7 +26,7 @@ async def world(tmp_path):
     """The simulator, the door its events come in by, and the adapter behind it."""
     async with (
         open_door() as door,
-        simulate(wechat, tmp_path / "ledger", push_url=f"{door.url}/any") as simulator,
+        simulate(wechat, tmp_path / f"ledger{times}", push_url=f"{door.url}/any") as simulator,
     ):
         door.adapter = adapter(simulator.url)
         yield simulator, door
@@ -64,7 +64,7 @@ def test_an_event_that_is_not_taken_comes_again_and_at_most_four_times(tmp_path)
     async def refused(times):
         async with (
             open_door() as door,
-            simulate(wechat, tmp_path / "ledger", push_url=f"{door.url}/any") as simulator,
+            simulate(wechat, tmp_path / f"ledger{times}", push_url=f"{door.url}/any") as simulator,
         ):
             door.adapter, door.refuse = adapter(simulator.url), times
             await door.adapter.send(message(OPENID))
