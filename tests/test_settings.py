@@ -49,13 +49,13 @@ def test_without_any_variable_the_embedded_profile_stands():
     assert settings.database.database == ".gateway/gateway.db"
     assert settings.vault.database == ".gateway/vault.db"
     assert settings.keyring_file == Path(".gateway/keyring.json")
-    assert (settings.policy_offset_allowed, settings.one_person) == (False, False)
+    assert (settings.policy_offset_allowed, settings.worker_listen) == (False, None)
 
 
 def test_variables_are_read_and_options_win(environ):
     environ.setenv("GATEWAY_LISTEN", "0.0.0.0:80")
     environ.setenv("GATEWAY_LOG_LEVEL", "DEBUG")
-    environ.setenv("GATEWAY_ONE_PERSON", "1")
+    environ.setenv("GATEWAY_WORKER_LISTEN", "0.0.0.0:9090")
     environ.setenv("GATEWAY_DATA", "/var/lib/a b")
     environ.setenv("GATEWAY_ACCOUNTS", "")
 
@@ -63,7 +63,7 @@ def test_variables_are_read_and_options_win(environ):
 
     assert settings.listen == "[::1]:0"
     assert settings.log_level == "debug"
-    assert settings.one_person
+    assert settings.worker_listen == "0.0.0.0:9090"
     assert settings.accounts is None
     assert settings.database.database == "/var/lib/a b/gateway.db"
 
@@ -87,7 +87,7 @@ def test_every_mistake_is_named_at_once_and_no_value_is_said(environ):
         "GATEWAY_PUBLIC_URL": "https://u:hemlig@h",
         "GATEWAY_LOG_LEVEL": "hemlig",
         "GATEWAY_POLICY_OFFSET_ALLOWED": "hemlig",
-        "GATEWAY_ONE_PERSON": "hemlig",
+        "GATEWAY_WORKER_LISTEN": "hemlig",
     }
     for name, value in wrong_values.items():
         environ.setenv(name, value)
