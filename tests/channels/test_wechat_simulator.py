@@ -26,7 +26,7 @@ async def world(tmp_path):
     """The simulator, the door its events come in by, and the adapter behind it."""
     async with (
         open_door() as door,
-        simulate(wechat, tmp_path / f"ledger{times}", push_url=f"{door.url}/any") as simulator,
+        simulate(wechat, tmp_path / "ledger", push_url=f"{door.url}/any") as simulator,
     ):
         door.adapter = adapter(simulator.url)
         yield simulator, door
