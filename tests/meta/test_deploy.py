@@ -83,7 +83,8 @@ def test_every_server_is_asked_how_it_is():
     assert all(
         {"test", "interval", "timeout", "retries"} <= SERVICES[name]["healthcheck"].keys() for name in servers
     )
-    assert all(SERVICES[name]["healthcheck"] == {"disable": True} for name in ONE_SHOT | {"worker"})
+    assert all(SERVICES[name]["healthcheck"] == {"disable": True} for name in ONE_SHOT)
+    assert "--worker-listen" in SERVICES["worker"]["command"]
     assert all(
         SERVICES[name]["restart"] == ("no" if name in ONE_SHOT else "unless-stopped") for name in SERVICES
     )
