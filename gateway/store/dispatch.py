@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from datetime import date, datetime, timedelta
-from decimal import Decimal
+from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
@@ -14,36 +12,32 @@ from sqlalchemy import Table, and_, bindparam, case, func, insert, or_, select, 
 from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.domain import Channel, DebtState, Money, Outcome, Tenant, from_us, to_us
+from gateway.domain import Tenant, to_us
 from gateway.ports import Entry, Moment
 from gateway.store import schema
 from gateway.store.database import Database, chunks
+from gateway.store.facts import FactsTx
 from gateway.store.log import Log
+from gateway.store.rows import (, withdrawal
+    attempt_of,
+    intent_row,
+    outturn_row,
+    ref_row,
+    us,
+    work_of,
+)
 from gateway.work import (
-    AddressRow,
     Attempt,
-    BorrowerRow,
-    DebtRow,
     Due,
-    Facts,
     Intent,
     Key,
     Outturn,
-    Past,
-    Subject,
     Verdict,
     Work,
 )
 
 DUE_STATES = ("waiting", "deferred", "sent", "failed", "unknown")
 """States in which a `next_at` means something: the last three only while an escalation is left."""
-UNSENT = ("void", Outcome.REJECTED.value)
-"""Attempts that were no contact: they count nowhere."""
-LOOKBACK = timedelta(days=75)
-"""How far back caps look at most; no shipped rule looks further than 31 days."""
-DUPLICATE_WITHIN = timedelta(hours=24)
-ENDED_UNSENT = ("suppressed", "cancelled", "expired")
-
 _REMINDER, _ATTEMPT = schema.reminder.c, schema.attempt.c
 
 
@@ -87,14 +81,6 @@ class DispatchStore:
             )
             return [(r.channel, r.shard) for r in rows]
 
-    async def next_due(self) -> datetime | None:
-        """The policy instant of the earliest reminder that waits, if one does."""
-        async with self._db.read() as conn:
-            earliest = await conn.scalar(
-                select(func.min(_REMINDER.next_at)).where(_REMINDER.state.in_(DUE_STATES))
-            )
-            return None if earliest is None else from_us(earliest)
-
     async def find(self, ref: str) -> Attempt | None:
         """An attempt of the gateway's own by its ref, unlocked."""
         places = schema.attempt_ref.c
@@ -113,7 +99,7 @@ class DispatchStore:
                     .where(places.ref == ref)
                 )
             ).one_or_none()
-            return None if row is None else _attempt(row)
+            return None if row is None else attempt_of(row)
 
     async def refs_of(self, adapter: str, account: str, provider_ids: Sequence[str]) -> dict[str, str]:
         """Provider's id → our ref, unlocked."""
@@ -142,12 +128,11 @@ class DispatchStore:
             return await tx.go(intents, owner)
 
 
-class DispatchTx:
+class DispatchTx(FactsTx):
     """Statements within one transaction."""
 
     def __init__(self, conn: AsyncConnection, moment: Moment, log: Log) -> None:
-        self.conn = conn
-        self.moment = moment
+        super().__init__(conn, moment)
         self._log = log
 
     async def append(self, entries: Sequence[Entry]) -> None:
@@ -186,139 +171,7 @@ class DispatchTx:
             taken.extend(rows)
         order = {key: place for place, key in enumerate(keys)}
         taken.sort(key=lambda r: order[r.tenant, r.id])
-        return [_work(r) for r in taken]
-
-    async def facts(self, subjects: Sequence[Work | Subject]) -> Facts:
-        """Everything that deciding on these needs, read after the locks."""
-        persons = sorted({(s.tenant, s.person) for s in subjects})
-        debts = sorted({(s.tenant, s.debt) for s in subjects})
-        siblings = await self._borrowers(persons)
-        borrowers = {(t, b.id): b for (t, _), rows in siblings.items() for b in rows}
-        return Facts(
-            borrowers=borrowers,
-            siblings=siblings,
-            addresses=await self._addresses(sorted({(s.tenant, s.borrower) for s in subjects})),
-            debts=await self._debts(debts),
-            history=await self._history(persons),
-            stale_after=await self._stale_after({s.tenant.split("/")[0] for s in subjects}),
-            overrides=await self._overrides({s.tenant for s in subjects}),
-            duplicates=await self._duplicates([s for s in subjects if isinstance(s, Work)]),
-            contacted=await self._contacted([s for s in subjects if isinstance(s, Work) and s.step]),
-        )
-
-    async def _borrowers(self, persons: Sequence[Key]) -> dict[Key, tuple[BorrowerRow, ...]]:
-        found: dict[Key, list[BorrowerRow]] = defaultdict(list)
-        table = schema.borrower.c
-        for row in await self._by_keys(schema.borrower, (table.tenant, table.person), persons):
-            found[Tenant(row.tenant), row.person].append(
-                BorrowerRow(
-                    id=row.id,
-                    person=row.person,
-                    profile=orjson.loads(row.profile),
-                    pii_enc=row.pii_enc,
-                    revision=row.revision,
-                )
-            )
-        return {key: tuple(rows) for key, rows in found.items()}
-
-    async def _addresses(self, borrowers: Sequence[Key]) -> dict[Key, tuple[AddressRow, ...]]:
-        found: dict[Key, list[AddressRow]] = defaultdict(list)
-        table = schema.address.c
-        rows = await self._by_keys(schema.address, (table.tenant, table.borrower), borrowers)
-        for row in sorted(rows, key=lambda r: r.position):
-            if row.dead_at is None:
-                found[Tenant(row.tenant), row.borrower].append(
-                    AddressRow(
-                        channel=Channel(row.channel),
-                        key=row.blind.hex(),
-                        value_enc=row.value_enc,
-                        kind=row.kind,
-                        country=row.country,
-                        zones=tuple(orjson.loads(row.zones)),
-                    )
-                )
-        return {key: tuple(rows) for key, rows in found.items()}
-
-    async def _debts(self, keys: Sequence[Key]) -> dict[Key, DebtRow]:
-        table = schema.debt.c
-        rows = await self._by_keys(schema.debt, (table.tenant, table.id), keys)
-        return {(Tenant(r.tenant), r.id): _debt(r) for r in rows}
-
-    async def _history(self, persons: Sequence[Key]) -> dict[Key, list[Past]]:
-        since = to_us(self.moment.policy - LOOKBACK)
-        found: dict[Key, list[Past]] = {key: [] for key in persons}
-        rows = await self._by_keys(
-            schema.attempt,
-            (_ATTEMPT.tenant, _ATTEMPT.person),
-            persons,
-            and_(_ATTEMPT.started_at > since, _ATTEMPT.state.notin_(UNSENT)),
-        )
-        for row in sorted(rows, key=lambda r: (r.started_at, r.ref)):
-            found[Tenant(row.tenant), row.person].append(_past(row))
-        table = schema.reservation.c
-        held = await self._by_keys(
-            schema.reservation,
-            (table.tenant, table.person),
-            persons,
-            and_(table.until > to_us(self.moment.policy), table.used_at.is_(None)),
-        )
-        for row in held:
-            found[Tenant(row.tenant), row.person].append(_reserved(row))
-        return found
-
-    async def _stale_after(self, names: set[str]) -> dict[str, timedelta]:
-        table = schema.tenant.c
-        rows = await self.conn.execute(select(table.name, table.stale_after_s).where(table.name.in_(names)))
-        return {r.name: timedelta(seconds=r.stale_after_s) for r in rows}
-
-    async def _overrides(self, tenants: set[Tenant]) -> dict[Tenant, dict[str, int]]:
-        table = schema.pack_override.c
-        found: dict[Tenant, dict[str, int]] = defaultdict(dict)
-        for row in await self.conn.execute(
-            select(table.tenant, table.rule, table.max).where(table.tenant.in_(tenants))
-        ):
-            found[Tenant(row.tenant)][row.rule] = row.max
-        return found
-
-    async def _duplicates(self, works: Sequence[Work]) -> frozenset[Key]:
-        """Those for which an earlier reminder of the same borrower, debt, due date and template stands within 24 h."""
-        asked = {(w.tenant, w.debt, w.template) for w in works if not w.repeat and w.step == 0}
-        others: dict[tuple[str, str, str], list[Row[Any]]] = defaultdict(list)
-        rows = await self._by_keys(
-            schema.reminder,
-            (_REMINDER.tenant, _REMINDER.debt, _REMINDER.template),
-            sorted(asked),
-            and_(
-                _REMINDER.accepted_at > to_us(self.moment.policy - DUPLICATE_WITHIN - LOOKBACK),
-                _REMINDER.state.notin_(ENDED_UNSENT),
-            ),
-        )
-        for row in rows:
-            others[row.tenant, row.debt, row.template].append(row)
-        return frozenset(
-            (w.tenant, w.id)
-            for w in works
-            if not w.repeat and w.step == 0
-            if any(_doubles(w, other) for other in others[w.tenant, w.debt, w.template])
-        )
-
-    async def _contacted(self, works: Sequence[Work]) -> dict[Key, str]:
-        rows = await self._by_keys(
-            schema.attempt,
-            (_ATTEMPT.tenant, _ATTEMPT.reminder),
-            [(w.tenant, w.id) for w in works],
-            _ATTEMPT.state.notin_(UNSENT),
-        )
-        rows.sort(key=lambda r: (r.started_at, r.ref))
-        return {(Tenant(r.tenant), r.reminder): r.state for r in rows}
-
-    async def _by_keys(
-        self, table: Table, columns: tuple[Any, ...], keys: Sequence[tuple[str, ...]], *more: Any
-    ) -> list[Row[Any]]:
-        rows: list[Row[Any]] = []
-        for part in chunks(keys):
-            rows.extend(await self.conn.execute(select(table).where(tuple_(*columns).in_(part), *more)))
-        return rows
+        return [work_of(r) for r in taken]
 
     async def decide(self, verdicts: Sequence[Verdict], owner: str) -> None:
         """Write what T1 decided: the reminders' rows, and an intent for each that shall be sent."""
@@ -341,8 +194,8 @@ class DispatchTx:
         intents = [v.intent for v in verdicts if v.intent]
         if intents:
             now = to_us(self.moment.policy)
-            await self.conn.execute(insert(schema.attempt_ref), [_ref_row(i, now) for i in intents])
-            await self.conn.execute(insert(schema.attempt), [_intent_row(i, owner, now) for i in intents])
+            await self.conn.execute(insert(schema.attempt_ref), [ref_row(i, now) for i in intents])
+            await self.conn.execute(insert(schema.attempt), [intent_row(i, owner, now) for i in intents])
 
     def _verdict_row(self, verdict: Verdict) -> dict[str, Any]:
         return {
@@ -351,7 +204,7 @@ class DispatchTx:
             "state": verdict.state,
             "reason": verdict.reason,
             "by": verdict.by,
-            "next_at": _us(verdict.next_at),
+            "next_at": us(verdict.next_at),
             "attempt": verdict.intent.ref if verdict.intent else None,
             "decision": verdict.decision,
             "updated_at": to_us(self.moment.policy),
@@ -450,7 +303,7 @@ class DispatchTx:
                 .values(state="void", ended_at=to_us(self.moment.real), final_at=now)
                 .returning(schema.attempt)
             )
-            withdrawn.extend(_attempt(r) for r in rows)
+            withdrawn.extend(attempt_of(r) for r in rows)
         for again in chunks([(a.tenant, a.reminder, a.ref) for a in withdrawn]):
             await self.conn.execute(
                 update(schema.reminder)
@@ -460,7 +313,7 @@ class DispatchTx:
                 )
                 .values(state="waiting", called=False, next_at=now, updated_at=now)
             )
-        await self.append([_withdrawn(a, self.moment) for a in withdrawn])
+        await self.append([withdrawal(a, self.moment) for a in withdrawn])
         return withdrawn
 
     async def look_again(self, persons: Iterable[Key]) -> None:
@@ -495,7 +348,7 @@ class DispatchTx:
                 .order_by(_ATTEMPT.ref)
                 .with_for_update()
             )
-            found.update({r.ref: _attempt(r) for r in rows if r.reminder is not None})
+            found.update({r.ref: attempt_of(r) for r in rows if r.reminder is not None})
         return found
 
     async def _lock_reminders(self, keys: Sequence[Key]) -> None:
@@ -527,7 +380,7 @@ class DispatchTx:
                 settle_tries=bindparam("settle_tries"),
                 ended_at=func.coalesce(bindparam("ended_at"), _ATTEMPT.ended_at),
             ),
-            [_outturn_row(o) for o in outturns],
+            [outturn_row(o) for o in outturns],
         )
         named = [o for o in outturns if o.provider_id]
         if named:
@@ -549,7 +402,7 @@ class DispatchTx:
             "state": outturn.reminder_state,
             "reason": outturn.reason,
             "by": outturn.by,
-            "next_at": _us(outturn.next_at),
+            "next_at": us(outturn.next_at),
             "keeps_next": outturn.keeps_next,
             "called": not outturn.refused,
             "tries": 1 if outturn.refused else 0,
@@ -680,198 +533,3 @@ _FINISH_REMINDER = (
         updated_at=bindparam("updated_at"),
     )
 )
-
-
-def _us(instant: datetime | None) -> int | None:
-    return None if instant is None else to_us(instant)
-
-
-def _opt(us: int | None) -> datetime | None:
-    return None if us is None else from_us(us)
-
-
-def _work(row: Row[Any]) -> Work:
-    return Work(
-        tenant=Tenant(row.tenant),
-        id=row.id,
-        fence=row.fence,
-        tries=row.tries,
-        step=row.step,
-        person=row.person,
-        borrower=row.borrower,
-        debt=row.debt,
-        due_date=row.due_date,
-        channels=tuple(Channel(c) for c in orjson.loads(row.channels)),
-        purpose=row.purpose,
-        actor_role=row.actor_role,
-        actor_id=row.actor_id,
-        recipient_role=row.recipient_role,
-        template=row.template,
-        template_version=row.template_version,
-        facts_enc=row.facts_enc,
-        priority=row.priority,
-        not_before=_opt(row.not_before),
-        expires_at=from_us(row.expires_at),
-        anchor=orjson.loads(row.anchor) if row.anchor else None,
-        repeat=row.repeat,
-        escalate=tuple(orjson.loads(row.escalate)),
-        accepted_at=from_us(row.accepted_at),
-        attempt=row.attempt,
-    )
-
-
-def _debt(row: Row[Any]) -> DebtRow:
-    return DebtRow(
-        id=row.id,
-        creditor=row.creditor,
-        due_date=date.fromisoformat(row.due_date),
-        balance=Money(amount=Decimal(row.amount), currency=row.currency),
-        governing_law=row.governing_law,
-        state=DebtState(row.state),
-        state_at=from_us(row.state_at),
-        until=date.fromisoformat(row.until) if row.until else None,
-        policy_facts=orjson.loads(row.policy_facts),
-        revision=row.revision,
-        portfolio=row.portfolio,
-    )
-
-
-def _past(row: Row[Any]) -> Past:
-    return Past(
-        at=from_us(row.started_at),
-        channel=row.channel,
-        state=row.state,
-        final_at=_opt(row.final_at),
-        debt=row.debt,
-        creditor=row.creditor,
-        address=row.address,
-        recipient_role=row.recipient_role,
-        flags=tuple(orjson.loads(row.flags)),
-    )
-
-
-def _reserved(row: Row[Any]) -> Past:
-    return Past(
-        at=from_us(row.at),
-        channel=row.channel,
-        state=Outcome.UNKNOWN.value,
-        final_at=from_us(row.until),
-        debt=row.debt,
-        creditor=row.creditor,
-        address=row.address,
-        recipient_role=row.recipient_role,
-    )
-
-
-def _doubles(work: Work, other: Row[Any]) -> bool:
-    """Whether `other` came first and stands for the same contact."""
-    gap = work.accepted_at - from_us(other.accepted_at)
-    return bool(
-        other.id != work.id
-        and other.borrower == work.borrower
-        and other.due_date == work.due_date
-        and timedelta(0) <= gap < DUPLICATE_WITHIN
-        and (other.accepted_at, other.id) < (to_us(work.accepted_at), work.id)
-    )
-
-
-def _attempt(row: Row[Any]) -> Attempt:
-    return Attempt(
-        tenant=Tenant(row.tenant),
-        ref=row.ref,
-        started_at=from_us(row.started_at),
-        reminder=row.reminder,
-        borrower=row.borrower,
-        person=row.person,
-        debt=row.debt,
-        channel=Channel(row.channel),
-        adapter=row.adapter,
-        account=row.account,
-        address=row.address,
-        state=row.state,
-        fence=row.fence,
-        called_at=_opt(row.called_at),
-        text_enc=row.text_enc,
-        provider_id=row.provider_id,
-        ending=row.ending,
-        final_at=_opt(row.final_at),
-        settle_at=_opt(row.settle_at),
-        settle_tries=row.settle_tries,
-    )
-
-
-def _ref_row(intent: Intent, now: int) -> dict[str, Any]:
-    return {
-        "ref": intent.ref,
-        "tenant": intent.work.tenant,
-        "started_at": now,
-        "reminder": intent.work.id,
-        "adapter": intent.adapter,
-        "account": intent.account,
-    }
-
-
-def _intent_row(intent: Intent, owner: str, now: int) -> dict[str, Any]:
-    work = intent.work
-    return {
-        "tenant": work.tenant,
-        "ref": intent.ref,
-        "started_at": now,
-        "reminder": work.id,
-        "origin": "gateway",
-        "person": work.person,
-        "borrower": work.borrower,
-        "debt": work.debt,
-        "creditor": intent.creditor,
-        "channel": intent.channel.value,
-        "adapter": intent.adapter,
-        "account": intent.account,
-        "address": intent.address,
-        "recipient_role": work.recipient_role,
-        "actor_role": work.actor_role,
-        "flags": "[]",
-        "state": "intent",
-        "fence": work.fence,
-        "owner": owner,
-        "deadline": to_us(intent.deadline),
-        "segments": intent.segments,
-        "price_amount": str(intent.price.amount) if intent.price else None,
-        "price_currency": intent.price.currency if intent.price else None,
-        "template": work.template,
-        "template_version": work.template_version,
-        "language": intent.language,
-        "text_hash": intent.text_hash,
-        "text_enc": intent.text_enc,
-        "borrower_revision": intent.borrower_revision,
-        "debt_revision": intent.debt_revision,
-    }
-
-
-def _outturn_row(outturn: Outturn) -> dict[str, Any]:
-    attempt = outturn.attempt
-    return {
-        "k_tenant": attempt.tenant,
-        "k_ref": attempt.ref,
-        "k_started_at": to_us(attempt.started_at),
-        "state": outturn.state,
-        "ending": outturn.ending,
-        "code": outturn.code,
-        "provider_id": outturn.provider_id,
-        "final_at": _us(outturn.final_at),
-        "settle_at": _us(outturn.settle_at),
-        "settle_tries": attempt.settle_tries,
-        "ended_at": _us(outturn.ended_at),
-    }
-
-
-def _withdrawn(attempt: Attempt, moment: Moment) -> Entry:
-    return Entry(
-        tenant=attempt.tenant,
-        kind="attempt",
-        at=moment.policy,
-        reminder=attempt.reminder,
-        attempt=attempt.ref,
-        borrower=attempt.borrower,
-        channel=attempt.channel.value,
-        state="void",
-    )

@@ -10,7 +10,9 @@ from sendrig import TENANT, done
 from sqlalchemy import insert, select, tuple_
 
 from gateway.store import schema
-from gateway.store.dispatch import UNSENT, DispatchStore, DispatchTx, _past
+from gateway.store.dispatch import DispatchStore, DispatchTx
+from gateway.store.facts import UNSENT
+from gateway.store.rows import past_of
 
 EVERYWHERE = [
     {"channel": "sms", "value": phone(1), "kind": "personal"},
@@ -86,7 +88,7 @@ class OneStatement(Met):
         self.meeting.come()
         found = {key: [] for key in persons}
         for row in await self.conn.execute(counted):
-            found[row.tenant, row.person].append(_past(row))
+            found[row.tenant, row.person].append(past_of(row))
         return found
 
 

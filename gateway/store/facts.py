@@ -1,0 +1,183 @@
+"""What deciding needs, read in batches after the locks were taken."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import orjson
+from sqlalchemy import Table, and_, select, tuple_
+from sqlalchemy.engine import Row
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway.domain import Channel, Outcome, Tenant, to_us
+from gateway.ports import Moment
+from gateway.store import schema
+from gateway.store.database import chunks
+from gateway.store.rows import (
+    DUPLICATE_WITHIN,
+    debt_of,
+    doubles,
+    past_of,
+    reserved_of,
+)
+from gateway.work import (
+    AddressRow,
+    BorrowerRow,
+    DebtRow,
+    Facts,
+    Key,
+    Past,
+    Subject,
+    Work,
+)
+
+UNSENT = ("void", Outcome.REJECTED.value)
+"""Attempts that were no contact: they count nowhere."""
+LOOKBACK = timedelta(days=75)
+"""How far back caps look at most; no shipped rule looks further than 31 days."""
+ENDED_UNSENT = ("suppressed", "cancelled", "expired")
+
+_REMINDER, _ATTEMPT = schema.reminder.c, schema.attempt.c
+
+
+class FactsTx:
+    """The reading part of a transaction; its `moment` was read when it began."""
+
+    def __init__(self, conn: AsyncConnection, moment: Moment) -> None:
+        self.conn = conn
+        self.moment = moment
+
+    async def facts(self, subjects: Sequence[Work | Subject]) -> Facts:
+        """Everything that deciding on these needs, read after the locks."""
+        persons = sorted({(s.tenant, s.person) for s in subjects})
+        debts = sorted({(s.tenant, s.debt) for s in subjects})
+        siblings = await self._borrowers(persons)
+        borrowers = {(t, b.id): b for (t, _), rows in siblings.items() for b in rows}
+        return Facts(
+            borrowers=borrowers,
+            siblings=siblings,
+            addresses=await self._addresses(sorted({(s.tenant, s.borrower) for s in subjects})),
+            debts=await self._debts(debts),
+            history=await self._history(persons),
+            stale_after=await self._stale_after({s.tenant.split("/")[0] for s in subjects}),
+            overrides=await self._overrides({s.tenant for s in subjects}),
+            duplicates=await self._duplicates([s for s in subjects if isinstance(s, Work)]),
+            contacted=await self._contacted([s for s in subjects if isinstance(s, Work) and s.step]),
+        )
+
+    async def _borrowers(self, persons: Sequence[Key]) -> dict[Key, tuple[BorrowerRow, ...]]:
+        found: dict[Key, list[BorrowerRow]] = defaultdict(list)
+        table = schema.borrower.c
+        for row in await self._by_keys(schema.borrower, (table.tenant, table.person), persons):
+            found[Tenant(row.tenant), row.person].append(
+                BorrowerRow(
+                    id=row.id,
+                    person=row.person,
+                    profile=orjson.loads(row.profile),
+                    pii_enc=row.pii_enc,
+                    revision=row.revision,
+                )
+            )
+        return {key: tuple(rows) for key, rows in found.items()}
+
+    async def _addresses(self, borrowers: Sequence[Key]) -> dict[Key, tuple[AddressRow, ...]]:
+        found: dict[Key, list[AddressRow]] = defaultdict(list)
+        table = schema.address.c
+        rows = await self._by_keys(schema.address, (table.tenant, table.borrower), borrowers)
+        for row in sorted(rows, key=lambda r: r.position):
+            if row.dead_at is None:
+                found[Tenant(row.tenant), row.borrower].append(
+                    AddressRow(
+                        channel=Channel(row.channel),
+                        key=row.blind.hex(),
+                        value_enc=row.value_enc,
+                        kind=row.kind,
+                        country=row.country,
+                        zones=tuple(orjson.loads(row.zones)),
+                    )
+                )
+        return {key: tuple(rows) for key, rows in found.items()}
+
+    async def _debts(self, keys: Sequence[Key]) -> dict[Key, DebtRow]:
+        table = schema.debt.c
+        rows = await self._by_keys(schema.debt, (table.tenant, table.id), keys)
+        return {(Tenant(r.tenant), r.id): debt_of(r) for r in rows}
+
+    async def _history(self, persons: Sequence[Key]) -> dict[Key, list[Past]]:
+        since = to_us(self.moment.policy - LOOKBACK)
+        found: dict[Key, list[Past]] = {key: [] for key in persons}
+        rows = await self._by_keys(
+            schema.attempt,
+            (_ATTEMPT.tenant, _ATTEMPT.person),
+            persons,
+            and_(_ATTEMPT.started_at > since, _ATTEMPT.state.notin_(UNSENT)),
+        )
+        for row in sorted(rows, key=lambda r: (r.started_at, r.ref)):
+            found[Tenant(row.tenant), row.person].append(past_of(row))
+        table = schema.reservation.c
+        held = await self._by_keys(
+            schema.reservation,
+            (table.tenant, table.person),
+            persons,
+            and_(table.until > to_us(self.moment.policy), table.used_at.is_(None)),
+        )
+        for row in held:
+            found[Tenant(row.tenant), row.person].append(reserved_of(row))
+        return found
+
+    async def _stale_after(self, names: set[str]) -> dict[str, timedelta]:
+        table = schema.tenant.c
+        rows = await self.conn.execute(select(table.name, table.stale_after_s).where(table.name.in_(names)))
+        return {r.name: timedelta(seconds=r.stale_after_s) for r in rows}
+
+    async def _overrides(self, tenants: set[Tenant]) -> dict[Tenant, dict[str, int]]:
+        table = schema.pack_override.c
+        found: dict[Tenant, dict[str, int]] = defaultdict(dict)
+        for row in await self.conn.execute(
+            select(table.tenant, table.rule, table.max).where(table.tenant.in_(tenants))
+        ):
+            found[Tenant(row.tenant)][row.rule] = row.max
+        return found
+
+    async def _duplicates(self, works: Sequence[Work]) -> frozenset[Key]:
+        """Those for which an earlier reminder of the same borrower, debt, due date and template stands within 24 h."""
+        asked = {(w.tenant, w.debt, w.template) for w in works if not w.repeat and w.step == 0}
+        others: dict[tuple[str, str, str], list[Row[Any]]] = defaultdict(list)
+        rows = await self._by_keys(
+            schema.reminder,
+            (_REMINDER.tenant, _REMINDER.debt, _REMINDER.template),
+            sorted(asked),
+            and_(
+                _REMINDER.accepted_at > to_us(self.moment.policy - DUPLICATE_WITHIN - LOOKBACK),
+                _REMINDER.state.notin_(ENDED_UNSENT),
+            ),
+        )
+        for row in rows:
+            others[row.tenant, row.debt, row.template].append(row)
+        return frozenset(
+            (w.tenant, w.id)
+            for w in works
+            if not w.repeat and w.step == 0
+            if any(doubles(w, other) for other in others[w.tenant, w.debt, w.template])
+        )
+
+    async def _contacted(self, works: Sequence[Work]) -> dict[Key, str]:
+        rows = await self._by_keys(
+            schema.attempt,
+            (_ATTEMPT.tenant, _ATTEMPT.reminder),
+            [(w.tenant, w.id) for w in works],
+            _ATTEMPT.state.notin_(UNSENT),
+        )
+        rows.sort(key=lambda r: (r.started_at, r.ref))
+        return {(Tenant(r.tenant), r.reminder): r.state for r in rows}
+
+    async def _by_keys(
+        self, table: Table, columns: tuple[Any, ...], keys: Sequence[tuple[str, ...]], *more: Any
+    ) -> list[Row[Any]]:
+        rows: list[Row[Any]] = []
+        for part in chunks(keys):
+            rows.extend(await self.conn.execute(select(table).where(tuple_(*columns).in_(part), *more)))
+        return rows

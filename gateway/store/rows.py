@@ -1,0 +1,229 @@
+"""Rows of dispatch as values, and values as rows."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import orjson
+from sqlalchemy.engine import Row
+
+from gateway.domain import Channel, DebtState, Money, Outcome, Tenant, from_us, to_us
+from gateway.ports import Entry, Moment
+from gateway.work import (
+    Attempt,
+    DebtRow,
+    Intent,
+    Outturn,
+    Past,
+    Work,
+)
+
+DUPLICATE_WITHIN = timedelta(hours=24)
+
+
+def us(instant: datetime | None) -> int | None:
+    """Microseconds of an instant, if there is one."""
+    return None if instant is None else to_us(instant)
+
+
+def instant(us: int | None) -> datetime | None:
+    """The instant of microseconds, if there are any."""
+    return None if us is None else from_us(us)
+
+
+def work_of(row: Row[Any]) -> Work:
+    """A claimed reminder from its row."""
+    return Work(
+        tenant=Tenant(row.tenant),
+        id=row.id,
+        fence=row.fence,
+        tries=row.tries,
+        step=row.step,
+        person=row.person,
+        borrower=row.borrower,
+        debt=row.debt,
+        due_date=row.due_date,
+        channels=tuple(Channel(c) for c in orjson.loads(row.channels)),
+        purpose=row.purpose,
+        actor_role=row.actor_role,
+        actor_id=row.actor_id,
+        recipient_role=row.recipient_role,
+        template=row.template,
+        template_version=row.template_version,
+        facts_enc=row.facts_enc,
+        priority=row.priority,
+        not_before=instant(row.not_before),
+        expires_at=from_us(row.expires_at),
+        anchor=orjson.loads(row.anchor) if row.anchor else None,
+        repeat=row.repeat,
+        escalate=tuple(orjson.loads(row.escalate)),
+        accepted_at=from_us(row.accepted_at),
+        attempt=row.attempt,
+    )
+
+
+def debt_of(row: Row[Any]) -> DebtRow:
+    """A debt from its row."""
+    return DebtRow(
+        id=row.id,
+        creditor=row.creditor,
+        due_date=date.fromisoformat(row.due_date),
+        balance=Money(amount=Decimal(row.amount), currency=row.currency),
+        governing_law=row.governing_law,
+        state=DebtState(row.state),
+        state_at=from_us(row.state_at),
+        until=date.fromisoformat(row.until) if row.until else None,
+        policy_facts=orjson.loads(row.policy_facts),
+        revision=row.revision,
+        portfolio=row.portfolio,
+    )
+
+
+def past_of(row: Row[Any]) -> Past:
+    """An attempt from its row, as caps see it."""
+    return Past(
+        at=from_us(row.started_at),
+        channel=row.channel,
+        state=row.state,
+        final_at=instant(row.final_at),
+        debt=row.debt,
+        creditor=row.creditor,
+        address=row.address,
+        recipient_role=row.recipient_role,
+        flags=tuple(orjson.loads(row.flags)),
+    )
+
+
+def reserved_of(row: Row[Any]) -> Past:
+    """A reservation from its row, as caps see it."""
+    return Past(
+        at=from_us(row.at),
+        channel=row.channel,
+        state=Outcome.UNKNOWN.value,
+        final_at=from_us(row.until),
+        debt=row.debt,
+        creditor=row.creditor,
+        address=row.address,
+        recipient_role=row.recipient_role,
+    )
+
+
+def doubles(work: Work, other: Row[Any]) -> bool:
+    """Whether `other` came first and stands for the same contact."""
+    gap = work.accepted_at - from_us(other.accepted_at)
+    return bool(
+        other.id != work.id
+        and other.borrower == work.borrower
+        and other.due_date == work.due_date
+        and timedelta(0) <= gap < DUPLICATE_WITHIN
+        and (other.accepted_at, other.id) < (to_us(work.accepted_at), work.id)
+    )
+
+
+def attempt_of(row: Row[Any]) -> Attempt:
+    """An attempt from its row."""
+    return Attempt(
+        tenant=Tenant(row.tenant),
+        ref=row.ref,
+        started_at=from_us(row.started_at),
+        reminder=row.reminder,
+        borrower=row.borrower,
+        person=row.person,
+        debt=row.debt,
+        channel=Channel(row.channel),
+        adapter=row.adapter,
+        account=row.account,
+        address=row.address,
+        state=row.state,
+        fence=row.fence,
+        called_at=instant(row.called_at),
+        text_enc=row.text_enc,
+        provider_id=row.provider_id,
+        ending=row.ending,
+        final_at=instant(row.final_at),
+        settle_at=instant(row.settle_at),
+        settle_tries=row.settle_tries,
+    )
+
+
+def ref_row(intent: Intent, now: int) -> dict[str, Any]:
+    """The row that makes an intent's ref unique."""
+    return {
+        "ref": intent.ref,
+        "tenant": intent.work.tenant,
+        "started_at": now,
+        "reminder": intent.work.id,
+        "adapter": intent.adapter,
+        "account": intent.account,
+    }
+
+
+def intent_row(intent: Intent, owner: str, now: int) -> dict[str, Any]:
+    """An intent's row."""
+    work = intent.work
+    return {
+        "tenant": work.tenant,
+        "ref": intent.ref,
+        "started_at": now,
+        "reminder": work.id,
+        "origin": "gateway",
+        "person": work.person,
+        "borrower": work.borrower,
+        "debt": work.debt,
+        "creditor": intent.creditor,
+        "channel": intent.channel.value,
+        "adapter": intent.adapter,
+        "account": intent.account,
+        "address": intent.address,
+        "recipient_role": work.recipient_role,
+        "actor_role": work.actor_role,
+        "flags": "[]",
+        "state": "intent",
+        "fence": work.fence,
+        "owner": owner,
+        "deadline": to_us(intent.deadline),
+        "segments": intent.segments,
+        "price_amount": str(intent.price.amount) if intent.price else None,
+        "price_currency": intent.price.currency if intent.price else None,
+        "template": work.template,
+        "template_version": work.template_version,
+        "language": intent.language,
+        "text_hash": intent.text_hash,
+        "text_enc": intent.text_enc,
+        "borrower_revision": intent.borrower_revision,
+        "debt_revision": intent.debt_revision,
+    }
+
+
+def outturn_row(outturn: Outturn) -> dict[str, Any]:
+    """What an outturn writes to its attempt."""
+    attempt = outturn.attempt
+    return {
+        "k_tenant": attempt.tenant,
+        "k_ref": attempt.ref,
+        "k_started_at": to_us(attempt.started_at),
+        "state": outturn.state,
+        "ending": outturn.ending,
+        "code": outturn.code,
+        "provider_id": outturn.provider_id,
+        "final_at": us(outturn.final_at),
+        "settle_at": us(outturn.settle_at),
+        "settle_tries": attempt.settle_tries,
+        "ended_at": us(outturn.ended_at),
+    }
+
+
+def withdrawal(attempt: Attempt, moment: Moment) -> Entry:
+    """The record of a withdrawn attempt."""
+    return Entry(
+        tenant=attempt.tenant,
+        kind="attempt",
+        at=moment.policy,
+        reminder=attempt.reminder,
+        attempt=attempt.ref,
+        borrower=attempt.borrower,
+        channel=attempt.channel.value,
+        state="void",
+    )
