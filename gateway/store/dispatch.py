@@ -18,12 +18,13 @@ from gateway.store import schema
 from gateway.store.database import Database, chunks
 from gateway.store.facts import FactsTx
 from gateway.store.log import Log
-from gateway.store.rows import (, withdrawal
+from gateway.store.rows import (
     attempt_of,
     intent_row,
     outturn_row,
     ref_row,
     us,
+    withdrawal,
     work_of,
 )
 from gateway.work import (
