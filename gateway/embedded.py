@@ -30,7 +30,7 @@ class DataFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock: IO[str] | None = None
+        self._lock: IO[bytes] | None = None
 
     def take(self, said: str) -> None:
         """Lock the folder and leave `said` (process id and URL) in the lock for whoever comes second.
@@ -39,35 +39,32 @@ class DataFolder:
         """
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = (self.path / "lock").open("a+", encoding="utf-8")
+            self._lock = (self.path / "lock").open("a+b", buffering=0)
         except OSError as wrong:
-            raise SetupError(
-                f"the data folder cannot be used ({wrong.strerror}): give another with --data"
-            ) from wrong
+            raise _unusable(wrong) from wrong
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as taken:
             self._lock.seek(0)
-            first = self._lock.read(200).strip() or "no word of it yet"
+            first = self._lock.read(200).decode().strip() or "no word of it yet"
             raise SetupError(
                 f"this data folder is in use ({first}): use that one, stop it, or give another folder with --data"
             ) from taken
-        self.say(said)
-
-    def say(self, said: str) -> None:
-        """Replace what the lock tells a second process."""
-        if self._lock is None:
-            return
-        self._lock.seek(0)
-        self._lock.truncate()
-        self._lock.write(said + "\n")
-        self._lock.flush()
+        try:
+            self._lock.truncate(0)
+            self._lock.write(f"{said}\n".encode())
+        except OSError as wrong:
+            raise _unusable(wrong) from wrong
 
     def release(self) -> None:
         """Let another process in."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+
+def _unusable(wrong: OSError) -> SetupError:
+    return SetupError(f"the data folder cannot be used ({wrong.strerror}): give another with --data")
 
 
 def valkey_binary() -> Path:
