@@ -214,6 +214,7 @@ class DispatchTx(FactsTx):
     async def go(self, intents: Sequence[Intent], owner: str) -> set[str]:
         """See DispatchStore.go."""
         now = to_us(self.moment.real)
+        await self._lock_reminders(sorted({(i.work.tenant, i.work.id) for i in intents}))
         alive = {i.work.id: i for i in intents if to_us(i.deadline) > now}
         called = await self._mark_called(list(alive.values()))
         current = await self._unchanged(called)
@@ -298,6 +299,7 @@ class DispatchTx(FactsTx):
         withdrawn: list[Attempt] = []
         now = to_us(self.moment.policy)
         for part in chunks(keys):
+            await self.attempts([ref for _, ref in part])
             rows = await self.conn.execute(
                 update(schema.attempt)
                 .where(tuple_(_ATTEMPT.tenant, _ATTEMPT.ref).in_(part), _ATTEMPT.state.in_(from_states))
