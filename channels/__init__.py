@@ -19,15 +19,22 @@ GROUP = "gateway.channels"
 
 def names() -> list[str]:
     """Every adapter there is, shipped and third-party, without loading any."""
-    shipped = [m.name for m in iter_modules(__path__) if not m.name.startswith("_")]
-    return sorted({*shipped, *(e.name for e in entry_points(group=GROUP))})
+    return sorted(_shipped() | {e.name for e in entry_points(group=GROUP)})
+
+
+def _shipped() -> set[str]:
+    return {m.name for m in iter_modules(__path__) if not m.name.startswith("_")}
 
 
 def load(name: str) -> AdapterFactory:
     """The adapter class of that name; SetupError when there is none."""
+    if name in _shipped():
+        return cast("AdapterFactory", import_module(f"channels.{name}").Adapter)
     for entry in entry_points(group=GROUP):
         if entry.name == name:
-            return cast("AdapterFactory", entry.load())
-    if name not in names():
-        raise SetupError(f"no adapter of that name; there are: {', '.join(names())}")
-    return cast("AdapterFactory", import_module(f"channels.{name}").Adapter)
+            try:
+                return cast("AdapterFactory", entry.load())
+            except (ImportError, AttributeError) as broken:
+                message = f"the adapter {name} does not load ({type(broken).__name__}): mend its distribution"
+                raise SetupError(message) from broken
+    raise SetupError(f"no adapter of that name; there are: {', '.join(names())}")

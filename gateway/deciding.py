@@ -189,6 +189,7 @@ class Desk:
             not_before=work.not_before,
             template=self._catalog.get(work.template),
             duplicate=(work.tenant, work.id) in facts.duplicates,
+            tries=work.tries,
         )
 
     def _ways(self, ask: Ask, facts: Facts) -> dict[Channel, list[Way]]:
@@ -201,10 +202,13 @@ class Desk:
         return found
 
     def _account(self, ask: Ask, address: AddressRow) -> Connected | None:
-        for connected in self._accounts.of(ask.tenant, address.channel):
-            if connected.serves(address.country) and self._carries(connected, ask.template):
-                return connected
-        return None
+        """The account for an address: the first by name, and after each refused hand-over the next in turn."""
+        able = [
+            connected
+            for connected in self._accounts.of(ask.tenant, address.channel)
+            if connected.serves(address.country) and self._carries(connected, ask.template)
+        ]
+        return able[ask.tries % len(able)] if able else None
 
     def _carries(self, connected: Connected, template: Template | None) -> bool:
         if template is None or connected.adapter.takes_free_text:

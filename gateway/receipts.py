@@ -84,8 +84,8 @@ class Callbacks:
             return await self._texts.second(attempt) if attempt else None
 
         answer = await receiver.receive(callback, script)
-        if answer.receipts:
-            await self.take(connected, answer.receipts)
+        if answer.receipts and not await self.take(connected, answer.receipts):
+            return Answer(status=503, body=b"not known yet: send it again")
         return answer
 
     def _connected(self, adapter: str, account: str, ref: str, attempt: Attempt | None) -> Connected:
@@ -102,8 +102,11 @@ class Callbacks:
     def _linked(self, ref: str, token: str) -> bool:
         return hmac.compare_digest(self._accounts.link(ref).encode(), token.encode())
 
-    async def take(self, connected: Connected, receipts: Sequence[Receipt]) -> None:
-        """Write receipts of one account's provider; those that name no attempt of ours are counted and left."""
+    async def take(self, connected: Connected, receipts: Sequence[Receipt]) -> bool:
+        """Write receipts of one account's provider; those that name no attempt of ours are counted and left.
+
+        False when a provider's id is not known, or not yet: the provider does well to say it again.
+        """
         account = connected.account
         refs = await self._refs(
             connected, {r.provider_id for r in receipts if r.ref is None and r.provider_id}
@@ -118,6 +121,7 @@ class Callbacks:
             await self._write(tx, connected, told)
         self._metrics.receipts(account.adapter, known=len(told), strange=len(receipts) - len(told))
         await learn_from(self._store, told)
+        return all(r.ref or r.provider_id in refs for r in receipts)
 
     async def _refs(self, connected: Connected, provider_ids: set[str]) -> dict[str, str]:
         """Provider's id → our ref. A receipt can overtake the answer that gives us the id: it is waited for."""

@@ -23,11 +23,11 @@ PREFIX = "GATEWAY_"
 
 _REDIS_PORT, _SENTINEL_PORT = 6379, 26379
 _REDIS_FORM = (
-    "give redis://[user:password@]host[:port][/db], rediss://… for TLS, unix:///path/to.sock or "
-    "redis+sentinel://[user:password@]host:port,host:port/service[/db]"
+    "give redis://[<user>:<password>@]<host>[:<port>][/<db>], rediss://… for TLS, unix:///path/to.sock or "
+    "redis+sentinel://[<user>:<password>@]<host>:<port>,<host>:<port>/<service>[/<db>]"
 )
 _DATABASE_FORM = (
-    "give postgresql://user:password@host[:port]/database[?sslmode=…] or sqlite:///path/to/file.db"
+    "give postgresql://<user>:<password>@<host>[:<port>]/<database>[?sslmode=…] or sqlite:///path/to/file.db"
 )
 _PUBLIC_FORM = "give https://host[:port][/path], as providers reach it, without a query"
 _LISTEN_FORM = "give host:port, such as 127.0.0.1:8080 or [::1]:8080"
@@ -209,6 +209,9 @@ class Settings(BaseSettings):
     )
     public_url: PublicUrl | None = Field(
         default=None, description="how providers reach this gateway, for their callbacks"
+    )
+    templates: Path | None = Field(
+        default=None, description="folder of message templates and catalog.toml, instead of the shipped ones"
     )
     accounts: Path | None = Field(default=None, description="accounts.toml, read at the first start")
     keyring: Path | None = Field(default=None, description="the key ring that `gateway vault init` made")

@@ -38,6 +38,8 @@ class Ask:
     not_before: datetime | None = None
     template: Template | None = None
     duplicate: bool = False
+    tries: int = 0
+    """Hand-overs that were refused so far."""
 
 
 def snapshot(

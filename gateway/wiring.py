@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -88,12 +89,16 @@ class Silent:
         """Nothing: the sweep comes."""
 
 
-class Health:
-    """Whether the store and Redis answer (gateway.api.services.Health)."""
+LEAST_FREE = 1024 * 1024
+"""Bytes on the disk of the data folder below which this process is not ready."""
 
-    def __init__(self, database: Database, tokens: RedisTokens | None) -> None:
+
+class Health:
+    """Whether the store answers and can take more (gateway.api.services.Health)."""
+
+    def __init__(self, database: Database, data: Path) -> None:
         self._db = database
-        self._tokens = tokens
+        self._data = data
         self.draining = False
 
     async def missing(self) -> Mapping[str, str]:
@@ -105,6 +110,8 @@ class Health:
             found["store"] = lost.message
         except SetupError as old:
             found["schema"] = old.message
+        if self._db.sqlite and shutil.disk_usage(self._data).free < LEAST_FREE:
+            found["disk"] = "the disk of the data folder is all but full: free some space"
         if self.draining:
             found["draining"] = "this process ends: ask another"
         return found
@@ -127,7 +134,7 @@ class Gateway:
             ),
             secrets.token_bytes,
         )
-        self.catalog = Catalog.load()
+        self.catalog = Catalog.load(settings.templates)
         self.packs = load_packs()
         self._redis = connect(place.redis) if place.redis else None
         self._tokens = RedisTokens(self._redis, time.monotonic)
@@ -160,7 +167,7 @@ class Gateway:
             monotonic=time.monotonic,
         )
         self.backlog = Backlog(BacklogStore(self.database), self.metrics)
-        self.health = Health(self.database, self._tokens)
+        self.health = Health(self.database, settings.data)
 
     def _intake(self, store: IntakeSeam, wake: Bell | Silent) -> Intake:
         return Intake(

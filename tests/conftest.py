@@ -90,9 +90,14 @@ def _binaries(folder):
     installed = Path(spec.origin).parent / "pginstall18"
     if os.geteuid() != 0 or all(p.stat().st_mode & 0o005 == 0o005 for p in installed.parents):
         return installed / "bin"
-    copied = folder / "pginstall18"
+    site, package = folder / "site", installed.parent
+    copied = site / package.name / installed.name
     shutil.copytree(installed, copied, symlinks=True)
-    copied.chmod(0o755)
+    libraries = package.with_name(f"{package.name}.libs")  # found beside the package by the binaries
+    if libraries.is_dir():
+        shutil.copytree(libraries, site / libraries.name)
+    for made in (site, copied.parent, copied):
+        made.chmod(0o755)
     return copied / "bin"
 
 

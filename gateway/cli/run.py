@@ -103,7 +103,9 @@ async def _refuse_open(gateway: Gateway, listen: str) -> None:
 
 
 @click.command()
-@place_options("data", "listen", "redis_url", "public_url", "accounts", "log_level", "policy_offset_allowed")
+@place_options(
+    "data", "listen", "redis_url", "public_url", "accounts", "templates", "log_level", "policy_offset_allowed"
+)
 @click.option(
     "--quarantine-s",
     type=click.FloatRange(1, 600),
@@ -120,6 +122,7 @@ def up(options: PlaceOptions, quarantine_s: float, *, no_wake: bool) -> None:
         raise SetupError(
             "`up` keeps everything in SQLite; with PostgreSQL run `gateway api` and `gateway worker`"
         )
+    os.umask(0o077)  # whatever is made in the data folder is this user's alone
     folder = DataFolder(settings.data)
     folder.take(f"process {os.getpid()}, http://{settings.listen}")
     try:
@@ -240,6 +243,7 @@ async def _trial(gateway: Gateway, data: Path, stack: AsyncExitStack) -> None:
     "vault_url",
     "public_url",
     "accounts",
+    "templates",
     "keyring",
     "log_level",
     "policy_offset_allowed",
@@ -290,6 +294,7 @@ async def _clustered(settings: Settings, stack: AsyncExitStack) -> Gateway:
     "database_direct_url",
     "vault_url",
     "public_url",
+    "templates",
     "keyring",
     "log_level",
     "policy_offset_allowed",

@@ -310,6 +310,10 @@ def _unavailable() -> Iterator[None]:
     except (DBAPIError, PostgresError, PoolTimeoutError, OSError) as lost:
         if "database is locked" in str(lost):
             raise Unavailable("another process holds this vault: stop it first, or ask it") from lost
+        if "disk is full" in str(lost) or "No space left" in str(lost):
+            raise Unavailable(
+                "the disk is full: nothing was accepted; free some space and send it again"
+            ) from lost
         raise Unavailable(
             "the vault does not answer: nothing was accepted; see `gateway config check`"
         ) from lost
