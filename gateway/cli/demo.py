@@ -316,7 +316,7 @@ def _agree(console: Console, handed: Sequence[Mapping[str, Any]], data: Path) ->
     lines = read_ledger(data / "simulators.jsonl")
     seen = Counter(str(line["ref"]) for line in lines)
     twice = [ref for ref, count in seen.items() if count > 1]
-    table = Table(title="Does the send log say what the providers say?", title_justify="left")
+    table = Table(title="The providers' ledger and our send log", title_justify="left")
     for column in ("", "providers' ledger", "send log"):
         table.add_column(column, justify="right" if column else "left")
     by_channel = Counter(channels.values())
