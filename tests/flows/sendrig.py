@@ -17,6 +17,7 @@ from datetime import timedelta
 
 import aiohttp
 import orjson
+import pytest
 from makers import NOW, rows, set_clock
 from sqlalchemy import text, update
 
@@ -39,6 +40,8 @@ from gateway.wiring import Gateway, Place
 TENANT = Tenant("acme/live")
 NAMES = ("twilio", "aliyun", "wechat", "smtp")
 SIGNED_IN = {**os.environ, **ENVIRONMENT}
+ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+"""For what the kind of store cannot change."""
 NEVER = 1
 """A port on which nothing listens."""
 WAIT_S = 15.0

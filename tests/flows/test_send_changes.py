@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 from makers import borrower, by_id, debt, phone, reminder, rows
-from sendrig import TENANT, done
+from sendrig import ON_SQLITE, TENANT, done
 from sqlalchemy import update
 
 from gateway.errors import Conflict
@@ -144,6 +144,7 @@ async def test_an_account_that_is_switched_off_before_the_go_calls_nobody(rig):
     assert rig.reached() == []
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("change", [paid, opted_out, held, account_off])
 async def test_a_change_after_the_go_comes_too_late_and_says_so(change, rig):
     (name,) = await rig.take(reminder(1, **SMS))
@@ -211,6 +212,7 @@ async def test_of_a_cancel_and_a_go_at_once_exactly_one_wins(rig, database_url, 
     assert sorted(called) == sorted(set(names) - cancelled)
 
 
+@ON_SQLITE
 async def test_a_part_payment_lowers_the_amount_in_the_text(rig):
     (name,) = await rig.take(reminder(1, **SMS))
 
@@ -240,6 +242,7 @@ async def test_a_payment_in_part_between_decision_and_go_is_decided_and_written_
     assert [a.state for a in await rig.attempts()] == ["void", "accepted"]
 
 
+@ON_SQLITE
 async def test_a_reminder_waits_for_its_hour_and_goes_then(rig):
     (name,) = await rig.take(reminder(1, **SMS, not_before="2026-11-24T06:00:00Z"))
     await rig.drain()
@@ -251,6 +254,7 @@ async def test_a_reminder_waits_for_its_hour_and_goes_then(rig):
     assert len(rig.reached()) == 1
 
 
+@ON_SQLITE
 async def test_what_did_not_go_out_in_time_expires(rig):
     night = {"not_before": "2026-11-24T12:30:00Z", "expires_at": "2026-11-24T20:00:00Z"}
     (name,) = await rig.take(reminder(1, **SMS, **night))
@@ -266,6 +270,7 @@ async def test_what_did_not_go_out_in_time_expires(rig):
     assert rig.reached() == []
 
 
+@ON_SQLITE
 async def test_a_text_leaves_only_while_it_is_true_where_the_borrower_is(rig):
     """`due_today` on its date alone, `pre_due` before it, `overdue` after it."""
     await rig.put(borrower(1), debt(1, due_date="2026-11-25"))
@@ -291,6 +296,7 @@ async def test_a_text_leaves_only_while_it_is_true_where_the_borrower_is(rig):
     assert len(rig.reached()) == 3
 
 
+@ON_SQLITE
 async def test_a_due_today_text_whose_day_is_over_never_leaves(rig):
     await rig.put(borrower(1), debt(1, due_date="2026-11-24"))
     (name,) = await rig.take(

@@ -185,7 +185,7 @@ async def test_of_two_worker_processes_one_is_killed_and_one_drains_and_both_sen
         one.kill()
         await one.wait()
         other.send_signal(signal.SIGCONT)
-        await rig.aged("owner.heartbeat_at", seconds=20)
+        await rig.aged("owner.heartbeat_at", "lease.until", seconds=20)
         await rig.until(lambda: stand(rig, "unknown"))
         await rig.aged("attempt.settle_at", seconds=120)
         await rig.until(lambda: stand(rig, "sent", "delivered"))

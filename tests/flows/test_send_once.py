@@ -7,7 +7,7 @@ from collections import Counter
 import aiohttp
 import pytest
 from makers import by_id, phone, reminder
-from sendrig import TENANT
+from sendrig import ON_SQLITE, TENANT
 from sqlalchemy import text
 
 from gateway.domain import Mode
@@ -89,6 +89,7 @@ async def test_the_same_job_run_twice_under_other_keys_reaches_nobody_twice(rig,
     assert len(rig.reached()) == COUNT
 
 
+@ON_SQLITE
 async def test_one_bad_item_spoils_none_of_the_others(rig, calling):
     body = batch()
     body["items"][7]["channels"] = ["pigeon"]

@@ -7,12 +7,13 @@ from collections import Counter
 from contextlib import asynccontextmanager
 
 from makers import phone, reminder
+from sendrig import ON_SQLITE
 
 from gateway.embedded import Valkey
 from gateway.settings import RedisTarget
 from gateway.worker import work
 
-PEOPLE = range(100, 160)
+PEOPLE = range(100, 130)
 EACH_ONCE = {phone(n): 1 for n in PEOPLE}
 
 
@@ -48,31 +49,32 @@ def reached(rig):
 async def test_without_any_wake_up_everything_goes_out_by_the_sweep(rig):
     assert rig.gateway.place.redis is None
     async with working(rig):
-        for start in range(100, 160, 20):
-            await rig.take(*some(range(start, start + 20)))
-            await asyncio.sleep(0.3)
+        for start in range(100, 130, 10):
+            await rig.take(*some(range(start, start + 10)))
+            await asyncio.sleep(0.1)
         await rig.until(all_sent(rig))
 
     assert reached(rig) == EACH_ONCE
 
 
+@ON_SQLITE
 async def test_a_redis_that_is_killed_flushed_and_restarted_costs_nothing(database_url, open_rig, tmp_path):
     valkey = Valkey(tmp_path / "valkey")
     await valkey.start()
     try:
         rig = await open_rig(database_url, redis=RedisTarget(path=str(valkey.socket)))
         first = valkey.pid
-        await rig.simulators.next("aliyun", "slow", seconds=0.5, count=40)
+        await rig.simulators.next("aliyun", "slow", seconds=0.3, count=20)
         async with working(rig) as parts:
             await rig.until(lambda: asyncio.sleep(0, parts.listener.connected))
-            await rig.take(*some(range(100, 120)))
+            await rig.take(*some(range(100, 110)))
             await rig.until(lambda: asyncio.sleep(0, len(rig.reached()) > 5))  # drains run as jobs now
             os.kill(first, signal.SIGKILL)
             await rig.until(lambda: asyncio.sleep(0, not parts.listener.connected))
-            await rig.take(*some(range(120, 140)))
+            await rig.take(*some(range(110, 120)))
             await rig.until(lambda: asyncio.sleep(0, valkey.pid != first and parts.listener.connected))
             await flush(rig)
-            await rig.take(*some(range(140, 160)))
+            await rig.take(*some(range(120, 130)))
             await flush(rig)
             await rig.until(all_sent(rig))
             assert parts.listener.connected
@@ -91,13 +93,13 @@ async def test_a_postgresql_that_crashes_and_comes_back_loses_nothing_and_double
 ):
     """Calls that were under way when it crashed are written once it is back."""
     rig = await open_rig(postgres_url)
-    await rig.simulators.next("aliyun", "slow", seconds=1.0, count=30)
+    await rig.simulators.next("aliyun", "slow", seconds=0.5, count=20)
     async with working(rig):
         await rig.take(*some(PEOPLE))
         await rig.until(lambda: asyncio.sleep(0, len(rig.reached()) >= 10))
         postgres.stop(signal.SIGQUIT)
         during = len(rig.reached())
-        await asyncio.sleep(2)
+        await asyncio.sleep(1)
         assert len(rig.reached()) - during <= 32
         await asyncio.to_thread(postgres.start)
         await rig.until(all_sent(rig))

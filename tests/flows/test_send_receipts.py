@@ -9,7 +9,7 @@ import aiohttp
 import orjson
 import pytest
 from makers import borrower, by_id, debt, phone, reminder, rows
-from sendrig import TENANT
+from sendrig import ON_SQLITE, TENANT
 
 from gateway.errors import NotFound
 from gateway.simulators.twilio_callbacks import signature
@@ -64,6 +64,7 @@ async def reported(rig):
     return [row.state for row in sorted(found, key=lambda row: row.id)]
 
 
+@ON_SQLITE
 @pytest.mark.parametrize(("last_digit", "ends"), [("0", "delivered"), ("7", "failed")])
 async def test_what_the_provider_reports_becomes_the_reminders_state(last_digit, ends, rig):
     there = [{"channel": "sms", "value": f"+1202555011{last_digit}", "kind": "personal"}]
@@ -113,6 +114,7 @@ async def test_receipts_twice_and_out_of_order_end_at_the_highest_word(rig):
     assert (await rig.reminder(attempt.reminder)).state == "delivered"
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("forged", ["secret", "field", "other_attempt"])
 async def test_a_forged_receipt_is_refused_and_changes_nothing(forged, rig):
     attempt = await sent(rig)
@@ -228,6 +230,7 @@ async def test_one_click_stops_the_next_mail_and_nothing_else_does(rig):
     assert await next_one(rig, "email", "sms") == ("sent", None, ["sms"])
 
 
+@ON_SQLITE
 async def test_nine_on_a_call_stops_the_next_call(rig):
     attempt = await sent(rig, "voice")
 
@@ -241,6 +244,7 @@ async def test_nine_on_a_call_stops_the_next_call(rig):
     assert await next_one(rig, "voice", "sms") == ("sent", None, ["sms"])
 
 
+@ON_SQLITE
 async def test_a_refusal_that_the_provider_knows_of_stops_the_channel_at_once(rig):
     blocked = [{"channel": "sms", "value": "+12025550118", "kind": "personal"}, *ADDRESSES[2:]]
     await rig.put(borrower(1, addresses=blocked), debt(1))
@@ -256,6 +260,7 @@ async def test_a_refusal_that_the_provider_knows_of_stops_the_channel_at_once(ri
     assert await next_one(rig, "sms") == ("suppressed", "opted_out", [])
 
 
+@ON_SQLITE
 async def test_a_word_that_names_only_the_providers_id_waits_for_the_answer_that_tells_it(rig):
     """WeChat's event knows its own number alone, and may be quicker than the answer that gives the number."""
     await rig.simulators.next("wechat", "slow", seconds=0.4)
@@ -302,6 +307,7 @@ async def test_a_provider_that_took_what_it_had_refused_is_believed_and_not_aske
     assert len(await rig.attempts()) == 1
 
 
+@ON_SQLITE
 @pytest.mark.parametrize(("early", "goes_on"), [("sent", True), ("undelivered", True), ("delivered", False)])
 async def test_an_escalation_survives_a_receipt_that_is_quicker_than_the_answer(early, goes_on, rig):
     await rig.simulators.next("twilio", "slow", seconds=0.4)

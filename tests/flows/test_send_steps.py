@@ -2,7 +2,7 @@
 
 import pytest
 from makers import borrower, by_id, debt, phone, reminder, rows
-from sendrig import TENANT, done
+from sendrig import ON_SQLITE, TENANT, done
 
 ABROAD = "+12025550110"
 MAIL = "zhangsan@example.com"
@@ -48,6 +48,7 @@ async def test_every_step_of_an_escalation_goes_at_its_time_and_once(rig, kinds)
     assert {a.reminder for a in await rig.attempts()} == {name}
 
 
+@ON_SQLITE
 async def test_what_was_delivered_escalates_no_further(rig, kinds):
     async with rig.served():
         name = await take(rig, channels=["sms"], escalate=IN_AN_HOUR)
@@ -76,6 +77,7 @@ async def test_a_payment_ends_an_escalation_and_leaves_what_was_sent(rig, kinds)
     assert (await rig.reminder(name)).next_at is None
 
 
+@ON_SQLITE
 async def test_a_step_that_falls_into_the_night_is_decided_in_the_morning(rig, kinds):
     name = await take(rig, channels=["sms"], escalate=[{"after_s": 12 * 3600, "channel": "email"}])
     await rig.drain()
@@ -109,6 +111,7 @@ async def test_a_dead_address_is_left_for_the_next_channel_and_dead_on_its_own_c
     assert await standing(rig, again) == ("suppressed", "no_address")
 
 
+@ON_SQLITE
 async def test_a_second_address_of_the_channel_is_tried_before_the_next_channel(rig, kinds):
     name = await take(
         rig, [at("sms", "+15005550001"), at("sms", ABROAD), at("email", MAIL)], channels=["sms", "email"]
@@ -148,6 +151,7 @@ async def test_what_was_put_off_because_of_a_refused_attempt_is_due_again(rig, k
     assert sorted(kinds()) == ["email", "wechat"]
 
 
+@ON_SQLITE
 async def test_the_next_channel_is_taken_where_the_preferred_one_does_not_open_in_time(rig, kinds):
     await rig.put(
         borrower(1, addresses=EVERYWHERE, opt_outs=[{"channel": "sms", "at": "2026-11-24T01:00:00Z"}]),
@@ -160,6 +164,7 @@ async def test_the_next_channel_is_taken_where_the_preferred_one_does_not_open_i
     assert await standing(rig, name) == ("sent", None)
 
 
+@ON_SQLITE
 async def test_mainland_numbers_go_by_one_account_and_all_others_by_another(rig):
     await rig.take(
         reminder(1, channels=["sms"]),

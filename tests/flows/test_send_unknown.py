@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 from makers import borrower, by_id, debt, phone, rows
-from sendrig import NEVER
+from sendrig import NEVER, ON_SQLITE
 
 ABROAD = "+12025550110"
 OPENID = "openid-of-zhangsan-000000001"
@@ -63,6 +63,7 @@ async def test_nobody_is_asked_before_the_quarantine_is_over(rig):
     assert after.state != "unknown"
 
 
+@ON_SQLITE
 @pytest.mark.parametrize(
     ("channel", "provider", "addresses"),
     [("sms", "twilio", ADDRESSES), ("voice", "twilio", ADDRESSES), ("sms", "aliyun", MAINLAND)],
@@ -90,6 +91,7 @@ async def test_the_same_key_settles_an_unknown_where_the_provider_drops_the_seco
     assert [line["ref"] for line in rig.reached()] == [before.ref]
 
 
+@ON_SQLITE
 async def test_the_same_key_is_not_used_once_the_provider_may_have_forgotten_it(rig):
     await unanswered(rig, "wechat", "wechat")
     await rig.aged("attempt.called_at", minutes=9)
@@ -126,6 +128,7 @@ async def test_the_same_key_is_not_used_once_what_was_decided_does_not_hold(chan
     assert rig.reached() == []
 
 
+@ON_SQLITE
 async def test_a_complaint_that_a_look_up_tells_of_stops_the_channel(rig):
     """A mainland number that ends in 8 complains."""
     blocked = [{"channel": "sms", "value": "+8613800000128", "kind": "personal"}, *ADDRESSES[2:]]
@@ -156,6 +159,7 @@ async def test_what_nobody_can_tell_is_parked_and_stays_counted(rig):
     assert len(rig.reached()) == 1
 
 
+@ON_SQLITE
 async def test_of_two_alike_in_the_providers_list_nothing_is_known(rig):
     """A message of the same minute to the same number may be the other one."""
     attempt = await unanswered(rig, "sms", "twilio")
@@ -181,6 +185,7 @@ async def test_an_unknown_takes_its_place_in_the_caps(rig):
     assert (await rig.states())["deferred", "OP.CAPS.DAY"] == 2
 
 
+@ON_SQLITE
 async def test_a_look_up_that_finds_nothing_sends_nothing(rig):
     """503 without Retry-After: it may have been taken, so it is asked about, found nowhere, and parked."""
     await rig.simulators.next("twilio", "status", status=503)
@@ -197,6 +202,7 @@ async def test_a_look_up_that_finds_nothing_sends_nothing(rig):
     assert rig.reached() == []
 
 
+@ON_SQLITE
 @pytest.mark.parametrize(
     ("provider", "channel"), [("twilio", "sms"), ("wechat", "wechat"), ("smtp", "email")]
 )
@@ -228,6 +234,7 @@ async def test_a_provider_that_is_not_there_was_not_reached_and_is_tried_again(
     ]
 
 
+@ON_SQLITE
 @pytest.mark.parametrize(
     ("provider", "status", "channel", "addresses", "pause"),
     [
