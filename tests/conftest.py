@@ -17,6 +17,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from hypothesis import settings
 from sqlalchemy import insert
 from sqlalchemy.engine import make_url
 
@@ -270,6 +271,11 @@ def log(vault, ring):
         pseudonyms=ring.derive(KeyUse.LOG_PSEUDONYM), commitments=ring.derive(KeyUse.LOG_COMMITMENT)
     )
     return Log(vault, keys, os.urandom)
+
+
+# The default suite is bounded; `HYPOTHESIS_PROFILE=default` draws as many examples as hypothesis does by itself.
+settings.register_profile("bounded", max_examples=40, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "bounded"))
 
 
 class Bell:
