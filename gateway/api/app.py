@@ -56,7 +56,9 @@ def _bare(services: Services) -> FastAPI:
         entropy=services.entropy,
         monotonic=services.monotonic,
     )
-    app = FastAPI(title="Outreach gateway", openapi_url=None, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="Outreach gateway", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False
+    )
     app.state.services = services
     for kind in (GatewayError, HTTPException):
         app.add_exception_handler(kind, http.on_error)

@@ -135,6 +135,7 @@ async def _up(settings: Settings, quarantine: timedelta, stop: asyncio.Event, *,
     async with AsyncExitStack() as stack:
         taken = stack.enter_context(bind(settings.listen))
         redis = await _redis(settings, stack) if wake else None
+        _refuse_lost_vault(settings.data)
         ring = embedded_ring(settings.keyring_file, settings.data / "vault.db")
         place = Place(
             settings=settings,
@@ -151,6 +152,14 @@ async def _up(settings: Settings, quarantine: timedelta, stop: asyncio.Event, *,
         await _first_keys(gateway, settings.data)
         await _accounts(gateway, settings, stack)
         await _both(gateway, settings, taken, stop)
+
+
+def _refuse_lost_vault(data: Path) -> None:
+    """Data without its vault cannot be read again: an empty vault in its place would only hide that."""
+    if (data / "gateway.db").exists() and not (data / "vault.db").exists():
+        raise SetupError(
+            "vault.db is missing beside gateway.db: without it nothing can be read; bring it back from its backup"
+        )
 
 
 async def _both(gateway: Gateway, settings: Settings, taken: socket.socket, stop: asyncio.Event) -> None:

@@ -159,7 +159,7 @@ def _move(reminder: Waiting, debt: Debt, zones: Sequence[str], now: datetime) ->
         next_at = max(now, not_before)
     elif debt.state in STOPPING:
         next_at = now
-    elif reminder.reason in HELD_BY_DEBT:
+    elif debt.state is not DebtState.OPEN or reminder.reason in HELD_BY_DEBT:
         next_at = max(now, not_before or now)
     else:
         return None
