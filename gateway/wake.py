@@ -132,7 +132,8 @@ class Bell:
         if self._flush is not None:
             await self._flush
         if self._pool is not None:
-            await self._pool.aclose()
+            with suppress(RedisError, OSError, asyncio.TimeoutError):
+                await self._pool.aclose(close_connection_pool=True)
 
 
 class Listener:

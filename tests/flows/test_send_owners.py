@@ -106,10 +106,10 @@ async def test_who_lives_is_not_judged_dead_and_who_was_is_alive_again_with_its_
         assert (await states(rig))["calling"] == 10
 
         async with rig.database.write() as conn:
-            await conn.execute(
+            judged = await conn.execute(
                 text("UPDATE owner SET dead_at = heartbeat_at WHERE id <> :me"), {"me": rig.duties.owners.id}
             )
-        assert len(await dead()) == 2
+        assert judged.rowcount == 2
         await rig.until(lambda: nobody(dead))
         assert heart.fit
 
@@ -202,10 +202,9 @@ async def test_a_worker_that_cannot_write_outcomes_ends_and_others_settle_its_ca
     mended = rig.gateway.worker()
     await mended.owners.register()
     await mended.sweep.once()
-    assert (await states(rig))["unknown"] == called
-    await rig.drain()
+    assert await states(rig) == {"unknown": 10}
     await rig.aged(seconds=6)
     await mended.reconcile.once()
 
     assert reached(rig) == {phone(n): 1 for n in MEANT}
-    assert set(await states(rig)) <= {"accepted", "delivered", "failed", "void"}
+    assert set(await states(rig)) <= {"accepted", "delivered", "failed"}
