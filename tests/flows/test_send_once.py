@@ -14,7 +14,7 @@ from gateway.domain import Mode
 from gateway.store.keys import Operator, Role
 from gateway.store.schema import metadata
 
-COUNT = 60
+COUNT = 30
 
 
 @pytest.fixture

@@ -102,6 +102,7 @@ async def test_the_same_key_is_not_used_once_the_provider_may_have_forgotten_it(
     assert len(rig.reached()) == 1
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("change", ["paid", "opted_out", "held", "night"])
 async def test_the_same_key_is_not_used_once_what_was_decided_does_not_hold(change, rig):
     """The first request may never have arrived: the second would reach somebody who is to be left alone by now."""
