@@ -8,6 +8,7 @@ fetched before the locks are taken (`prepare`), all else was read after.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -318,17 +319,21 @@ class Desk:
         )
 
     def texts(self, work: Work, facts: Facts, keys: Keys, moment: Moment) -> dict[Channel, Rendered]:
-        """What a reminder would say on each of its channels that can be gone, whatever is decided."""
+        """What a reminder would say on each of its channels that can be gone, whatever is decided.
+
+        A channel whose text cannot be made (a name or a fact is missing) is left out.
+        """
         ways = self._ways(self._ask(work, facts), facts)
         key = keys[work.tenant, work.borrower]
         borrower = facts.borrowers[work.tenant, work.borrower]
         debt = facts.debts[work.tenant, work.debt]
         zones = zones_of(borrower, facts.addresses.get((work.tenant, work.borrower), ()))
-        return {
-            channel: self._render(work, ways[channel][0].connected, borrower, debt, key, moment.policy, zones)
-            for channel in work.channels
-            if channel in ways
-        }
+        said: dict[Channel, Rendered] = {}
+        for channel in [c for c in work.channels if c in ways]:
+            connected = ways[channel][0].connected
+            with suppress(BadInput):
+                said[channel] = self._render(work, connected, borrower, debt, key, moment.policy, zones)
+        return said
 
     def _render(
         self,
