@@ -9,6 +9,7 @@ outlives Redis.
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from typing import Any
@@ -26,7 +27,7 @@ JOB = "drain"
 BUCKET_S = 0.05
 POLL_S = 0.03
 DRAINS = 8
-"""Queues that one process drains at once."""
+"""Queues of one channel that one process drains at once: a provider that hangs holds up no other channel."""
 PAUSE_S = 1.0
 
 log = get(__name__)
@@ -39,7 +40,7 @@ class Drains:
 
     def __init__(self, drain: Drain) -> None:
         self._drain = drain
-        self._slots = asyncio.Semaphore(DRAINS)
+        self._slots: dict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(DRAINS))
         self._running: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._again: set[tuple[str, int]] = set()
 
@@ -56,7 +57,7 @@ class Drains:
 
     async def _run(self, queue: tuple[str, int]) -> None:
         try:
-            async with self._slots:
+            async with self._slots[queue[0]]:
                 more = True
                 while more:
                     self._again.discard(queue)

@@ -6,11 +6,12 @@ import signal
 from collections import Counter
 from contextlib import asynccontextmanager
 
-from makers import phone, reminder
+from makers import borrower, phone, reminder
 from sendrig import ON_SQLITE
 
 from gateway.embedded import Valkey
 from gateway.settings import RedisTarget
+from gateway.wake import DRAINS
 from gateway.worker import work
 
 PEOPLE = range(100, 130)
@@ -106,3 +107,32 @@ async def test_a_postgresql_that_crashes_and_comes_back_loses_nothing_and_double
 
     assert reached(rig) == EACH_ONCE
     assert {a.state for a in await rig.attempts()} <= {"accepted", "void"}
+
+
+async def test_a_provider_that_hangs_holds_up_no_other_channel(sqlite_url, open_rig):
+    """More queues of messages than a process drains at once, none of which comes to an end."""
+    rig = await open_rig(sqlite_url)
+    await rig.simulators.next("aliyun", "slow", seconds=3.0, count=40)
+    parts = rig.gateway.worker()
+    await parts.owners.register()
+    outcomes = asyncio.create_task(parts.dispatch.run())
+
+    async def ring():
+        for queue in await rig.gateway.store.due_queues():
+            parts.drains.start(*queue)
+
+    await rig.take(*some(range(100, 140)))
+    queues = len(await rig.gateway.store.due_queues())
+    await ring()
+    await rig.until(lambda: asyncio.sleep(0, len(rig.reached()) >= DRAINS))
+    mail = [{"channel": "email", "value": "zhangsan@example.com"}]
+    await rig.take(reminder(1, borrower=borrower(1, addresses=mail), channels=["email"]))
+    await ring()
+    await rig.until(lambda: asyncio.sleep(0, rig.reached()[-1]["kind"] == "email"))
+
+    assert queues > DRAINS
+    assert {a.state for a in await rig.attempts() if a.channel == "sms"} <= {"intent", "calling"}
+    parts.dispatch.quiet()
+    await parts.drains.finish()
+    outcomes.cancel()
+    await asyncio.gather(outcomes, return_exceptions=True)
