@@ -141,6 +141,7 @@ class Desk:
         weighed: Weighed,
     ) -> None:
         decision, ready = self._judge(work, facts, keys, moment, permit, weighed)
+        decision = _until_free(decision, facts.history.get((work.tenant, work.person), ()))
         verdict = _verdict(work, decision, ready, moment, facts.contacted.get((work.tenant, work.id)))
         weighed.verdicts.append(verdict)
         weighed.entries.append(_decided(work, verdict, decision, ready, moment))
@@ -305,7 +306,7 @@ class Desk:
                 language=rendered.language,
                 text_hash=rendered.sha256,
                 text_enc=key.seal(pack_text(rendered), table="attempt", column="text_enc", row=ref),
-                borrower_revision=borrower.revision,
+                borrower_revision=sum(b.revision for b in facts.siblings[work.tenant, work.person]),
                 debt_revision=debt.revision,
                 deadline=moment.real + permit,
             ),
@@ -481,6 +482,14 @@ def _decided(work: Work, verdict: Verdict, decision: Decision, ready: Ready | No
         body=body,
         clear=clear,
     )
+
+
+def _until_free(decision: Decision, history: Sequence[Past]) -> Decision:
+    """A deferral is looked at again when the first place that was only reserved is free."""
+    frees = [past.final_at for past in history if past.reserved and past.final_at is not None]
+    if decision.action is not Action.DEFER or decision.until is None or not frees:
+        return decision
+    return replace(decision, until=min(decision.until, *frees))
 
 
 def _unknown(work: Work, moment: Moment) -> Decision:

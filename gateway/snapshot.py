@@ -49,7 +49,11 @@ def snapshot(
     borrower = facts.borrowers[ask.tenant, ask.borrower]
     debt = facts.debts[ask.tenant, ask.debt]
     siblings = facts.siblings.get((ask.tenant, ask.person), (borrower,))
-    zones = zones_of(borrower, facts.addresses.get((ask.tenant, ask.borrower), ()))
+    others = [sibling for sibling in siblings if sibling.id != borrower.id]
+    zones = _together(
+        zones_of(borrower, facts.addresses.get((ask.tenant, ask.borrower), ())),
+        *(zones_of(other, ()) for other in others),
+    )
     starts, ends, valid_on = _validity(ask, debt, zones)
     return Snapshot(
         borrower=ask.person,
@@ -77,7 +81,24 @@ def snapshot(
         open_voice=_open_voice(facts.history.get((ask.tenant, ask.person), ()), moment.policy),
         opt_outs=tuple((o["channel"], _instant(o["at"])) for b in siblings for o in _listed(b, "opt_outs")),
         holds=tuple(_hold(h) for b in siblings for h in _listed(b, "holds")),
-        facts={**(borrower.profile.get("policy_facts") or {}), **debt.policy_facts},
+        facts={
+            **{name: fact for b in (*others, borrower) for name, fact in _set_facts(b)},
+            **debt.policy_facts,
+        },
+    )
+
+
+def _set_facts(borrower: BorrowerRow) -> list[tuple[str, Any]]:
+    """Facts that are set; one that is not does not undo a sibling's."""
+    facts = borrower.profile.get("policy_facts") or {}
+    return [(name, fact) for name, fact in facts.items() if fact is not None and fact is not False]
+
+
+def _together(*zones: Zones) -> Zones:
+    """One person may be wherever any of its borrowers may be."""
+    return Zones(
+        names=tuple(dict.fromkeys(name for some in zones for name in some.names)),
+        evidence=tuple(dict.fromkeys(clue for some in zones for clue in some.evidence)),
     )
 
 

@@ -121,6 +121,8 @@ class Past:
     address: str | None
     recipient_role: str
     flags: tuple[str, ...] = ()
+    reserved: bool = False
+    """A place kept by `contacts/check`; it is free again at `final_at`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

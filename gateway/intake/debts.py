@@ -165,7 +165,7 @@ def _move(reminder: Waiting, debt: Debt, zones: Sequence[str], now: datetime) ->
         return None
     return Move(
         id=reminder.id,
-        next_at=now if debt.state in STOPPING else next_at,
+        next_at=now if debt.state in STOPPING else min(next_at, max(now, expires_at)),
         due_date=debt.due_date if reminder.anchor is not None else reminder.due_date,
         not_before=not_before,
         expires_at=expires_at,

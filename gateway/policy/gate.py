@@ -383,7 +383,7 @@ def _address(
         borrower=snapshot.borrower,
         debt=snapshot.debt.id,
         creditor=snapshot.debt.creditor,
-        address=reachable.address_key,
+        address=reachable.address_key or None,
         purpose=snapshot.purpose,
         address_kind=reachable.kind,
         recipient_role=snapshot.recipient_role,

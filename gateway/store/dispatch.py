@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -241,18 +242,31 @@ class DispatchTx(FactsTx):
 
     async def _unchanged(self, intents: Sequence[Intent]) -> list[Intent]:
         """Those whose borrower, debt and account are still what T1 saw; share locks hold that until the commit."""
-        borrowers = await self._revisions(
-            schema.borrower, sorted({(i.work.tenant, i.work.borrower) for i in intents})
-        )
+        persons = await self._persons(sorted({(i.work.tenant, i.work.person) for i in intents}))
         debts = await self._revisions(schema.debt, sorted({(i.work.tenant, i.work.debt) for i in intents}))
         accounts = await self._enabled(sorted({(i.work.tenant, i.account) for i in intents}))
         return [
             i
             for i in intents
-            if borrowers.get((i.work.tenant, i.work.borrower)) == i.borrower_revision
+            if persons.get((i.work.tenant, i.work.person)) == i.borrower_revision
             and debts.get((i.work.tenant, i.work.debt)) == i.debt_revision
             and (i.work.tenant, i.account) in accounts
         ]
+
+    async def _persons(self, keys: Sequence[Key]) -> dict[Key, int]:
+        """The revisions of all borrowers of each person, added up: a refusal by one holds for all."""
+        table = schema.borrower.c
+        found: dict[Key, int] = defaultdict(int)
+        for part in chunks(keys):
+            rows = await self.conn.execute(
+                select(table.tenant, table.person, table.revision)
+                .where(tuple_(table.tenant, table.person).in_(part))
+                .order_by(table.tenant, table.id)
+                .with_for_update(read=True)
+            )
+            for row in rows:
+                found[Tenant(row.tenant), row.person] += row.revision
+        return found
 
     async def _revisions(self, table: Table, keys: Sequence[Key]) -> dict[Key, int]:
         found: dict[Key, int] = {}
@@ -486,20 +500,23 @@ class DispatchTx(FactsTx):
         None when its borrower, debt or account are not as they were decided on, or its reminder went on.
         """
         borrower, debt, account = schema.borrower.c, schema.debt.c, schema.account.c
+        revisions = (
+            select(func.sum(borrower.revision))
+            .where(borrower.tenant == _ATTEMPT.tenant, borrower.person == _ATTEMPT.person)
+            .correlate(schema.attempt)
+            .scalar_subquery()
+        )
         decision: str | None = await self.conn.scalar(
             select(_REMINDER.decision)
             .join(
                 schema.attempt, and_(_ATTEMPT.tenant == _REMINDER.tenant, _ATTEMPT.ref == _REMINDER.attempt)
-            )
-            .join(
-                schema.borrower, and_(borrower.tenant == _REMINDER.tenant, borrower.id == _REMINDER.borrower)
             )
             .join(schema.debt, and_(debt.tenant == _REMINDER.tenant, debt.id == _REMINDER.debt))
             .join(schema.account, and_(account.tenant == _REMINDER.tenant, account.name == _ATTEMPT.account))
             .where(
                 _ATTEMPT.tenant == attempt.tenant,
                 _ATTEMPT.ref == attempt.ref,
-                _ATTEMPT.borrower_revision == borrower.revision,
+                _ATTEMPT.borrower_revision == revisions,
                 _ATTEMPT.debt_revision == debt.revision,
                 account.enabled.is_(True),
             )

@@ -161,7 +161,7 @@ class FactsTx:
             (w.tenant, w.id)
             for w in works
             if not w.repeat and w.step == 0
-            if any(doubles(w, other) for other in others[w.tenant, w.debt, w.template])
+            if any(doubles(w, other, self.moment.policy) for other in others[w.tenant, w.debt, w.template])
         )
 
     async def _contacted(self, works: Sequence[Work]) -> dict[Key, str]:

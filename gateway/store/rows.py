@@ -107,19 +107,18 @@ def reserved_of(row: Row[Any]) -> Past:
         creditor=row.creditor,
         address=row.address,
         recipient_role=row.recipient_role,
+        reserved=True,
     )
 
 
-def doubles(work: Work, other: Row[Any]) -> bool:
-    """Whether `other` came first and stands for the same contact."""
+def doubles(work: Work, other: Row[Any], now: datetime) -> bool:
+    """Whether `other` came first and stands for the same contact: within a day, or due as well, or made just now."""
     gap = work.accepted_at - from_us(other.accepted_at)
-    return bool(
-        other.id != work.id
-        and other.borrower == work.borrower
-        and other.due_date == work.due_date
-        and timedelta(0) <= gap < DUPLICATE_WITHIN
-        and (other.accepted_at, other.id) < (to_us(work.accepted_at), work.id)
-    )
+    same = other.borrower == work.borrower and other.due_date == work.due_date
+    first = (other.accepted_at, other.id) < (to_us(work.accepted_at), work.id)
+    due_too = other.state == "sending" or (other.next_at is not None and other.next_at <= to_us(now))
+    made = other.called and other.updated_at > to_us(now - DUPLICATE_WITHIN)
+    return bool(same and first and (gap < DUPLICATE_WITHIN or due_too or made))
 
 
 def attempt_of(row: Row[Any]) -> Attempt:

@@ -618,7 +618,7 @@ async def test_everybody_who_is_one_person_is_seen_and_nobody_else(store, intake
         reminder(2, borrower=borrower(2, **shared), **SMS),
         reminder(3, **SMS),
     )
-    await calling(store)
+    await intended(store)
     (person,) = {r.person for r in await rows(database, "borrower", "id <> 'B-3'")}
 
     facts = await facts_of(store, [Subject(tenant=TENANT, person=person, borrower="B-1", debt="L-1")])
