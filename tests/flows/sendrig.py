@@ -44,7 +44,7 @@ ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 """For what the kind of store cannot change."""
 NEVER = 1
 """A port on which nothing listens."""
-WAIT_S = 15.0
+WAIT_S = 30.0
 
 
 @dataclass
