@@ -1,12 +1,14 @@
 """Public holidays and working days, with the dates between which they are official.
 
 Built over the `holidays` package (its default category, with observed days). A calendar is `US`,
-`CA-ON`, … or `workday:CN`, the official Chinese one with its make-up working days.
+`CA-ON`, … or `workday:CN`, the official Chinese one with its make-up working days. An operator's
+overrides go before what is shipped.
 """
 
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
@@ -18,6 +20,7 @@ WORKDAY_CN = "workday:CN"
 """The one calendar of working days that a rule may name."""
 
 _SATURDAY = 5
+_DAYS, _YEARS = 65_536, 4096  # how many answers are kept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +33,131 @@ class Coverage:
     source: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Override:
+    """What an operator states about a country's or a part's calendar on the dates from `begins` to `ends`.
+
+    On these dates, both included, it is the whole truth: `holidays` and make-up `workdays` take the place of
+    those shipped. A country's holidays are also added to those shipped of its parts.
+    """
+
+    calendar: str
+    begins: date
+    ends: date
+    source: str
+    holidays: frozenset[date]
+    workdays: frozenset[date] = frozenset()
+
+    def covers(self, day: int) -> bool:
+        """Whether it speaks of that date (an ordinal)."""
+        return self.begins.toordinal() <= day <= self.ends.toordinal()
+
+
+class Calendars:
+    """Every calendar that a rule may name: those shipped, and on its dates an override in their place.
+
+    Overrides of one calendar do not overlap and leave no date out between them and what is shipped.
+    """
+
+    def __init__(self, overrides: Sequence[Override] = ()) -> None:
+        stated: dict[str, list[Override]] = {}
+        for override in sorted(overrides, key=lambda one: one.begins):
+            stated.setdefault(override.calendar, []).append(override)
+        self._stated = {name: tuple(found) for name, found in stated.items()}
+        self._coverage = lru_cache(maxsize=_YEARS)(self._find_coverage)
+        self._uncovered = lru_cache(maxsize=_DAYS)(self._find_uncovered)
+        self._holiday = lru_cache(maxsize=_DAYS)(self._find_holiday)
+        self._workday = lru_cache(maxsize=_DAYS)(self._find_workday)
+
+    def coverage(self, name: str) -> Coverage:
+        """From when to when that calendar can be relied on."""
+        return self._coverage(name)
+
+    def uncovered(self, name: str, day: int) -> str | None:
+        """What to say when that date (an ordinal) lies outside the calendar; None when it is covered."""
+        return self._uncovered(name, day)
+
+    def is_holiday(self, name: str, day: int) -> bool:
+        """Whether that date (an ordinal) is a public holiday there, observed days included."""
+        return self._holiday(name, day)
+
+    def is_workday(self, name: str, day: int) -> bool:
+        """Whether people work on that date (an ordinal): an ordinary weekday or a make-up working day."""
+        return self._workday(name, day)
+
+    def proclaimed(self) -> tuple[str, ...]:
+        """The calendars that are proclaimed year by year, and so have an end."""
+        return tuple(_proclaimed())
+
+    def _find_coverage(self, name: str) -> Coverage:
+        found = _shipped_coverage(name)
+        begins, ends, source = found.begins, found.ends, found.source
+        for override in self._overrides(name):
+            begins = min(begins, override.begins)
+            if override.ends > ends:
+                ends, source = override.ends, override.source
+        return Coverage(calendar=name, begins=begins, ends=ends, source=source)
+
+    def _find_uncovered(self, name: str, day: int) -> str | None:
+        known = self.coverage(name)
+        if day > known.ends.toordinal():
+            return f"calendar {name} ends {known.ends}"
+        if day < known.begins.toordinal():
+            return f"calendar {name} begins {known.begins}"
+        return None
+
+    def _find_holiday(self, name: str, day: int) -> bool:
+        own = self._override(name, day)
+        if own is not None:
+            return date.fromordinal(day) in own.holidays
+        country = self._override(name.partition("-")[0], day)
+        added = country is not None and date.fromordinal(day) in country.holidays
+        return added or day in _year(name, date.fromordinal(day).year)[0]
+
+    def _find_workday(self, name: str, day: int) -> bool:
+        country = name.removeprefix("workday:")
+        stated = self._override(country, day)
+        if (day + 6) % 7 < _SATURDAY:
+            return not self.is_holiday(country, day)
+        made_up = _year(country, date.fromordinal(day).year)[1]
+        return day in made_up if stated is None else date.fromordinal(day) in stated.workdays
+
+    def _override(self, name: str, day: int) -> Override | None:
+        return next((one for one in self._overrides(name) if one.covers(day)), None)
+
+    def _overrides(self, name: str) -> tuple[Override, ...]:
+        return self._stated.get(name.removeprefix("workday:"), ())
+
+
+SHIPPED = Calendars()
+"""The calendars without an override."""
+
+
+def is_holiday(calendar: str, day: int) -> bool:
+    """As SHIPPED says."""
+    return SHIPPED.is_holiday(calendar, day)
+
+
+def is_workday(calendar: str, day: int) -> bool:
+    """As SHIPPED says."""
+    return SHIPPED.is_workday(calendar, day)
+
+
+def uncovered(calendar: str, day: int) -> str | None:
+    """As SHIPPED says."""
+    return SHIPPED.uncovered(calendar, day)
+
+
+def coverage(calendar: str) -> Coverage:
+    """As SHIPPED says."""
+    return SHIPPED.coverage(calendar)
+
+
+def proclaimed() -> tuple[str, ...]:
+    """As SHIPPED says."""
+    return SHIPPED.proclaimed()
+
+
 def is_calendar(name: str) -> bool:
     """Whether there are public holidays of that name (`US`, `CA-ON`)."""
     country, dash, part = name.partition("-")
@@ -37,9 +165,7 @@ def is_calendar(name: str) -> bool:
     return parts is not None and (part in parts if dash else True)
 
 
-@lru_cache(maxsize=4096)
-def coverage(calendar: str) -> Coverage:
-    """From when to when that calendar can be relied on."""
+def _shipped_coverage(calendar: str) -> Coverage:
     country = calendar.removeprefix("workday:").partition("-")[0]
     begins, ends, source = _proclaimed().get(
         calendar, _proclaimed().get(country, (None, None, "the law's own text"))
@@ -53,38 +179,7 @@ def coverage(calendar: str) -> Coverage:
     )
 
 
-def proclaimed() -> tuple[str, ...]:
-    """The calendars that are proclaimed year by year, and so have an end."""
-    return tuple(_proclaimed())
-
-
-@lru_cache(maxsize=65_536)
-def uncovered(calendar: str, day: int) -> str | None:
-    """What to say when that date (an ordinal) lies outside the calendar; None when it is covered."""
-    known = coverage(calendar)
-    if day > known.ends.toordinal():
-        return f"calendar {calendar} ends {known.ends}"
-    if day < known.begins.toordinal():
-        return f"calendar {calendar} begins {known.begins}"
-    return None
-
-
-@lru_cache(maxsize=65_536)
-def is_holiday(calendar: str, day: int) -> bool:
-    """Whether that date (an ordinal) is a public holiday there, observed days included."""
-    return day in _year(calendar, date.fromordinal(day).year)[0]
-
-
-@lru_cache(maxsize=65_536)
-def is_workday(calendar: str, day: int) -> bool:
-    """Whether people work on that date (an ordinal): an ordinary weekday or a make-up working day."""
-    free, made_up = _year(calendar.removeprefix("workday:"), date.fromordinal(day).year)
-    if (day + 6) % 7 >= _SATURDAY:
-        return day in made_up
-    return day not in free
-
-
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=_YEARS)
 def _year(calendar: str, year: int) -> tuple[frozenset[int], frozenset[int]]:
     """The holidays and the make-up working days of one year, as ordinals."""
     country, _, part = calendar.partition("-")
