@@ -54,6 +54,7 @@ class Reservation:
     channel: str
     address: str | None
     recipient_role: str
+    actor_id: str | None
     until: datetime
 
 
@@ -177,6 +178,7 @@ class Asks:
             channel=body.channel,
             address=self._address(body),
             recipient_role=body.recipient_role,
+            actor_id=body.actor.id if body.actor else None,
             until=until,
         )
 

@@ -97,6 +97,8 @@ class DebtRow:
 
     id: str
     creditor: str
+    product: str
+    debtor_kind: str
     due_date: date
     balance: Money
     governing_law: str | None
@@ -120,9 +122,26 @@ class Past:
     creditor: str
     address: str | None
     recipient_role: str
+    actor: str | None = None
+    technology: str | None = None
     flags: tuple[str, ...] = ()
     reserved: bool = False
     """A place kept by `contacts/check`; it is free again at `final_at`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """What is added to the packs of residence and law for a portfolio (empty: the whole tenant), one version.
+
+    `licences` are places (ISO 3166) whose packs apply as well; `packs` ids of extra ones; `institution`
+    narrows packs that name institutions.
+    """
+
+    portfolio: str
+    version: int
+    licences: tuple[str, ...]
+    institution: str | None
+    packs: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +160,13 @@ class Facts:
     duplicates: frozenset[Key] = field(default_factory=frozenset)
     contacted: Mapping[Key, str] = field(default_factory=dict)
     """State of the latest attempt of those that escalate, by (tenant, reminder)."""
+    assignments: Mapping[Key, Assignment] = field(default_factory=dict)
+    """The one in force, by (tenant, portfolio); the portfolio of a whole tenant is empty."""
+
+    def assigned(self, tenant: Tenant, portfolio: str | None) -> Assignment | None:
+        """What holds for a debt of that portfolio: the portfolio's own, else the tenant's."""
+        own = self.assignments.get((tenant, portfolio)) if portfolio else None
+        return own or self.assignments.get((tenant, ""))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +188,8 @@ class Intent:
     borrower_revision: int
     debt_revision: int
     deadline: datetime
+    technology: str | None = None
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -517,6 +517,8 @@ def keys_of(kind):
         (_words.Consent, models.ConsentIn),
         (_words.OptOut, models.OptOutIn),
         (_words.Hold, models.HoldIn),
+        (_words.Window, models.WindowIn),
+        (_words.Blackout, models.BlackoutIn),
         (_words.Borrower, models.BorrowerIn),
         (_words.NamedBorrower, models.BorrowerItem),
         (_words.Debt, models.DebtIn),
@@ -545,6 +547,7 @@ def test_a_typed_body_has_the_keys_that_the_gateway_reads(typed, body):
         (_words.DebtState, DebtState),
         (_words.ContactChannel, get_args(models.ContactChannel)),
         (_words.ContactOutcome, get_args(models.ContactOutcome)),
+        (_words.Technology, get_args(models.Technology)),
     ],
 )
 def test_the_clients_words_are_the_gateways(typed, words):

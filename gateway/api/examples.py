@@ -14,6 +14,8 @@ BORROWER: dict[str, Any] = {
         {"channel": "email", "value": "user@example.com"},
     ],
     "consents": [{"id": "c1", "kind": "contact", "channel": "sms", "given_at": "2026-01-05T09:00:00+08:00"}],
+    "windows": [{"id": "w1", "kind": "deny", "on": ["mon", "wed"], "open": "09:00", "close": "12:00"}],
+    "blackouts": [{"id": "b1", "reason": "mourning", "from": "2026-12-20", "until": "2026-12-27"}],
 }
 DEBT: dict[str, Any] = {
     "borrower": "B-1",
@@ -80,6 +82,7 @@ CONTACT: dict[str, Any] = {
     "at": "2026-11-24T10:00:00+08:00",
     "outcome": "conversation",
     "actor": {"role": "agency", "id": "north-desk"},
+    "technology": "live",
 }
 QUESTION: dict[str, Any] = {
     "borrower": "B-1",

@@ -113,13 +113,13 @@ Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Z][a-z]{3}
 
 
 def _place(value: str) -> str:
-    form = re.fullmatch(r"([A-Z]{2})(-[A-Z0-9]{1,3})?", value)
+    form = re.fullmatch(r"([A-Z]{2})(-[A-Z0-9]{1,3}){0,2}", value)
     if form is None or form[1] not in phonenumbers.SUPPORTED_REGIONS:
-        raise fault("place_unknown", "send an ISO 3166 code: CN, CN-GD, US-NY")
+        raise fault("place_unknown", "send an ISO 3166 code: CN, CN-GD, US-NY; of a city: US-NY-NYC")
     return value
 
 
-Place = Annotated[str, StringConstraints(max_length=6), AfterValidator(_place)]
+Place = Annotated[str, StringConstraints(max_length=10), AfterValidator(_place)]
 
 
 def _zone(value: str) -> str:

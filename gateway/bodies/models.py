@@ -63,6 +63,7 @@ ContactOutcome = Literal[
     "conversation",
     "unknown",
 ]
+Technology = Literal["live", "prerecorded", "ai_voice"]
 """The words of the rule language."""
 
 
@@ -145,6 +146,53 @@ class HoldIn(Body):
     allow_purposes: list[Annotated[Purpose, Field(strict=False)]] = Field(default_factory=list, max_length=12)
 
 
+Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+_CLOCK = r"([01]\d|2[0-3]):[0-5]\d"
+
+
+class WindowIn(Body):
+    """When and where the borrower asked to be contacted (`allow`) or not to be (`deny`), on their own clock.
+
+    Without hours the whole day; without `on` every day. The dates are half-open: `from` is inside, `until` is not.
+    """
+
+    id: Id
+    kind: Literal["allow", "deny"]
+    on: list[Weekday] | None = Field(default=None, min_length=1, max_length=7)
+    open: Annotated[str, StringConstraints(pattern=rf"^{_CLOCK}$")] | None = None
+    close: Annotated[str, StringConstraints(pattern=rf"^({_CLOCK}|24:00)$")] | None = None
+    channels: list[ContactChannel] | None = Field(default=None, min_length=1, max_length=9)
+    address_kinds: list[Annotated[AddressKind, Field(strict=False)]] | None = Field(
+        default=None, min_length=1, max_length=len(AddressKind)
+    )
+    start: Day | None = Field(default=None, alias="from")
+    until: Day | None = None
+
+    @field_validator("on", "channels", "address_kinds")
+    @classmethod
+    def _each_once(cls, value: list[str] | None) -> list[str] | None:
+        if value is not None and len(set(value)) < len(value):
+            raise fault("duplicate", "name each once")
+        return value
+
+    @model_validator(mode="after")
+    def _hours(self) -> Self:
+        if (self.open is None) is not (self.close is None) or (
+            self.open is not None and self.close is not None and self.open >= self.close
+        ):
+            raise fault("hours_invalid", "give `open` and `close`, the earlier first, or neither of them")
+        return self
+
+
+class BlackoutIn(Body):
+    """Dates on which the borrower is not to be contacted, and why: a mourning, a moratorium, a disaster."""
+
+    id: Id
+    reason: Word
+    start: Day = Field(alias="from")
+    until: Day | None = None
+
+
 PolicyFacts = Annotated[dict[FactName, PolicyFact], Field(max_length=50)]
 
 FROM_THE_DEBT = frozenset({"amount", "due_date", "dpd"})
@@ -174,6 +222,8 @@ class BorrowerIn(_HasFacts):
     consents: list[ConsentIn] | None = Field(default=None, max_length=50)
     opt_outs: list[OptOutIn] | None = Field(default=None, max_length=20)
     holds: list[HoldIn] | None = Field(default=None, max_length=20)
+    windows: list[WindowIn] | None = Field(default=None, max_length=50)
+    blackouts: list[BlackoutIn] | None = Field(default=None, max_length=20)
 
     @field_validator("addresses")
     @classmethod
@@ -340,6 +390,7 @@ class ContactIn(Body):
     at: Instant
     outcome: ContactOutcome
     actor: ActorIn | None = None
+    technology: Technology | None = None
     recipient_role: Word = "debtor"
     address: AddressValue | None = None
     flags: list[Word] = Field(default_factory=list, max_length=10)
@@ -359,6 +410,7 @@ class CheckIn(Body):
     channel: ContactChannel
     address: AddressValue | None = None
     actor: ActorIn | None = None
+    technology: Technology | None = None
     purpose: Purpose = _lax()
     recipient_role: Word = "debtor"
 

@@ -1,4 +1,4 @@
-"""PUT of borrowers: what it carries replaces; consents, opt-outs and holds are added or ended, not wiped."""
+"""PUT of borrowers: what it carries replaces; what was agreed, asked or decided is added or ended, not wiped."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gateway.masking import Pii
 from gateway.ports import Entry
 
 MOST_KEPT = 200
-"""Consents, opt-outs or holds of one borrower."""
+"""Of one borrower and of each kind: consents, opt-outs, holds, windows, blackouts."""
 
 _PHONE_CHANNELS = {"sms", "voice", "whatsapp", "fax"}
 
@@ -134,18 +134,20 @@ def _opt_outs(old: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> l
     return [*old, *(opt_out for opt_out in new if opt_out not in old)]
 
 
-def _holds(old: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _ended(old: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Added by a new id; of one that is there already only its end can be set."""
-    kept = {hold["id"]: dict(hold) for hold in old}
-    for hold in new:
-        kept.setdefault(hold["id"], hold)["until"] = hold["until"]
+    kept = {each["id"]: dict(each) for each in old}
+    for each in new:
+        kept.setdefault(each["id"], each)["until"] = each["until"]
     return list(kept.values())
 
 
 _KEPT: Mapping[str, Callable[..., list[dict[str, Any]]]] = {
     "consents": _consents,
     "opt_outs": _opt_outs,
-    "holds": _holds,
+    "holds": _ended,
+    "windows": _ended,
+    "blackouts": _ended,
 }
 
 

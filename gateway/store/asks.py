@@ -111,6 +111,7 @@ class AskTx(DispatchTx):
                 channel=reservation.channel,
                 address=reservation.address,
                 recipient_role=reservation.recipient_role,
+                actor_id=reservation.actor_id,
                 at=to_us(self.moment.policy),
                 until=to_us(reservation.until),
             )

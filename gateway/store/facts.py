@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 import orjson
-from sqlalchemy import Table, and_, select, tuple_
+from sqlalchemy import Table, and_, func, select, tuple_
 from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -18,6 +18,7 @@ from gateway.store import schema
 from gateway.store.database import chunks
 from gateway.store.rows import (
     DUPLICATE_WITHIN,
+    assignment_of,
     debt_of,
     doubles,
     past_of,
@@ -25,6 +26,7 @@ from gateway.store.rows import (
 )
 from gateway.work import (
     AddressRow,
+    Assignment,
     BorrowerRow,
     DebtRow,
     Facts,
@@ -37,10 +39,17 @@ from gateway.work import (
 UNSENT = ("void", Outcome.REJECTED.value)
 """Attempts that were no contact: they count nowhere."""
 LOOKBACK = timedelta(days=75)
-"""How far back caps look at most; no shipped rule looks further than 31 days."""
+"""How far back caps count at most; no shipped rule counts further than 31 days."""
+SPOKEN = (Outcome.CONVERSATION.value, Outcome.ANSWERED.value)
+"""What a cap may bind after (`only_after`), however long ago it was."""
 ENDED_UNSENT = ("suppressed", "cancelled", "expired")
 
 _REMINDER, _ATTEMPT = schema.reminder.c, schema.attempt.c
+_ALIKE = (
+    *(_ATTEMPT.tenant, _ATTEMPT.person, _ATTEMPT.channel, _ATTEMPT.state, _ATTEMPT.debt, _ATTEMPT.creditor),
+    *(_ATTEMPT.address, _ATTEMPT.recipient_role, _ATTEMPT.actor_id, _ATTEMPT.technology, _ATTEMPT.flags),
+)
+"""All that rules see of an event, but its time."""
 
 
 class FactsTx:
@@ -56,16 +65,18 @@ class FactsTx:
         debts = sorted({(s.tenant, s.debt) for s in subjects})
         siblings = await self._borrowers(persons)
         borrowers = {(t, b.id): b for (t, _), rows in siblings.items() for b in rows}
+        owed = await self._debts(debts)
         return Facts(
             borrowers=borrowers,
             siblings=siblings,
             addresses=await self._addresses(sorted({(s.tenant, s.borrower) for s in subjects})),
-            debts=await self._debts(debts),
+            debts=owed,
             history=await self._history(persons),
             stale_after=await self._stale_after({s.tenant.split("/")[0] for s in subjects}),
             overrides=await self._overrides({s.tenant for s in subjects}),
             duplicates=await self._duplicates([s for s in subjects if isinstance(s, Work)]),
             contacted=await self._contacted([s for s in subjects if isinstance(s, Work) and s.step]),
+            assignments=await self._assignments(owed),
         )
 
     async def _borrowers(self, persons: Sequence[Key]) -> dict[Key, tuple[BorrowerRow, ...]]:
@@ -109,6 +120,8 @@ class FactsTx:
     async def _history(self, persons: Sequence[Key]) -> dict[Key, list[Past]]:
         since = to_us(self.moment.policy - LOOKBACK)
         found: dict[Key, list[Past]] = {key: [] for key in persons}
+        for row in await self._spoken(persons, since):
+            found[Tenant(row.tenant), row.person].append(past_of(row))
         rows = await self._by_keys(
             schema.attempt,
             (_ATTEMPT.tenant, _ATTEMPT.person),
@@ -127,6 +140,37 @@ class FactsTx:
         for row in held:
             found[Tenant(row.tenant), row.person].append(reserved_of(row))
         return found
+
+    async def _spoken(self, persons: Sequence[Key], since: int) -> list[Row[Any]]:
+        """Who was spoken with before `since`: of events that no rule tells apart, the first."""
+        first = func.min(_ATTEMPT.started_at)
+        asked = (
+            select(*_ALIKE, first.label("started_at"), first.label("final_at"))
+            .where(_ATTEMPT.started_at <= since, _ATTEMPT.state.in_(SPOKEN))
+            .group_by(*_ALIKE)
+        )
+        rows: list[Row[Any]] = []
+        for part in chunks(persons):
+            rows.extend(
+                await self.conn.execute(asked.where(tuple_(_ATTEMPT.tenant, _ATTEMPT.person).in_(part)))
+            )
+        return sorted(rows, key=lambda r: r.started_at)
+
+    async def _assignments(self, debts: Mapping[Key, DebtRow]) -> dict[Key, Assignment]:
+        table, other = schema.policy_assignment.c, schema.policy_assignment.alias()
+        newest = (
+            select(func.max(other.c.version))
+            .where(other.c.tenant == table.tenant, other.c.portfolio == table.portfolio)
+            .scalar_subquery()
+        )
+        keys = {(tenant, name) for (tenant, _), debt in debts.items() for name in ("", debt.portfolio or "")}
+        rows = await self._by_keys(
+            schema.policy_assignment,
+            (table.tenant, table.portfolio),
+            sorted(keys),
+            table.version == newest,
+        )
+        return {(Tenant(r.tenant), r.portfolio): assignment_of(r) for r in rows}
 
     async def _stale_after(self, names: set[str]) -> dict[str, timedelta]:
         table = schema.tenant.c

@@ -12,6 +12,7 @@ from sqlalchemy.engine import Row
 from gateway.domain import Channel, DebtState, Money, Outcome, Tenant, from_us, to_us
 from gateway.ports import Entry, Moment
 from gateway.work import (
+    Assignment,
     Attempt,
     DebtRow,
     Intent,
@@ -69,6 +70,8 @@ def debt_of(row: Row[Any]) -> DebtRow:
     return DebtRow(
         id=row.id,
         creditor=row.creditor,
+        product=row.product,
+        debtor_kind=row.debtor_kind,
         due_date=date.fromisoformat(row.due_date),
         balance=Money(amount=Decimal(row.amount), currency=row.currency),
         governing_law=row.governing_law,
@@ -92,6 +95,8 @@ def past_of(row: Row[Any]) -> Past:
         creditor=row.creditor,
         address=row.address,
         recipient_role=row.recipient_role,
+        actor=row.actor_id,
+        technology=row.technology,
         flags=tuple(orjson.loads(row.flags)),
     )
 
@@ -107,7 +112,19 @@ def reserved_of(row: Row[Any]) -> Past:
         creditor=row.creditor,
         address=row.address,
         recipient_role=row.recipient_role,
+        actor=row.actor_id,
         reserved=True,
+    )
+
+
+def assignment_of(row: Row[Any]) -> Assignment:
+    """An assignment from its row."""
+    return Assignment(
+        portfolio=row.portfolio,
+        version=row.version,
+        licences=tuple(orjson.loads(row.licences)),
+        institution=row.institution,
+        packs=tuple(orjson.loads(row.packs)),
     )
 
 
@@ -178,7 +195,9 @@ def intent_row(intent: Intent, owner: str, now: int) -> dict[str, Any]:
         "address": intent.address,
         "recipient_role": work.recipient_role,
         "actor_role": work.actor_role,
-        "flags": "[]",
+        "actor_id": work.actor_id,
+        "technology": intent.technology,
+        "flags": orjson.dumps(intent.flags).decode(),
         "state": "intent",
         "fence": work.fence,
         "owner": owner,

@@ -113,6 +113,21 @@ pack_override = Table(
 )
 """A tenant's own number in a rule of OP.CAPS; setting one is a recorded act."""
 
+policy_assignment = Table(
+    "policy_assignment",
+    metadata,
+    _text("tenant", key=True),
+    _text("portfolio", key=True),  # empty: the whole tenant
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    _text("licences"),  # JSON list of ISO 3166 places
+    _text("institution", null=True),
+    _text("packs"),  # JSON list of packs' ids
+    _instant("at"),
+    _text("who"),
+    _text("reason"),
+)
+"""Which packs are added for a tenant or a portfolio. Rows are only added; the newest version is in force."""
+
 clock = Table(
     "clock",
     metadata,
@@ -165,7 +180,7 @@ borrower = Table(
     _text("tenant", key=True),
     _text("id", key=True),
     _text("person"),
-    _text("profile"),  # JSON: language residence time_zones consents opt_outs holds policy_facts
+    _text("profile"),  # JSON: what a PUT of it carries, but for names, numbers and addresses
     Column("pii_enc", LargeBinary, nullable=False),  # JSON: name national_id
     Column("revision", Integer, nullable=False),
     _instant("updated_at"),
@@ -319,6 +334,8 @@ attempt = Table(
     _text("address", null=True),  # hex of its blind index
     _text("recipient_role"),
     _text("actor_role"),
+    _text("actor_id", null=True),
+    _text("technology", null=True),  # of a call: live prerecorded ai_voice
     _text("flags"),  # JSON list
     _text("state"),  # intent calling void, then an outcome's word
     _instant("final_at", null=True),  # from then on the outcome cannot change
@@ -360,6 +377,7 @@ reservation = Table(
     _text("channel"),
     _text("address", null=True),
     _text("recipient_role"),
+    _text("actor_id", null=True),
     _instant("at"),
     _instant("until"),
     _instant("used_at", null=True),  # a contact named it

@@ -56,6 +56,7 @@ ContactOutcome = Literal[
     "conversation",
     "unknown",
 ]
+Technology = Literal["live", "prerecorded", "ai_voice"]
 DebtState = Literal["open", "paid", "disputed", "promised", "hardship"]
 Instant = datetime | str
 Day = date | str
@@ -124,6 +125,32 @@ Hold = TypedDict(
 """A hold on a borrower: nothing but the allowed purposes goes out while it lasts."""
 
 
+Window = TypedDict(
+    "Window",
+    {
+        "id": Required[str],
+        "kind": Required[Literal["allow", "deny"]],
+        "on": Sequence[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]] | None,
+        "open": str | None,
+        "close": str | None,
+        "channels": Sequence[ContactChannel] | None,
+        "address_kinds": Sequence[Literal["personal", "home", "workplace", "shared", "unknown"]] | None,
+        "from": Day | None,
+        "until": Day | None,
+    },
+    total=False,
+)
+"""When and where the borrower asked to be contacted, or not to be, on their own clock: `"09:00"` to `"12:00"`."""
+
+
+Blackout = TypedDict(
+    "Blackout",
+    {"id": Required[str], "reason": Required[str], "from": Required[Day], "until": Day | None},
+    total=False,
+)
+"""Dates on which the borrower is not to be contacted."""
+
+
 class Borrower(TypedDict, total=False):
     """Whom we may contact. Keys that are absent stay as they are."""
 
@@ -136,6 +163,8 @@ class Borrower(TypedDict, total=False):
     consents: Sequence[Consent] | None
     opt_outs: Sequence[OptOut] | None
     holds: Sequence[Hold] | None
+    windows: Sequence[Window] | None
+    blackouts: Sequence[Blackout] | None
     policy_facts: Mapping[str, Any] | None
 
 
@@ -231,6 +260,7 @@ class Contact(TypedDict, total=False):
     at: Required[Instant]
     outcome: Required[ContactOutcome]
     actor: Actor | None
+    technology: Technology | None
     recipient_role: str
     address: str | None
     flags: Sequence[str]
@@ -245,6 +275,7 @@ class ContactQuestion(TypedDict, total=False):
     channel: Required[ContactChannel]
     address: str | None
     actor: Actor | None
+    technology: Technology | None
     purpose: Required[Purpose]
     recipient_role: str
 
