@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime
+from difflib import get_close_matches
 from math import isfinite
 from typing import Any, NamedTuple, TypeVar
 
@@ -13,6 +14,7 @@ from gateway.policy.localtime import read_date, read_instant, zone_names
 T = TypeVar("T")
 LARGEST = 1_000_000
 """No number of days, hours or events in a rule is larger."""
+_LONGEST_WORD = 40
 
 
 class Faults(list[Fault]):
@@ -55,9 +57,7 @@ def read_keys(value: Any, keys: Mapping[str, Key], at: str, faults: Faults) -> d
         return {}
     for key in value:
         if key not in keys:
-            faults.add(
-                below(at, key), "unknown_key", f"no such key here; there are: {', '.join(sorted(keys))}"
-            )
+            faults.add(below(at, key), "unknown_key", f"no such key: {one_of(key, keys)}")
     for key in value.twice if isinstance(value, Duplicates) else ():
         faults.add(below(at, key), "key_twice", "give this key once")
     for key, wanted in keys.items():
@@ -65,6 +65,15 @@ def read_keys(value: Any, keys: Mapping[str, Key], at: str, faults: Faults) -> d
             faults.add(below(at, key), "missing_key", "this key is required")
     read = {key: keys[key].read(value[key], below(at, key), faults) for key in value if key in keys}
     return {key: found for key, found in read.items() if found is not None}
+
+
+def one_of(given: Any, words: Iterable[str]) -> str:
+    """What to say of a word that is none of these: all of them, and the one that was most likely meant."""
+    known = sorted(words)
+    short = isinstance(given, str) and len(given) <= _LONGEST_WORD
+    near = get_close_matches(given, known, n=1) if short else []
+    meant = "".join(f"; did you mean {word}?" for word in near)
+    return f"this must be one of: {', '.join(known)}{meant}"
 
 
 def text(value: Any, at: str, faults: Faults) -> str | None:
@@ -90,7 +99,7 @@ def word(words: frozenset[str] | tuple[str, ...]) -> Reader[str]:
     def read(value: Any, at: str, faults: Faults) -> str | None:
         if isinstance(value, str) and value in words:
             return value
-        faults.add(at, "unknown_word", f"this must be one of: {', '.join(sorted(words))}")
+        faults.add(at, "unknown_word", one_of(value, words))
         return None
 
     return read
