@@ -5,6 +5,7 @@
     ├── KeyReused        an idempotency key came back with another body               422
     ├── NotFound         nothing of that id in this tenant                            404
     ├── Conflict         the state of the thing forbids it (`too_late`, …)            409
+    │   └── StaleVersion it was changed since it was read; carries what stands now    409
     ├── Unauthorised     no key, or a wrong one                                       401
     ├── Forbidden        the key's role may not use this route                        403
     ├── TooLarge         a body over its limit                                        413
@@ -18,7 +19,9 @@ No message of any of them ever holds a value that a caller sent: places and code
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +77,16 @@ class Conflict(GatewayError):
     """The state it is in now does not allow this."""
 
     code = "conflict"
+
+
+class StaleVersion(Conflict):
+    """It was changed meanwhile; look at what stands now, `current`, and decide anew."""
+
+    code = "stale_version"
+
+    def __init__(self, message: str, *, current: Mapping[str, Any] | None) -> None:
+        super().__init__(message)
+        self.current = current
 
 
 class Unauthorised(GatewayError):

@@ -37,6 +37,7 @@ from gateway.settings import RedisTarget, Settings
 from gateway.store import migrate
 from gateway.store.accounts import AccountRows
 from gateway.store.asks import AskStore
+from gateway.store.assignments import Assignments
 from gateway.store.backlog import BacklogStore
 from gateway.store.database import Database
 from gateway.store.dispatch import DispatchStore
@@ -186,6 +187,7 @@ class Gateway:
             intake=self._intake(IntakeStore(self.database, self.log), self.bell),
             reads=Reads(self.database, self.vault, time.monotonic),
             setup=self.setup,
+            assignments=Assignments(self.database, self.log, secrets.token_bytes),
             asks=Asks(
                 store=AskStore(self.database, self.log),
                 desk=self.desk,
@@ -207,6 +209,7 @@ class Gateway:
             wake=self.bell,
             explain=lambda decision, lang: "\n".join(sentences(decision, lang)) + "\n",
             caps=shipped_caps(self.packs),
+            packs=frozenset() if isinstance(self.packs, PolicyError) else frozenset(p.id for p in self.packs),
             clock_movable=self.place.settings.policy_offset_allowed,
             entropy=secrets.token_bytes,
             monotonic=time.monotonic,

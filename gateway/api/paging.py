@@ -17,10 +17,15 @@ def _number(value: object) -> object:
 
 
 class Paged(Body):
-    """What every list can be asked for. `from` is inside, `to` is not."""
+    """What every list can be asked for."""
 
     limit: Annotated[int, BeforeValidator(_number), Field(ge=1, le=MOST)] = USUAL
     after: str | None = Field(default=None, max_length=256)
+
+
+class Dated(Paged):
+    """What a list by time can be asked for. `from` is inside, `to` is not."""
+
     since: Instant | None = Field(default=None, alias="from")
     until: Instant | None = Field(default=None, alias="to")
 

@@ -17,6 +17,7 @@ from gateway.errors import (
     KeyReused,
     NotFound,
     Overloaded,
+    StaleVersion,
     TooLarge,
     Unauthorised,
     Unavailable,
@@ -45,6 +46,7 @@ TITLES: dict[str, tuple[int, str, str]] = {
     "not_found": (404, "There is none of that id", "Look at the id, and at the key's tenant and mode."),
     "method_not_allowed": (405, "This path has no such method", "See /openapi.json."),
     "conflict": (409, "Its state does not allow that", "Read it again and decide anew."),
+    "stale_version": (409, "It was changed since you read it", "Look at `current`, and decide anew."),
     "too_late": (409, "It is too late for that", "Its provider was called, or it is over."),
     "too_large": (413, "The body is over its limit", "Send fewer items: 1 000, and 4 MiB, in a batch."),
     "invalid_request": (422, "The input has mistakes", "Mend what `errors` lists, and send it again."),
@@ -63,7 +65,7 @@ TITLES: dict[str, tuple[int, str, str]] = {
 FAULTS = codes() | {
     *("currency_differs", "debt_of_another", "expires_before_start", "expires_past", "fact_unknown"),
     *("id_differs", "in_future", "key_differs", "reservation_unknown", "rule_unknown", "text_too_long"),
-    *("too_far", "too_many"),
+    *("pack_unknown", "too_far", "too_many"),
 }
 """Codes of faults: of a value's form, and of what it says against the store, the catalog and the clock."""
 
@@ -82,6 +84,7 @@ _KINDS = {404: "not_found", 409: "conflict", 422: "invalid_request"}
 def document(error: GatewayError, request_id: str) -> dict[str, Any]:
     """The problem document of an error."""
     faults = getattr(error, "faults", ())
+    stands = {"current": error.current} if isinstance(error, StaleVersion) else {}
     _, title, _ = TITLES.get(error.code) or TITLES[_KINDS.get(status_of(error), "internal")]
     return {
         "type": f"/docs/errors#{error.code}",
@@ -93,6 +96,7 @@ def document(error: GatewayError, request_id: str) -> dict[str, Any]:
         **(
             {"errors": [{"at": f.at, "code": f.code, "message": f.message} for f in faults]} if faults else {}
         ),
+        **stands,
     }
 
 
@@ -106,7 +110,7 @@ def response(error: GatewayError, request_id: str) -> Response:
         headers["Retry-After"] = str(RETRY_S)
     elif isinstance(error, Unauthorised):
         headers["WWW-Authenticate"] = "Bearer"
-    body = orjson.dumps(document(error, request_id))
+    body = orjson.dumps(document(error, request_id), option=orjson.OPT_UTC_Z)
     return Response(body, status_code=status, headers=headers, media_type="application/problem+json")
 
 

@@ -37,6 +37,7 @@ PROBLEM: dict[str, Any] = {
                 },
             },
         },
+        "current": {"type": ["object", "null"]},
     },
 }
 

@@ -11,6 +11,7 @@ from gateway.domain import Account, Tenant
 from gateway.intake import Intake
 from gateway.intake.asks import Wake
 from gateway.ports import Answer
+from gateway.store.assignments import Assignments
 from gateway.store.keys import Setup
 from gateway.store.reads import Reads
 from gateway.telemetry import Metrics
@@ -74,13 +75,14 @@ class Health(Protocol):
 class Services:
     """Everything that the routes use.
 
-    `caps` are the rules of OP.CAPS with the numbers they ship with; `explain` tells a stored decision in a
-    language; `monotonic` gives seconds.
+    `caps` are the rules of OP.CAPS with the numbers they ship with; `packs` the ids of those that are loaded;
+    `explain` tells a stored decision in a language; `monotonic` gives seconds.
     """
 
     intake: Intake
     reads: Reads
     setup: Setup
+    assignments: Assignments
     asks: Asks
     callbacks: Callbacks
     accounts: AccountDesk
@@ -90,6 +92,7 @@ class Services:
     wake: Wake
     explain: Callable[[Mapping[str, Any], str], str]
     caps: Mapping[str, int]
+    packs: frozenset[str]
     clock_movable: bool
     entropy: Callable[[int], bytes]
     monotonic: Callable[[], float]

@@ -13,7 +13,7 @@ import click
 from gateway.errors import BadInput, GatewayError, PolicyError
 
 COMMANDS = {
-    "policy": ("gateway.cli.policy", "Check packs and cases of the rule language."),
+    "policy": ("gateway.cli.policy", "Check packs and cases of the rule language, assign packs."),
     "vault": ("gateway.cli.vault", "Make and rotate the key ring."),
     "up": ("gateway.cli.run", "Run everything on this machine, no server needed."),
     "api": ("gateway.cli.run", "Serve the HTTP API against PostgreSQL and Redis."),

@@ -1,8 +1,9 @@
-"""`gateway policy`: check worked cases against packs."""
+"""`gateway policy`: check worked cases against packs, and assign packs."""
 
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from pathlib import Path
 
 import click
@@ -13,9 +14,25 @@ from gateway.policy.check import Result, check, written
 LARGEST_FILE = 256 * 1024 * 1024
 
 
-@click.group()
+BY_A_GATEWAY = ("assign", "assigned", "history")
+
+
+class _Policy(click.Group):
+    """Commands of files, and those that a gateway answers, which are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *BY_A_GATEWAY])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in BY_A_GATEWAY:
+            return super().get_command(ctx, cmd_name)
+        command: click.Command = getattr(import_module("gateway.cli.assign"), cmd_name)
+        return command
+
+
+@click.group(cls=_Policy)
 def policy() -> None:
-    """Check packs and cases of the rule language."""
+    """Check packs and cases of the rule language, and assign packs."""
 
 
 @policy.command("check")

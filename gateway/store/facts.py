@@ -21,6 +21,7 @@ from gateway.store.rows import (
     assignment_of,
     debt_of,
     doubles,
+    newest_assignment,
     past_of,
     reserved_of,
 )
@@ -157,18 +158,13 @@ class FactsTx:
         return sorted(rows, key=lambda r: r.started_at)
 
     async def _assignments(self, debts: Mapping[Key, DebtRow]) -> dict[Key, Assignment]:
-        table, other = schema.policy_assignment.c, schema.policy_assignment.alias()
-        newest = (
-            select(func.max(other.c.version))
-            .where(other.c.tenant == table.tenant, other.c.portfolio == table.portfolio)
-            .scalar_subquery()
-        )
+        table = schema.policy_assignment.c
         keys = {(tenant, name) for (tenant, _), debt in debts.items() for name in ("", debt.portfolio or "")}
         rows = await self._by_keys(
             schema.policy_assignment,
             (table.tenant, table.portfolio),
             sorted(keys),
-            table.version == newest,
+            newest_assignment(),
         )
         return {(Tenant(r.tenant), r.portfolio): assignment_of(r) for r in rows}
 

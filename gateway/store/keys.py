@@ -15,15 +15,15 @@ from enum import StrEnum
 from typing import Any, Protocol
 from zlib import crc32
 
-import orjson
 from sqlalchemy import Row, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.domain import Mode, Tenant, from_us, to_us, ulid
+from gateway.domain import Mode, Tenant, from_us, to_us
 from gateway.errors import BadInput, Conflict, Fault, NotFound, Unauthorised
 from gateway.masking import Pii
-from gateway.ports import Entry, Moment
+from gateway.ports import Moment
 from gateway.store import schema
+from gateway.store.changes import Changes
 from gateway.store.database import Database
 from gateway.store.log import Log
 
@@ -103,7 +103,7 @@ class Setup:
         monotonic: Callable[[], float],
     ) -> None:
         self._db = database
-        self._log = log
+        self._changes = Changes(log, entropy)
         self._blinds = blinds
         self._entropy = entropy
         self._monotonic = monotonic
@@ -120,7 +120,7 @@ class Setup:
                 raise Conflict("there is a tenant of that name already")
             await conn.execute(insert(schema.tenant).values(name=name, created_at=to_us(moment.real)))
             tenant = Tenant(f"{name}/{Mode.LIVE}")
-            await self._changed(conn, moment, tenant, by, kind="tenant", name=name, after={})
+            await self._changes.note(conn, moment, tenant, by.who, kind="tenant", name=name, after={})
         return {"name": name}
 
     async def tenants(self, name: str | None) -> list[dict[str, Any]]:
@@ -145,11 +145,11 @@ class Setup:
             await conn.execute(
                 update(schema.tenant).where(columns.name == name).values(stale_after_s=seconds)
             )
-            await self._changed(
+            await self._changes.note(
                 conn,
                 moment,
                 by.tenant,
-                by,
+                by.who,
                 kind="tenant",
                 name=name,
                 before={"stale_after_s": before},
@@ -194,7 +194,7 @@ class Setup:
             )
             await conn.execute(insert(schema.api_key).values(_key_row(key, self._hash(secret))))
             about = {"tenant": tenant, "mode": mode.value, "role": role.value, "holder": holder}
-            await self._changed(conn, moment, by.tenant, by, kind="api_key", name=name, after=about)
+            await self._changes.note(conn, moment, by.tenant, by.who, kind="api_key", name=name, after=about)
         return key, Pii(f"{head}_{_checksum(head)}")
 
     async def keys(self, tenant: str | None) -> list[ApiKey]:
@@ -217,8 +217,8 @@ class Setup:
             if row.revoked_at is None:
                 now = to_us(moment.real)
                 await conn.execute(update(schema.api_key).where(*where).values(revoked_at=now))
-                await self._changed(
-                    conn, moment, by.tenant, by, kind="api_key", name=name, after={"revoked": True}
+                await self._changes.note(
+                    conn, moment, by.tenant, by.who, kind="api_key", name=name, after={"revoked": True}
                 )
         self._cache.pop(name, None)
         (key,) = [key for key in await self.keys(row.tenant) if key.id == name]
@@ -282,8 +282,8 @@ class Setup:
             else:
                 await conn.execute(update(schema.pack_override).where(*where).values(**values))
             was = None if before is None else {"max": before}
-            await self._changed(
-                *(conn, moment, by.tenant, by),
+            await self._changes.note(
+                *(conn, moment, by.tenant, by.who),
                 kind="cap",
                 name=rule,
                 before=was,
@@ -309,38 +309,10 @@ class Setup:
             if moved.rowcount == 0:
                 await conn.execute(insert(schema.clock).values(id=1, offset_us=ahead))
             about = {"advance_s": seconds}
-            await self._changed(conn, moment, by.tenant, by, kind="clock", name="policy", after=about)
-            return await self._db.moment(conn)
-
-    async def _changed(
-        self,
-        conn: AsyncConnection,
-        moment: Moment,
-        tenant: Tenant,
-        by: Operator,
-        *,
-        kind: str,
-        name: str,
-        after: dict[str, Any],
-        before: dict[str, Any] | None = None,
-        reason: str = "",
-    ) -> None:
-        await conn.execute(
-            insert(schema.change).values(
-                tenant=tenant,
-                id=ulid("ch_", to_us(moment.real), self._entropy(10)),
-                at=to_us(moment.real),
-                who=by.who,
-                kind=kind,
-                name=name,
-                before=None if before is None else orjson.dumps(before).decode(),
-                after=orjson.dumps(after).decode(),
-                reason=reason,
+            await self._changes.note(
+                conn, moment, by.tenant, by.who, kind="clock", name="policy", after=about
             )
-        )
-        body = {"what": kind, "name": name, "who": by.who, "before": before, "after": after}
-        entry = Entry(tenant=tenant, kind="config", at=moment.policy, reason=reason or None, body=body)
-        await self._log.append(conn, [entry])
+            return await self._db.moment(conn)
 
 
 async def _has_tenant(conn: AsyncConnection, name: str) -> bool:

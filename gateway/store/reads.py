@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,24 +12,17 @@ from sqlalchemy import ColumnElement, Row, and_, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.domain import Tenant, from_us, to_us, ulid
-from gateway.errors import BadInput, Fault, NotFound
+from gateway.errors import NotFound
 from gateway.masking import MASK, mask_any, mask_id, mask_name
 from gateway.store import schema
 from gateway.store.database import Database
+from gateway.store.pages import Page, number, page, place
 from gateway.vault import DataKey, Vault
 
 _REMINDER, _ATTEMPT, _RECORD = schema.reminder.c, schema.attempt.c, schema.record.c
 _IDLE = 20
 """Counting may take a twentieth of the time: an answer is kept for so many times what it cost."""
 MOST_ATTEMPTS = 100
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
-    """A part of a list, and where the next one begins."""
-
-    items: list[dict[str, Any]]
-    next: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,14 +83,14 @@ class Reads:
         if wanted.until is not None:
             where.append(_REMINDER.id < _first_id(wanted.until))
         if after is not None:
-            where.append(_REMINDER.id < _place(after, 1)[0])
+            where.append(_REMINDER.id < place(after, 1)[0])
         async with self._db.read() as conn:
             rows = list(
                 await conn.execute(
                     select(schema.reminder).where(*where).order_by(_REMINDER.id.desc()).limit(limit + 1)
                 )
             )
-        return _page(rows, limit, _reminder, lambda row: [row.id])
+        return page(rows, limit, _reminder, lambda row: [row.id])
 
     async def stats(self, tenant: Tenant) -> dict[str, Any]:
         """How many reminders stand in each state, how many are due, and since when."""
@@ -173,14 +165,14 @@ class Reads:
         if wanted.until is not None:
             where.append(_RECORD.at < to_us(wanted.until))
         if after is not None:
-            at, name = _place(after, 2)
-            where.append(_beyond(_number(at), name, newest_first=newest_first))
+            at, name = place(after, 2)
+            where.append(_beyond(number(at), name, newest_first=newest_first))
         order = [c.desc() if newest_first else c.asc() for c in (_RECORD.at, _RECORD.id)]
         async with self._db.read() as conn:
             rows = list(
                 await conn.execute(select(schema.record).where(*where).order_by(*order).limit(limit + 1))
             )
-        return _page(rows, limit, _record, lambda row: [str(row.at), row.id])
+        return page(rows, limit, _record, lambda row: [str(row.at), row.id])
 
 
 async def _one(conn: AsyncConnection, name: str, tenant: Tenant) -> Row[Any]:
@@ -207,40 +199,6 @@ def _beyond(at: int, name: str, *, newest_first: bool) -> ColumnElement[bool]:
     if newest_first:
         return or_(_RECORD.at < at, and_(_RECORD.at == at, _RECORD.id < name))
     return or_(_RECORD.at > at, and_(_RECORD.at == at, _RECORD.id > name))
-
-
-def _page(
-    rows: Sequence[Row[Any]],
-    limit: int,
-    show: Callable[[Row[Any]], dict[str, Any]],
-    place: Callable[[Row[Any]], list[str]],
-) -> Page:
-    more = len(rows) > limit
-    last = urlsafe_b64encode(orjson.dumps(place(rows[limit - 1]))).decode().rstrip("=") if more else None
-    return Page(items=[show(row) for row in rows[:limit]], next=last)
-
-
-_BAD_PLACE = Fault(at="/after", code="form_invalid", message="send `next` of the page before, as it came")
-
-
-def _place(after: str, parts: int) -> list[str]:
-    try:
-        found = orjson.loads(urlsafe_b64decode(after + "=" * (-len(after) % 4)))
-    except ValueError:
-        raise BadInput([_BAD_PLACE]) from None
-    if not isinstance(found, list) or len(found) != parts or not all(_plain(part) for part in found):
-        raise BadInput([_BAD_PLACE])
-    return found
-
-
-def _plain(part: object) -> bool:
-    return isinstance(part, str) and len(part) <= 64 and part.isascii() and part.isprintable()  # noqa: PLR2004 (our ids are shorter)
-
-
-def _number(text: str) -> int:
-    if not text.isdigit() or len(text) > 18:  # noqa: PLR2004 (more would not fit the column)
-        raise BadInput([_BAD_PLACE])
-    return int(text)
 
 
 def _at(us: int | None) -> datetime | None:

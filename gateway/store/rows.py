@@ -7,10 +7,12 @@ from decimal import Decimal
 from typing import Any
 
 import orjson
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.engine import Row
 
 from gateway.domain import Channel, DebtState, Money, Outcome, Tenant, from_us, to_us
 from gateway.ports import Entry, Moment
+from gateway.store import schema
 from gateway.work import (
     Assignment,
     Attempt,
@@ -115,6 +117,15 @@ def reserved_of(row: Row[Any]) -> Past:
         actor=row.actor_id,
         reserved=True,
     )
+
+
+def newest_assignment() -> ColumnElement[bool]:
+    """That an assignment's row is the newest of its tenant and portfolio."""
+    row, other = schema.policy_assignment.c, schema.policy_assignment.alias().c
+    newest = select(func.max(other.version)).where(
+        other.tenant == row.tenant, other.portfolio == row.portfolio
+    )
+    return row.version == newest.scalar_subquery()
 
 
 def assignment_of(row: Row[Any]) -> Assignment:

@@ -16,6 +16,7 @@ from gateway.api.services import Services
 from gateway.domain import Mode, Tenant
 from gateway.errors import NotFound, Overloaded
 from gateway.ports import Answer
+from gateway.store.assignments import Assignments
 from gateway.store.keys import Operator, Role, Setup
 from gateway.store.reads import Reads
 from gateway.telemetry import Metrics
@@ -125,6 +126,7 @@ def serve(vault, blinds, log, take_in, bell):
             intake=take_in(database),
             reads=Reads(database, vault, time.monotonic),
             setup=setup,
+            assignments=Assignments(database, log, os.urandom),
             asks=desk,
             callbacks=desk,
             accounts=accounts,
@@ -134,6 +136,7 @@ def serve(vault, blinds, log, take_in, bell):
             wake=bell,
             explain=lambda decision, lang: f"{lang}: {decision['action']}",
             caps={"OP.CAPS.day": 3, "OP.CAPS.week": 7},
+            packs=frozenset({"CN.GBT", "US.REGF"}),
             clock_movable=True,
             entropy=os.urandom,
             monotonic=time.monotonic,

@@ -53,6 +53,9 @@ ROLES = {
     ("POST", "/v1/accounts/{id}/check"): "ops",
     ("GET", "/v1/caps"): "service ops compliance compliance-approver",
     ("PUT", "/v1/caps"): "compliance compliance-approver",
+    ("GET", "/v1/policies"): "ops compliance compliance-approver",
+    ("GET", "/v1/policies/{portfolio}/history"): "ops compliance compliance-approver",
+    ("PUT", "/v1/policies/{portfolio}"): "compliance compliance-approver",
     ("GET", "/v1/clock"): "service ops compliance compliance-approver",
     ("POST", "/v1/clock"): "ops",
 }

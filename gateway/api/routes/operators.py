@@ -21,7 +21,7 @@ from gateway.api.auth import (
     Caller,
     services,
 )
-from gateway.api.paging import Paged, page
+from gateway.api.paging import Dated, page
 from gateway.api.schema import asks, gives, takes
 from gateway.bodies import Body, Id, Instant, MoneyIn, Reason, fault, read
 from gateway.domain import Account, Channel, Mode, Money, Tenant
@@ -44,7 +44,7 @@ async def stats(request: Request, caller: ByAnyone) -> Response:
     return http.answer(await services(request).reads.stats(caller.tenant))
 
 
-class LogIn(Paged):
+class LogIn(Dated):
     """Which records."""
 
     borrower: str | None = Field(default=None, max_length=64)

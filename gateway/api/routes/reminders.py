@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse, Response
 from gateway.api import http
 from gateway.api.auth import ByAnyone, ByService, ByServiceOrOps, services
 from gateway.api.examples import ACCEPTED, REMINDER, REMINDER_NOW
-from gateway.api.paging import Paged, page
+from gateway.api.paging import Dated, page
 from gateway.api.schema import asks, gives, takes, takes_items
 from gateway.bodies import Body, CancelIn, ReminderIn, read
 from gateway.domain import ReminderState
@@ -71,7 +71,7 @@ async def preview(request: Request, caller: ByAnyone) -> Response:
     return http.answer(await used.asks.preview(caller.tenant, raw))
 
 
-class ListIn(Paged):
+class ListIn(Dated):
     """Which reminders."""
 
     borrower: str | None = Field(default=None, max_length=64)
