@@ -145,6 +145,7 @@ def test_the_key_that_the_commands_use_is_not_revoked_by_them(shell, running):
 
 
 CREATE = ("apikey", "create", "--role", "ops", "--holder", "h", "--tenant", "default")
+ASSIGN = ("policy", "assign", "--reason", "r")
 MISTAKES = [
     (("tenant", "create", "North Wind"), "NAME: small letters"),
     ((*CREATE, "--tenant", "nowhere"), "--tenant: create the tenant first"),
@@ -170,6 +171,14 @@ MISTAKES = [
     (("caps", "set", "OP.CAPS.DAY", "3", "--reason", ""), "--reason: say why"),
     (("caps", "set", "OP.CAPS.DAY", "3"), "--reason"),
     (("caps", "set", "OP.CAPS.DAY", "1001", "--reason", "r"), "MAX"),
+    ((*ASSIGN, "--pack", "CN.GBT", "--pack", "CN.GTB"), "--pack, no. 2: there are: CN."),
+    ((*ASSIGN, "--licence", "XX"), "--licence, no. 1: send an ISO 3166 code"),
+    ((*ASSIGN, "--pack", "CN.GBT", "--pack", "CN.GBT"), "--pack: name each once"),
+    ((*ASSIGN, "--institution", "A Bank"), "--institution: a word of small letters"),
+    ((*ASSIGN, "--portfolio", "13812345678"), "--portfolio: it reads as a phone number"),
+    ((*ASSIGN[:2], "--reason", "call 13812345678"), "--reason: say why"),
+    (ASSIGN[:2], "--reason"),
+    (("policy", "history", "--portfolio", "a b"), "that is not an id"),
     (("tenant", "list", "--operator", "ann"), "--operator is for a PostgreSQL"),
 ]
 
@@ -393,6 +402,40 @@ def test_a_cap_is_set_with_before_and_after_and_loosening_says_so(shell):
     assert shell("caps", "list", "--mode", "test", "--json").json[0]["own"] is None
 
 
+# Packs assigned.
+
+
+def test_packs_are_assigned_to_the_tenant_and_a_portfolio_on_record(shell):
+    assert shell("policy", "assigned").err == "nothing is assigned: the packs of residence and law apply\n"
+
+    whole = ("policy", "assign", "--licence", "US-MA", "--licence", "US-WA", "--pack", "CN.GBT")
+    first = shell(*whole, "--reason", "licensed in two states")
+    second = shell(
+        "policy", "assign", "--licence", "US-MA", "--pack", "CN.GBT", "--reason", "one of them ran out"
+    )
+    own = ("policy", "assign", "--portfolio", "cards", "--licence", "US-MA", "--pack", "CN.GBT")
+    cards = shell(*own, "--institution", "bank", "--reason", "sold to a bank")
+
+    assert first.out == "the whole tenant: nothing → US-MA, US-WA, CN.GBT, version 1\n"
+    assert second.out == "the whole tenant: US-MA, US-WA, CN.GBT → US-MA, CN.GBT, version 2\n"
+    assert cards.out == "cards: US-MA, CN.GBT → US-MA, CN.GBT, bank, version 1\n"
+    assert [ran.code for ran in (first, second, cards)] == [0, 0, 0]
+    assert first.err == ""
+    assert [ran.err for ran in (second, cards)] == [
+        "rules may have gone with it: the send log says who did it and why\n"
+    ] * 2
+    assert "policy cards by operator" in shell("log", "--limit", "1").out
+    stands = shell("policy", "assigned", "--json").json
+    assert [(item["portfolio"], item["version"]) for item in stands] == [(None, 2), ("cards", 1)]
+    assert re.search(
+        r"^the whole tenant +2 +US-MA +- +CN\.GBT +operator", shell("policy", "assigned").out, re.MULTILINE
+    )
+    versions = shell("policy", "history", "--json").json
+    assert [item["licences"] for item in versions] == [["US-MA"], ["US-MA", "US-WA"]]
+    assert shell("policy", "history", "--portfolio", "cards", "--json").json == stands[1:]
+    assert shell("policy", "history", "--portfolio", "none").err == "nothing was ever assigned to it\n"
+
+
 # Nothing of a person, and nothing wider than the terminal.
 
 LISTS = [
@@ -426,7 +469,7 @@ def test_explain_prints_no_phone_and_no_name(shell, ids):
         assert phone(number)[3:] not in said
 
 
-@pytest.mark.parametrize("command", ["log", "tail", "explain", "account", "caps", "config"])
+@pytest.mark.parametrize("command", ["log", "tail", "explain", "account", "caps", "config", "policy"])
 def test_a_terminal_of_80_columns_is_enough(shell, ids, command):
     words = {
         "log": ("log", "--mode", "test", "--borrower", "B-1"),
@@ -435,7 +478,9 @@ def test_a_terminal_of_80_columns_is_enough(shell, ids, command):
         "account": ("account", "list", "--mode", "test"),
         "caps": ("caps", "list"),
         "config": ("config", "check"),
+        "policy": ("policy", "assigned", "--mode", "test"),
     }[command]
+    shell(*ASSIGN, "--mode", "test", "--licence", "US-MA", "--pack", "CN.GBT", "--institution", "bank")
 
     lines = shell.on_terminal(80, *words)
 

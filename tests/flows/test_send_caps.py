@@ -229,7 +229,7 @@ async def test_a_place_that_was_asked_for_counts_until_it_runs_out_or_is_used(ri
     assert (await rig.reminder(waits)).reason == "open_voice"
 
     await rig.advance(minutes=11)
-    third = await rig.check(**asked)
+    third = await rig.check(**asked, actor={"role": "agency", "id": "north-desk"}, technology="live")
     assert third["reservation"]
     await rig.contacts(
         contact(1, at="2026-11-24T02:11:00Z", reservation=third["reservation"], outcome="no_answer")
@@ -238,6 +238,8 @@ async def test_a_place_that_was_asked_for_counts_until_it_runs_out_or_is_used(ri
 
     assert rig.reached() == []
     assert (await rig.reminder(waits)).reason == "OP.CAPS.DAY"
+    kept = {row.id: row.actor_id for row in await rows(rig.database, "reservation")}
+    assert kept == {first["reservation"]: None, third["reservation"]: "north-desk"}
 
 
 async def loosen(rig, rule, most):
