@@ -8,11 +8,13 @@ overrides go before what is shipped.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import lru_cache
+from hashlib import sha256
 from importlib import resources
+from importlib.metadata import version
 
 import holidays
 
@@ -35,10 +37,10 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Override:
-    """What an operator states about a country's or a part's calendar on the dates from `begins` to `ends`.
+    """What an operator states of a country's or a part's calendar from `begins` to `ends`, both included.
 
-    On these dates, both included, it is the whole truth: `holidays` and make-up `workdays` take the place of
-    those shipped. A country's holidays are also added to those shipped of its parts.
+    On these dates it is the whole truth: its holidays and make-up `workdays` take the place of those shipped.
+    A country's holidays are also added to those shipped of its parts. `CN` speaks for `workday:CN`, too.
     """
 
     calendar: str
@@ -56,22 +58,28 @@ class Override:
 class Calendars:
     """Every calendar that a rule may name: those shipped, and on its dates an override in their place.
 
-    Overrides of one calendar do not overlap and leave no date out between them and what is shipped.
+    Overrides of one calendar must not overlap.
     """
 
     def __init__(self, overrides: Sequence[Override] = ()) -> None:
-        stated: dict[str, list[Override]] = {}
-        for override in sorted(overrides, key=lambda one: one.begins):
-            stated.setdefault(override.calendar, []).append(override)
-        self._stated = {name: tuple(found) for name, found in stated.items()}
-        self._coverage = lru_cache(maxsize=_YEARS)(self._find_coverage)
+        self.overrides = tuple(sorted(overrides, key=lambda one: (one.calendar, one.begins)))
+        self._runs = lru_cache(maxsize=_YEARS)(self._find_runs)
         self._uncovered = lru_cache(maxsize=_DAYS)(self._find_uncovered)
         self._holiday = lru_cache(maxsize=_DAYS)(self._find_holiday)
         self._workday = lru_cache(maxsize=_DAYS)(self._find_workday)
 
+    @property
+    def version(self) -> str:
+        """What these calendars are made of: `holidays 0.109`, and a digest of the overrides where there are any."""
+        shipped = f"holidays {version('holidays')}"
+        if not self.overrides:
+            return shipped
+        stated = "\n".join(_written(override) for override in self.overrides)
+        return f"{shipped}, overrides {sha256(stated.encode()).hexdigest()[:12]}"
+
     def coverage(self, name: str) -> Coverage:
-        """From when to when that calendar can be relied on."""
-        return self._coverage(name)
+        """From when to when that calendar can be relied on, without a break, up to its last date."""
+        return self._runs(name)[-1]
 
     def uncovered(self, name: str, day: int) -> str | None:
         """What to say when that date (an ordinal) lies outside the calendar; None when it is covered."""
@@ -89,22 +97,34 @@ class Calendars:
         """The calendars that are proclaimed year by year, and so have an end."""
         return tuple(_proclaimed())
 
-    def _find_coverage(self, name: str) -> Coverage:
-        found = _shipped_coverage(name)
-        begins, ends, source = found.begins, found.ends, found.source
-        for override in self._overrides(name):
-            begins = min(begins, override.begins)
-            if override.ends > ends:
-                ends, source = override.ends, override.source
-        return Coverage(calendar=name, begins=begins, ends=ends, source=source)
+    def days_left(self, name: str, day: int) -> int:
+        """How many dates after that one (an ordinal) are covered without a break; less than 0: since when not."""
+        ends = [run.ends.toordinal() for run in self._runs(name) if run.begins.toordinal() <= day]
+        return max(ends, default=day - 1) - day
+
+    def _find_runs(self, name: str) -> tuple[Coverage, ...]:
+        """The unbroken runs of dates that the calendar covers, in order."""
+        stated = [
+            Coverage(calendar=name, begins=one.begins, ends=one.ends, source=one.source)
+            for one in self._overrides(name)
+        ]
+        runs: list[Coverage] = []
+        for run in sorted([_shipped_coverage(name), *stated], key=lambda run: run.begins):
+            if runs and run.begins.toordinal() <= runs[-1].ends.toordinal() + 1:
+                before = runs.pop()
+                runs.append(replace(max(before, run, key=lambda one: one.ends), begins=before.begins))
+            else:
+                runs.append(run)
+        return tuple(runs)
 
     def _find_uncovered(self, name: str, day: int) -> str | None:
-        known = self.coverage(name)
-        if day > known.ends.toordinal():
-            return f"calendar {name} ends {known.ends}"
-        if day < known.begins.toordinal():
-            return f"calendar {name} begins {known.begins}"
-        return None
+        left = self.days_left(name, day)
+        if left >= 0:
+            return None
+        known = [run for run in self._runs(name) if run.begins.toordinal() <= day]
+        if known:
+            return f"calendar {name} ends {known[-1].ends}"
+        return f"calendar {name} begins {self._runs(name)[0].begins}"
 
     def _find_holiday(self, name: str, day: int) -> bool:
         own = self._override(name, day)
@@ -116,17 +136,18 @@ class Calendars:
 
     def _find_workday(self, name: str, day: int) -> bool:
         country = name.removeprefix("workday:")
-        stated = self._override(country, day)
         if (day + 6) % 7 < _SATURDAY:
             return not self.is_holiday(country, day)
+        stated = self._override(country, day)
         made_up = _year(country, date.fromordinal(day).year)[1]
         return day in made_up if stated is None else date.fromordinal(day) in stated.workdays
 
     def _override(self, name: str, day: int) -> Override | None:
         return next((one for one in self._overrides(name) if one.covers(day)), None)
 
-    def _overrides(self, name: str) -> tuple[Override, ...]:
-        return self._stated.get(name.removeprefix("workday:"), ())
+    def _overrides(self, name: str) -> Iterable[Override]:
+        own = name.removeprefix("workday:")
+        return (override for override in self.overrides if override.calendar == own)
 
 
 SHIPPED = Calendars()
@@ -163,6 +184,11 @@ def is_calendar(name: str) -> bool:
     country, dash, part = name.partition("-")
     parts = _supported().get(country)
     return parts is not None and (part in parts if dash else True)
+
+
+def _written(override: Override) -> str:
+    dates = (" ".join(str(day) for day in sorted(days)) for days in (override.holidays, override.workdays))
+    return "|".join((override.calendar, str(override.begins), str(override.ends), *dates))
 
 
 def _shipped_coverage(calendar: str) -> Coverage:

@@ -70,6 +70,11 @@ def canonical(name: str) -> str | None:
     return name
 
 
+def is_country(code: str) -> bool:
+    """Whether ISO 3166 has that country."""
+    return code in _countries()
+
+
 @lru_cache(maxsize=4096)
 def zones_of_place(place: str) -> tuple[str, ...]:
     """The zones of a country or of one of its parts (ISO 3166), those that show the same time once."""
