@@ -213,6 +213,13 @@ class Settings(BaseSettings):
     templates: Path | None = Field(
         default=None, description="folder of message templates and catalog.toml, instead of the shipped ones"
     )
+    calendars: Path | None = Field(
+        default=None,
+        description="TOML of holidays and regional events beside the shipped ones, read at the start",
+    )
+    packs: Path | None = Field(
+        default=None, description="folder of the deployment's own packs, loaded beside the shipped ones"
+    )
     accounts: Path | None = Field(default=None, description="accounts.toml, read at the first start")
     keyring: Path | None = Field(default=None, description="the key ring that `gateway vault init` made")
     log_level: LogLevel = Field(default="info", description="debug, info, warning or error")

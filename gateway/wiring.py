@@ -23,11 +23,12 @@ from gateway.backlog import Backlog
 from gateway.deciding import Desk
 from gateway.dispatch import Dispatch
 from gateway.domain import Mode, Tenant, ulid
-from gateway.errors import PolicyError, SetupError, Unavailable
+from gateway.errors import Fault, PolicyError, SetupError, Unavailable
 from gateway.intake import Intake
 from gateway.intake.asks import IntakeStore as IntakeSeam
 from gateway.policy.explain import sentences
 from gateway.policy.model import Cap
+from gateway.policy.overrides import NONE, Overrides, parse_overrides
 from gateway.policy.packs import Packs
 from gateway.policy.parse import shipped
 from gateway.receipts import Callbacks
@@ -136,6 +137,7 @@ class Gateway:
             secrets.token_bytes,
         )
         self.catalog = Catalog.load(settings.templates)
+        self.overrides = load_overrides(settings.calendars)
         self.packs = load_packs()
         self._redis = connect(place.redis) if place.redis else None
         self._tokens = RedisTokens(self._redis, time.monotonic)
@@ -301,6 +303,21 @@ def load_packs() -> Packs:
         return tuple(shipped().values())
     except PolicyError as wrong:
         return wrong
+
+
+def load_overrides(path: Path | None) -> Overrides:
+    """What GATEWAY_CALENDARS states; PolicyError names every mistake, or why the file cannot be read."""
+    if path is None:
+        return NONE
+    try:
+        source = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as wrong:
+        why = wrong.strerror or "it is no file" if isinstance(wrong, OSError) else "save it as UTF-8"
+        fault = Fault(
+            at=str(path), code="unreadable", message=f"this cannot be read: {why}; see GATEWAY_CALENDARS"
+        )
+        raise PolicyError([fault]) from None
+    return parse_overrides(source, str(path))
 
 
 def shipped_caps(packs: Packs) -> dict[str, int]:

@@ -7,8 +7,9 @@ import pytest
 from cli_rig import Shell
 
 from gateway.cli.checks import FEW_BYTES, LITTLE_BYTES, horizon, room
-from gateway.policy.calendars import coverage
+from gateway.policy.calendars import SHIPPED
 from gateway.policy.model import Window
+from gateway.policy.overrides import parse_overrides
 from gateway.policy.parse import parse_pack, shipped
 from gateway.vault import KeyRing
 
@@ -172,6 +173,55 @@ def test_a_disk_that_fills_up_is_warned_of_and_then_a_failure(free, status):
 
 # Calendars.
 
+THAILAND = """
+[[calendar]]
+name = "TH"
+begins = 2027-01-01
+ends = 2027-12-31
+source = "Royal Gazette"
+holidays = [2027-01-01]
+[[blackout]]
+place = "TH"
+reason = "disaster"
+since = 2026-11-01
+until = 2026-12-01
+source = "s"
+"""
+
+
+def test_a_calendars_file_is_read_and_counted(shell, tmp_path):
+    file = tmp_path / "days.toml"
+    file.write_text(THAILAND)
+
+    code, told = check(shell, "--calendars", str(file))
+
+    assert code == 0
+    assert told["calendars file"] == [("ok", f"{file}, entries: 1 of calendars, 1 of events")]
+
+
+@pytest.mark.parametrize(
+    ("text", "at", "word"),
+    [
+        (None, "", "this cannot be read: No such file or directory; see GATEWAY_CALENDARS"),
+        (b"\xff", "", "this cannot be read: save it as UTF-8; see GATEWAY_CALENDARS"),
+        (b"[[calendar]]\nname = 1", ":2:/calendar/0/name", "no such calendar"),
+    ],
+)
+def test_a_calendars_file_with_mistakes_is_a_failure_and_nothing_starts(shell, tmp_path, text, at, word):
+    file = tmp_path / "days.toml"
+    if text is not None:
+        file.write_bytes(text)
+    shell.set(GATEWAY_CALENDARS=str(file))
+
+    code, told = check(shell)
+
+    assert code == 1
+    assert ("fail", True) in [(s, w.startswith(f"{file}{at}: {word}")) for s, w in told["calendars file"]]
+    ran = shell("up", "--listen", "127.0.0.1:0")
+    assert ran.code == 2
+    assert f"{file}{at}: {word}" in ran.err
+
+
 NAMED = """
 [pack]
 id = "XX.TEST"
@@ -192,16 +242,16 @@ days = [{on = ["mon"], open = "08:00", close = "20:00"}]
 """
 
 
-def told(packs, today):
+def told(packs, today, calendars=SHIPPED):
     """Status → all words said with it."""
     found = {}
-    for line in horizon(packs, today):
+    for line in horizon(packs, today, calendars):
         found[line.status.value] = found.get(line.status.value, "") + line.word
     return found
 
 
 def test_what_the_tests_know_of_calendars_is_still_so():
-    assert coverage("TH").ends == LAST
+    assert SHIPPED.coverage("TH").ends == LAST
     assert any(isinstance(rule, Window) for rule in parse_pack(NAMED, "t.toml").rules)
 
 
@@ -211,6 +261,15 @@ def test_a_calendar_is_warned_of_45_days_ahead_and_not_before():
     assert told(packs, date(2026, 11, 16)) == {"ok": "official for the next 45 days"}
     assert "official until 2026-12-31" in told(packs, date(2026, 11, 17))["warn"]
     assert "official until 2026-12-31" in told(packs, LAST)["warn"]
+
+
+def test_what_operators_state_counts():
+    stated = parse_overrides(THAILAND, "days.toml").calendars
+
+    assert set(told([parse_pack(NAMED, "t.toml")], date(2027, 11, 16), stated)) == {"ok"}
+    assert (
+        "official until 2027-12-31" in told([parse_pack(NAMED, "t.toml")], date(2027, 11, 17), stated)["warn"]
+    )
 
 
 def test_a_calendar_that_a_rule_names_and_that_has_ended_is_a_failure():

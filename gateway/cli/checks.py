@@ -17,19 +17,19 @@ from tempfile import TemporaryFile
 from gateway.cli.session import API_KEY
 from gateway.embedded import valkey_binary
 from gateway.errors import BadInput, PolicyError, SetupError
-from gateway.policy import calendars
-from gateway.policy.model import Pack, Window
+from gateway.policy.calendars import Calendars
+from gateway.policy.lasting import calendars_named, calendars_of_residence
+from gateway.policy.model import Pack
 from gateway.policy.parse import shipped
 from gateway.settings import PREFIX, Settings, unknown_variables
 from gateway.vault import KeyRing
 
 SOON = timedelta(days=45)
-LONG_AGO = timedelta(days=366)
 OLDEST_SQLITE = (3, 35)
 """The first with RETURNING."""
 FEW_BYTES, LITTLE_BYTES = 200 * 1024**2, 2 * 1024**3
 VERSION_S = 5
-_NEWER = "install a newer release"
+_NEWER = "install a newer release, or state the days in GATEWAY_CALENDARS"
 
 
 class Status(StrEnum):
@@ -74,7 +74,7 @@ def everywhere(settings: Settings, environ: Iterable[str], today: date) -> Itera
     yield from variables(environ) or [ok("settings", "all are read")]
     yield ok("python", platform.python_version())
     yield key_ring(settings)
-    yield from rules(today)
+    yield from rules(settings, today)
 
 
 def variables(environ: Iterable[str]) -> list[Line]:
@@ -100,8 +100,8 @@ def key_ring(settings: Settings) -> Line:
     return ok("key ring", f"{path}, current key {ring.current}")
 
 
-def rules(today: date) -> Iterator[Line]:
-    """Whether the packs load, and how long their calendars last."""
+def rules(settings: Settings, today: date) -> Iterator[Line]:
+    """Whether the packs and what operators state beside them load, and how long their calendars last."""
     try:
         packs = shipped()
     except PolicyError as wrong:
@@ -109,40 +109,36 @@ def rules(today: date) -> Iterator[Line]:
         return
     yield ok("packs", ", ".join(f"{pack.id} {pack.version}" for pack in packs.values()))
     yield ok("time zones", f"tzdata {version('tzdata')}")
-    yield from horizon(packs.values(), today)
+    from gateway.wiring import load_overrides  # noqa: PLC0415 (it brings the whole gateway along)
+
+    try:
+        stated = load_overrides(settings.calendars)
+    except PolicyError as wrong:
+        yield from mistakes(wrong, "calendars file")
+        return
+    if settings.calendars is not None:
+        days, events = len(stated.calendars.overrides), len(stated.blackouts)
+        yield ok("calendars file", f"{settings.calendars}, entries: {days} of calendars, {events} of events")
+    yield from horizon(packs.values(), today, stated.calendars)
 
 
-def horizon(packs: Collection[Pack], today: date) -> Iterator[Line]:
+def horizon(packs: Collection[Pack], today: date, calendars: Calendars) -> Iterator[Line]:
     """Calendars that end soon; where one has ended, reminders wait."""
-    named = {
-        name for pack in packs for rule in pack.rules if isinstance(rule, Window) for name in rule.calendars
-    }
-    ends: dict[date, set[str]] = {}
-    for name in named | _of_residence(packs, today):
-        last = calendars.coverage(name).ends
-        if last - today < SOON:
-            ends.setdefault(last, set()).add(name)
-    for last, names in sorted(ends.items()):
-        what = ", ".join(sorted(names))
-        if last >= today:
+    named, day = calendars_named(packs), today.toordinal()
+    ends: dict[int, set[str]] = {}
+    for name in named | calendars_of_residence(packs, calendars, today):
+        left = calendars.days_left(name, day)
+        if left < SOON.days:
+            ends.setdefault(left, set()).add(name)
+    for left, names in sorted(ends.items()):
+        last, what = today + timedelta(days=left), ", ".join(sorted(names))
+        if left >= 0:
             yield warn("calendars", f"official until {last}, then reminders there wait: {what}; {_NEWER}")
         else:
             tell = fail if names & named else warn
             yield tell("calendars", f"ended on {last}, reminders there wait: {what}; {_NEWER}")
     if not ends:
         yield ok("calendars", f"official for the next {SOON.days} days")
-
-
-def _of_residence(packs: Collection[Pack], today: date) -> set[str]:
-    """Where a pack closes on the holidays of the residence: those of the places that no pack covers.
-
-    What ended more than a year ago was never kept up, and says nothing new.
-    """
-    if all(pack.holidays is None for pack in packs):
-        return set()
-    covered = {place for pack in packs for place in pack.applies}
-    found = {name for name in calendars.proclaimed() if name.isalpha() and name not in covered}
-    return {name for name in found if today - calendars.coverage(name).ends < LONG_AGO}
 
 
 def folder(settings: Settings) -> Iterator[Line]:

@@ -104,7 +104,16 @@ async def _refuse_open(gateway: Gateway, listen: str) -> None:
 
 @click.command()
 @place_options(
-    "data", "listen", "redis_url", "public_url", "accounts", "templates", "log_level", "policy_offset_allowed"
+    "data",
+    "listen",
+    "redis_url",
+    "public_url",
+    "accounts",
+    "templates",
+    "packs",
+    "calendars",
+    "log_level",
+    "policy_offset_allowed",
 )
 @click.option(
     "--quarantine-s",
@@ -253,6 +262,8 @@ async def _trial(gateway: Gateway, data: Path, stack: AsyncExitStack) -> None:
     "public_url",
     "accounts",
     "templates",
+    "packs",
+    "calendars",
     "keyring",
     "log_level",
     "policy_offset_allowed",
@@ -304,6 +315,8 @@ async def _clustered(settings: Settings, stack: AsyncExitStack) -> Gateway:
     "vault_url",
     "public_url",
     "templates",
+    "packs",
+    "calendars",
     "keyring",
     "log_level",
     "policy_offset_allowed",
