@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import orjson
-from sqlalchemy import Table, and_, func, select, tuple_
+from sqlalchemy import Table, Text, and_, column, func, select, tuple_, values
 from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -145,15 +145,17 @@ class FactsTx:
     async def _spoken(self, persons: Sequence[Key], since: int) -> list[Row[Any]]:
         """Who was spoken with before `since`: of events that no rule tells apart, the first."""
         first = func.min(_ATTEMPT.started_at)
-        asked = (
-            select(*_ALIKE, first.label("started_at"), first.label("final_at"))
-            .where(_ATTEMPT.started_at <= since, _ATTEMPT.state.in_(SPOKEN))
-            .group_by(*_ALIKE)
-        )
         rows: list[Row[Any]] = []
         for part in chunks(persons):
+            # As a join: over many months PostgreSQL plans a long IN list far longer than it runs it.
+            asked = values(column("tenant", Text), column("person", Text)).data(list(part)).cte("asked")
             rows.extend(
-                await self.conn.execute(asked.where(tuple_(_ATTEMPT.tenant, _ATTEMPT.person).in_(part)))
+                await self.conn.execute(
+                    select(*_ALIKE, first.label("started_at"), first.label("final_at"))
+                    .join(asked, and_(asked.c.tenant == _ATTEMPT.tenant, asked.c.person == _ATTEMPT.person))
+                    .where(_ATTEMPT.started_at <= since, _ATTEMPT.state.in_(SPOKEN))
+                    .group_by(*_ALIKE)
+                )
             )
         return sorted(rows, key=lambda r: r.started_at)
 
