@@ -118,11 +118,11 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("body", "at", "code"), MISTAKES)
-async def test_a_mistake_is_told_at_its_place(service, body, at, code):
-    (told,) = (await put(service, 422, **body))["errors"]
+async def test_each_mistake_is_told_at_its_place(sqlite, service):
+    told = [(await put(service, 422, **body))["errors"] for body, _, _ in MISTAKES]
 
-    assert (told["at"], told["code"]) == (at, code)
+    assert [[(e["at"], e["code"]) for e in errors] for errors in told] == [[m[1:]] for m in MISTAKES]
+    assert await rows(sqlite, "borrower") == []
 
 
 async def test_a_city_with_rules_of_its_own_is_a_place(sqlite, service):
