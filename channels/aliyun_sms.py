@@ -99,6 +99,7 @@ class Adapter:
 
     channel: ClassVar[Channel] = Channel.SMS
     takes_free_text: ClassVar[bool] = False
+    technology: ClassVar[str | None] = None
     provider_signs: ClassVar[bool] = True
     """It does not, but `receive` asks for the account's own token."""
     final: ClassVar[frozenset[Outcome]] = frozenset({Outcome.DELIVERED, Outcome.FAILED, Outcome.REJECTED})

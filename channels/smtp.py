@@ -235,6 +235,7 @@ class Adapter:
 
     channel: ClassVar[Channel] = Channel.EMAIL
     takes_free_text: ClassVar[bool] = True
+    technology: ClassVar[str | None] = None
     provider_signs: ClassVar[bool] = False
     final: ClassVar[frozenset[Outcome]] = frozenset({Outcome.DELIVERED, Outcome.FAILED, Outcome.REJECTED})
     final_after: ClassVar[timedelta] = timedelta(days=5)

@@ -73,6 +73,7 @@ class Adapter:
 
     channel: ClassVar[Channel] = Channel.SMS
     takes_free_text: ClassVar[bool] = True
+    technology: ClassVar[str | None] = None
     provider_signs: ClassVar[bool] = True
     final: ClassVar[frozenset[Outcome]] = frozenset({Outcome.DELIVERED, Outcome.READ, Outcome.FAILED})
     final_after: ClassVar[timedelta] = timedelta(hours=72)

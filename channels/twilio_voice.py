@@ -94,6 +94,8 @@ class Adapter:
 
     channel: ClassVar[Channel] = Channel.VOICE
     takes_free_text: ClassVar[bool] = True
+    technology: ClassVar[str | None] = "prerecorded"
+    """A fixed text in an artificial voice (47 CFR 64.1200(a)(1))."""
     provider_signs: ClassVar[bool] = True
     final: ClassVar[frozenset[Outcome]] = frozenset(
         {Outcome.CONVERSATION, Outcome.NO_ANSWER, Outcome.BUSY, Outcome.FAILED}

@@ -108,6 +108,7 @@ class Adapter:
 
     channel: ClassVar[Channel] = Channel.WECHAT
     takes_free_text: ClassVar[bool] = False
+    technology: ClassVar[str | None] = None
     provider_signs: ClassVar[bool] = True
     final: ClassVar[frozenset[Outcome]] = frozenset({Outcome.DELIVERED, Outcome.FAILED, Outcome.REJECTED})
     final_after: ClassVar[timedelta] = timedelta(hours=1)

@@ -106,6 +106,9 @@ class Adapter(Protocol):
     channel: ClassVar[Channel]
     takes_free_text: ClassVar[bool]
     """False where the provider fills its own template: then a binding is needed."""
+    technology: ClassVar[str | None]
+    """Who speaks: `prerecorded` for a fixed text in an artificial voice, `ai_voice` for one that converses; None
+    where nothing is spoken."""
     final: ClassVar[frozenset[Outcome]]
     """Outcomes after which nothing further changes."""
     final_after: ClassVar[timedelta]

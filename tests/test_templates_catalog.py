@@ -133,8 +133,41 @@ def test_whoever_answers_a_call_hears_of_no_debt(template, language):
     assert "Example Credit" in first
     assert BORROWERS[language][0] in first
     assert all(key in first for key in "19")
-    assert "automated" in first or "自动" in first
     assert not DEBT_WORDS.search(first)
+
+
+ANNOUNCED = {
+    "en": "This is an automated call in a computer-generated voice",
+    "zh-CN": "这是一通使用合成语音的自动电话",
+}
+
+
+@pytest.mark.parametrize(("template", "language"), PAIRS)
+def test_a_call_says_first_that_a_machine_speaks_and_then_which_number_answers(template, language):
+    """47 CFR 64.1200(b)(1)-(2)."""
+    first = written(template, Channel.VOICE, language).text.reveal("test")
+
+    assert first.index(ANNOUNCED[language]) < 10
+    assert first.index(ANNOUNCED[language]) < first.index("Example Credit")
+    assert "1 5 0 0 5 5 5 0 0 0 6" in first.splitlines()[-1]
+
+
+@pytest.mark.parametrize(("template", "language"), PAIRS)
+def test_a_call_of_an_account_without_a_number_names_none(template, language):
+    voice = account("other_voice", "voice", "sip:example")
+    rendered = render(
+        CATALOG.get(template), Channel.VOICE, language, values(language), account=voice, takes_free_text=True
+    )
+
+    assert len(rendered.text.reveal("test").splitlines()) == 3
+
+
+@pytest.mark.parametrize(("template", "language"), PAIRS)
+def test_a_wechat_message_names_the_creditor_and_how_to_opt_out(template, language):
+    text = written(template, Channel.WECHAT, language).text.reveal("test")
+
+    assert "Example Credit" in text
+    assert {"en": "Unfollow to opt out", "zh-CN": "取消关注"}[language] in text
 
 
 @pytest.mark.parametrize(("template", "language"), PAIRS)
@@ -175,7 +208,7 @@ def test_every_template_says_how_long_it_may_wait_and_when_it_is_true(template, 
     assert made.expires_after.total_seconds() == hours * 3600
     assert made.facts == {"pay_url"}
     assert made.approved
-    assert made.version == 1
+    assert made.version == 2
 
 
 def test_there_is_no_other_template():

@@ -121,7 +121,7 @@ MISTAKES = [
     (
         "a variable of WeChat that the text does not say",
         "pre_due/wechat.en.liquid",
-        "Ignore if paid",
+        "Unfollow to opt out",
         "",
         "variable_unsaid",
     ),
@@ -159,10 +159,14 @@ def test_what_tells_of_a_debt_is_refused_in_a_subject_and_before_the_keypress(fo
 
 ENTRIES = [
     ("a key nobody knows", "approved = true", "aproved = true", "catalog_invalid"),
-    ("a version that is no number", "version = 1", 'version = "first"', "catalog_invalid"),
-    ("a version of nothing", "version = 1", "version = 0", "catalog_invalid"),
+    ("a version that is no number", "version = 2", 'version = "first"', "catalog_invalid"),
+    ("a version of nothing", "version = 2", "version = 0", "catalog_invalid"),
     ("a time it never expires", '"P3D"', '"P1000D"', "catalog_invalid"),
     ("a time of no length", '"P3D"', '"PT0S"', "catalog_invalid"),
+    ("a purpose nobody knows", 'facts = ["pay_url"]', 'purposes = ["nagging"]', "catalog_invalid"),
+    ("no purpose at all", 'facts = ["pay_url"]', "purposes = []", "catalog_invalid"),
+    ("an actor nobody knows", 'facts = ["pay_url"]', 'actors = ["uncle"]', "catalog_invalid"),
+    ("a place that is none", 'facts = ["pay_url"]', 'places = ["Utopia"]', "catalog_invalid"),
     ("a truth nobody knows", '"before_due"', '"before_dew"', "catalog_invalid"),
     ("a channel nobody knows", 'channel = "wechat"', 'channel = "pigeon"', "catalog_invalid"),
     ("TOML that is none", "[[template]]", "[[template", "catalog_unreadable"),
@@ -215,6 +219,8 @@ def test_a_template_of_ones_own_can_be_added(folder):
     made = Catalog.load(folder).get("thanks")
 
     assert (made.version, made.approved, made.valid_while, made.bindings) == (3, False, None, ())
+    assert made.purposes == {"service_notice", "pre_due_reminder", "due_today", "collection"}
+    assert (made.actors, made.places) == ({"creditor"}, ())
 
 
 def test_a_binding_may_name_a_pattern_of_accounts(folder):

@@ -11,6 +11,7 @@ from gateway.errors import BadInput
 from gateway.masking import Pii
 from gateway.templating import Catalog, ValidWhile, Values, check_facts, is_plain, render
 from gateway.templating.engine import cut, money, plain_money, produce
+from gateway.templating.values import spoken
 
 CATALOG = Catalog.load()
 PRE_DUE = CATALOG.get("pre_due")
@@ -287,3 +288,20 @@ def test_a_text_is_true_on_some_dates_only(valid_while, day_before, same_day, da
     answers = [valid_while.holds(due, today) for today in (date(2026, 11, 30), due, date(2026, 12, 2))]
 
     assert answers == [day_before, same_day, day_after]
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        ("+15005550006", "1 5 0 0 5 5 5 0 0 0 6"),
+        ("10690", "1 0 6 9 0"),
+        ("110", "1 1 0"),
+        ("11", None),
+        ("+1 500", None),
+        ("1" * 16, None),
+        ("reminders@example.com", None),
+        ("", None),
+    ],
+)
+def test_a_number_is_said_digit_by_digit_and_nothing_else_is(number, said):
+    assert spoken(number) == said

@@ -52,7 +52,7 @@ REMINDER_NOW: dict[str, Any] = {
     "expires_at": "2026-11-27T02:00:00Z",
     "borrower": "B-1",
     "debt": "L-1",
-    "template": {"name": "pre_due", "version": 1},
+    "template": {"name": "pre_due", "version": 2},
     "decision": {"action": "defer", "channel": "sms", "until": "2026-11-25T00:00:00Z", "findings": []},
     "attempts": [],
 }

@@ -23,7 +23,7 @@ from gateway.masking import Pii
 from gateway.segments import segments
 from gateway.templating.load import load
 from gateway.templating.model import Binding, Template, ValidWhile
-from gateway.templating.values import Values, fact_faults, is_plain
+from gateway.templating.values import Values, fact_faults, is_plain, spoken
 
 __all__ = ["Binding", "Catalog", "Template", "ValidWhile", "Values", "check_facts", "is_plain", "render"]
 
@@ -68,7 +68,9 @@ def render(
         raise BadInput(faults, code=faults[0].code)
     binding = None if takes_free_text else _binding(template, account, language)
     mainland = channel is Channel.SMS and binding is not None
-    context = values.context(account.sender if mainland else None)
+    context = values.context(
+        account.sender if mainland else None, spoken(account.sender) if channel is Channel.VOICE else None
+    )
     try:
         text = template.text(channel, binding.language if binding else language).fill(context)
         variables = binding.fill(context) if binding else {}

@@ -16,21 +16,23 @@ from typing import Annotated, Any, ClassVar
 from liquid.exceptions import LiquidError
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from gateway.domain import Channel, Money
+from gateway.domain import ActorRole, Channel, Money, Purpose
 from gateway.errors import BadInput, Fault
 from gateway.masking import Pii
 from gateway.segments import segments
 from gateway.templating.engine import compiled, environment
-from gateway.templating.model import Binding, LanguageTag, Name, Template, Text, ValidWhile
+from gateway.templating.model import REMINDERS, Binding, LanguageTag, Name, Place, Template, Text, ValidWhile
 from gateway.templating.values import FOR_ANYONE, SUPPLIED, Values
 
 CATALOG = "catalog.toml"
 LONGEST_FILE = 16_384
+SIGNATURE, CALLBACK = "Sample", "1 5 5 5 0 1 0 0"
+"""What stands for an account's in a text that is tried."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One `[[template]]` of the catalog. `expires_after` is ISO 8601 (`PT24H`)."""
+    """One `[[template]]` of the catalog. `expires_after` is ISO 8601 (`PT24H`), `places` ISO 3166."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
@@ -40,6 +42,9 @@ class Entry:
     facts: Annotated[tuple[Name, ...], Field(max_length=32)] = ()
     expires_after: Annotated[timedelta, Field(gt=timedelta(0), le=timedelta(days=90))]
     valid_while: ValidWhile | None = None
+    purposes: Annotated[tuple[Purpose, ...], Field(min_length=1)] = REMINDERS
+    actors: Annotated[tuple[ActorRole, ...], Field(min_length=1)] = (ActorRole.CREDITOR,)
+    places: Annotated[tuple[Place, ...], Field(max_length=256)] = ()
     binding: tuple[Binding, ...] = ()
 
 
@@ -101,7 +106,7 @@ def _listing_faults(listing: Listing) -> Iterator[Fault]:
 
 def _stray_files(folder: Traversable, listing: Listing) -> Iterator[Fault]:
     """Texts that nothing would ever use."""
-    known = {_file(channel, language) for channel in Channel for language in listing.languages}
+    known = {file_name(channel, language) for channel in Channel for language in listing.languages}
     names = {entry.name for entry in listing.template}
     for inner in sorted(folder.iterdir(), key=lambda found: found.name):
         if not inner.is_dir() or inner.name.startswith(("_", ".")):
@@ -117,7 +122,8 @@ def _stray_files(folder: Traversable, listing: Listing) -> Iterator[Fault]:
                 yield Fault(at=f"{inner.name}/{found}", code="text_unused", message=message)
 
 
-def _file(channel: Channel, language: str) -> str:
+def file_name(channel: Channel, language: str) -> str:
+    """The name of a text's file."""
     return f"{channel}.{language}.liquid"
 
 
@@ -127,7 +133,7 @@ def _template(folder: Traversable, listing: Listing, entry: Entry, faults: list[
     texts = {key: _split(*key, source) for key, source in sources.items()}
     before = len(faults)
     for (channel, language), text in texts.items():
-        faults += _text_faults(f"{entry.name}/{_file(channel, language)}", channel, text, entry)
+        faults += _text_faults(f"{entry.name}/{file_name(channel, language)}", channel, text, entry)
     for index, binding in enumerate(entry.binding):
         faults += _binding_faults(f"{CATALOG}:{entry.name}/binding/{index}", binding, entry, texts)
     faults += _fact_faults(entry, list(sources.values()))
@@ -140,6 +146,9 @@ def _template(folder: Traversable, listing: Listing, entry: Entry, faults: list[
         valid_while=entry.valid_while,
         content_hash=_content_hash(entry, sources),
         default_language=listing.default_language,
+        purposes=frozenset(entry.purposes),
+        actors=frozenset(entry.actors),
+        places=entry.places,
         bindings=entry.binding,
         texts=texts,
     )
@@ -153,9 +162,9 @@ def _sources(
 ) -> Iterator[tuple[tuple[Channel, str], str]]:
     for channel in Channel:
         for language in listing.languages:
-            at = f"{entry.name}/{_file(channel, language)}"
+            at = f"{entry.name}/{file_name(channel, language)}"
             try:
-                source = (folder / entry.name / _file(channel, language)).read_text("utf-8")
+                source = (folder / entry.name / file_name(channel, language)).read_text("utf-8")
             except FileNotFoundError:
                 faults.append(Fault(at=at, code="text_missing", message="write this text, in this file"))
             except (OSError, UnicodeDecodeError) as wrong:
@@ -250,7 +259,8 @@ def _fact_faults(entry: Entry, sources: list[str]) -> Iterator[Fault]:
             yield Fault(at=f"{CATALOG}:{entry.name}/facts", code="fact_unused", message=message)
 
 
-def _sample(template: Template) -> Values:
+def sample(template: Template) -> Values:
+    """What a template is filled in with to try it."""
     return Values(
         name=Pii("Sample Name"),
         creditor="Sample Creditor",
@@ -266,15 +276,15 @@ def _sample(template: Template) -> Values:
 
 def _sample_faults(template: Template) -> Iterator[Fault]:
     """Mistakes that only show when a text is filled in."""
-    values = _sample(template)
+    values = sample(template)
     for (channel, language), text in template.texts.items():
-        at = f"{template.name}/{_file(channel, language)}"
+        at = f"{template.name}/{file_name(channel, language)}"
         bindings = [
             bound for bound in template.bindings if (bound.channel, bound.language) == (channel, language)
         ]
         try:
-            _ = text.fill(values.context(None))
-            bound_text = text.fill(values.context("Sample")).main
+            _ = text.fill(values.context(None, None))
+            bound_text = text.fill(values.context(SIGNATURE, CALLBACK)).main
             if channel is Channel.SMS:
                 segments(bound_text, mainland=bool(bindings))
             unsaid = {name for bound in bindings for name in _unsaid(bound, bound_text, values)}
@@ -291,13 +301,13 @@ def _sample_faults(template: Template) -> Iterator[Fault]:
 
 
 def _unsaid(binding: Binding, text: str, values: Values) -> list[str]:
-    filled = binding.fill(values.context("Sample"))
+    filled = binding.fill(values.context(SIGNATURE, None))
     return [name for name, value in filled.items() if value not in text]
 
 
 def _content_hash(entry: Entry, sources: dict[tuple[Channel, str], str]) -> str:
     listed = TypeAdapter(Entry).dump_python(entry, mode="json", exclude={"approved"})
-    texts = {_file(*key): source for key, source in sources.items()}
+    texts = {file_name(*key): source for key, source in sources.items()}
     whole = json.dumps(
         {"entry": listed, "texts": texts}, ensure_ascii=False, sort_keys=True, separators=(",", ":")
     )

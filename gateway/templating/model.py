@@ -11,12 +11,17 @@ from typing import Annotated, ClassVar, assert_never
 
 from pydantic import ConfigDict, Field
 
-from gateway.domain import Channel
+from gateway.domain import ActorRole, Channel, Purpose
 from gateway.templating.engine import primary, produce
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 LanguageTag = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
+Place = Annotated[str, Field(pattern=r"^[A-Z]{2}(-[A-Z0-9]{1,3}){0,2}$")]
+"""ISO 3166; a city as `US-NY-NYC`."""
 Written = Annotated[str, Field(min_length=1, max_length=256)]
+
+REMINDERS = (Purpose.SERVICE_NOTICE, Purpose.PRE_DUE_REMINDER, Purpose.DUE_TODAY, Purpose.COLLECTION)
+"""What a template is for unless the catalog says otherwise."""
 
 
 class ValidWhile(StrEnum):
@@ -83,7 +88,8 @@ class Text:
 class Template:
     """One template. `approved` is what the catalog says; what holds now is kept per version and hash.
 
-    `content_hash` covers every file and the catalog's entry but for its approval.
+    `content_hash` covers every file and the catalog's entry but for its approval. `places`: where its approval has
+    to keep the rules on content (gateway.templating.approve).
     """
 
     name: str
@@ -94,6 +100,9 @@ class Template:
     valid_while: ValidWhile | None
     content_hash: str
     default_language: str
+    purposes: frozenset[Purpose]
+    actors: frozenset[ActorRole]
+    places: tuple[str, ...]
     bindings: tuple[Binding, ...]
     texts: Mapping[tuple[Channel, str], Text] = field(repr=False)
 

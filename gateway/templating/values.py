@@ -13,9 +13,10 @@ from gateway.domain import Money
 from gateway.errors import Fault
 from gateway.masking import Pii
 
-SUPPLIED = frozenset({"name", "creditor", "amount", "due_date", "dpd", "signature"})
-"""What the gateway itself fills in. `signature` is nil unless the provider puts it in front of the text."""
-FOR_ANYONE = frozenset({"name", "creditor"})
+SUPPLIED = frozenset({"name", "creditor", "amount", "due_date", "dpd", "signature", "callback"})
+"""What the gateway itself fills in. `signature` is nil unless the provider puts it in front of the text,
+`callback` unless a number calls."""
+FOR_ANYONE = frozenset({"name", "creditor", "callback"})
 """What may be said before it is known who listens: an e-mail's subject, a call before the keypress."""
 LONGEST = 512
 
@@ -26,6 +27,7 @@ _UNSAFE = re.compile(
     "|[【】]"  # a second signature in a Chinese SMS
     r"|=\?"  # an encoded word (RFC 2047) in a header
 )
+_NUMBER = re.compile(r"[+]?[0-9]{3,15}")
 _URL = re.compile(r"https?://[!#-;=?-\[\]_a-z~]+", re.IGNORECASE)
 
 
@@ -43,7 +45,7 @@ class Values:
     dpd: int
     facts: Mapping[str, str]
 
-    def context(self, signature: str | None) -> dict[str, object]:
+    def context(self, signature: str | None, callback: str | None) -> dict[str, object]:
         """The variables of a template."""
         return {
             "name": self.name.reveal("the text of a reminder"),
@@ -52,6 +54,7 @@ class Values:
             "due_date": self.due_date,
             "dpd": self.dpd,
             "signature": signature,
+            "callback": callback,
             **self.facts,
         }
 
@@ -67,6 +70,11 @@ class Values:
 
 NOT_PLAIN = f"give plain text of at most {LONGEST} characters: no control characters, no 【】, no =?"
 NOT_URL = "give an absolute https:// address of at most 512 ASCII characters, without user or spaces"
+
+
+def spoken(number: str) -> str | None:
+    """A telephone number as a voice says it, digit by digit; None of what is no such number."""
+    return " ".join(number.removeprefix("+")) if _NUMBER.fullmatch(number) else None
 
 
 def is_plain(value: str) -> bool:

@@ -110,7 +110,7 @@ async def test_a_batch_is_handed_in_listed_page_by_page_and_cancelled(settings):
     assert [result["status"] for result in results] == [202, 202, 202, 422, 202]
     assert results[3]["error"]["errors"][0]["code"] == "template_unknown"
     assert known <= {reminder["id"] for reminder in listed}
-    assert first["template"] == {"name": "pre_due", "version": 1}
+    assert first["template"] == {"name": "pre_due", "version": 2}
     assert cancelled == {"id": first["id"], "state": "cancelled"}
     assert answer["decision"]["action"] in {"send", "defer"}
     assert told["id"].startswith("ct_")

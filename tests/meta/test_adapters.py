@@ -38,6 +38,7 @@ def test_an_adapter_says_what_its_endings_depend_on(name):
     assert [name for name in ports.Adapter.__annotations__ if not hasattr(adapter, name)] == []
     assert isinstance(adapter.channel, Channel)
     assert isinstance(adapter.takes_free_text, bool)
+    assert (adapter.technology in {"live", "prerecorded", "ai_voice"}) == (adapter.channel is Channel.VOICE)
     assert not hasattr(adapter, "receive") or isinstance(adapter.provider_signs, bool)
     assert adapter.final
     assert adapter.final <= set(Outcome)
