@@ -12,7 +12,7 @@ from gateway.domain import Channel, DebtState, Tenant
 from gateway.policy.gate import DebtNow, Hold, Reachable, Snapshot
 from gateway.policy.localtime import instant, start_of_date, zone
 from gateway.policy.model import Event
-from gateway.policy.zones import Zones, possible_zones
+from gateway.policy.zones import Zones, possible_zones, together
 from gateway.ports import Moment
 from gateway.templating import Template, ValidWhile
 from gateway.work import AddressRow, BorrowerRow, DebtRow, Facts, Past
@@ -50,7 +50,7 @@ def snapshot(
     debt = facts.debts[ask.tenant, ask.debt]
     siblings = facts.siblings.get((ask.tenant, ask.person), (borrower,))
     others = [sibling for sibling in siblings if sibling.id != borrower.id]
-    zones = _together(
+    zones = together(
         zones_of(borrower, facts.addresses.get((ask.tenant, ask.borrower), ())),
         *(zones_of(other, ()) for other in others),
     )
@@ -94,25 +94,11 @@ def _set_facts(borrower: BorrowerRow) -> list[tuple[str, Any]]:
     return [(name, fact) for name, fact in facts.items() if fact is not None and fact is not False]
 
 
-def _together(*zones: Zones) -> Zones:
-    """One person may be wherever any of its borrowers may be."""
-    return Zones(
-        names=tuple(dict.fromkeys(name for some in zones for name in some.names)),
-        evidence=tuple(dict.fromkeys(clue for some in zones for clue in some.evidence)),
-    )
-
-
 def zones_of(borrower: BorrowerRow, addresses: Sequence[AddressRow]) -> Zones:
-    """Every zone the borrower may be in: stated ones outweigh the residence and the numbers."""
+    """Every zone the borrower may be in, and all clues."""
     stated = [(z["zone"], z["source"]) for z in borrower.profile.get("time_zones") or ()]
-    if stated:
-        return possible_zones(stated, None, ())
-    home = possible_zones((), borrower.profile.get("residence"), ())
-    numbers = dict.fromkeys(name for address in addresses for name in address.zones)
-    return Zones(
-        names=tuple(dict.fromkeys((*home.names, *numbers))),
-        evidence=(*home.evidence, *((name, "number") for name in numbers)),
-    )
+    clues = [address.clue for address in addresses if address.clue is not None]
+    return possible_zones(stated, borrower.profile.get("residence"), clues)
 
 
 def _validity(ask: Ask, debt: DebtRow, zones: Zones) -> tuple[datetime | None, datetime, date | None]:

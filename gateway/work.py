@@ -8,6 +8,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from gateway.domain import Channel, DebtState, Money, Tenant
+from gateway.policy.zones import Clue
 
 Key = tuple[Tenant, str]
 """A tenant and an id within it."""
@@ -88,7 +89,8 @@ class AddressRow:
     value_enc: bytes
     kind: str
     country: str | None
-    zones: tuple[str, ...]
+    clue: Clue | None
+    """Where a phone number may be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

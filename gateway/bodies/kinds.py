@@ -17,7 +17,8 @@ from pydantic_core import PydanticCustomError
 
 from gateway.masking import Pii, reads_as_personal, scrub
 from gateway.policy.localtime import read_date, read_instant, zone_names
-from gateway.policy.zones import zones_of_number, zones_of_place
+from gateway.policy.numbers import COUNTRY, NUMBER, number_clue
+from gateway.policy.zones import Clue, zones_of_place
 from gateway.templating import is_plain
 
 
@@ -237,8 +238,8 @@ def _email(value: str) -> str:
     return normal
 
 
-def phone_place(e164: str) -> tuple[str | None, tuple[str, ...]]:
-    """The country of a normal phone number, and every zone it may be in."""
+def phone_place(e164: str) -> tuple[str | None, Clue | None]:
+    """The country of a normal phone number, and what it says of the zone."""
     if _OFCOM_DRAMA.fullmatch(e164):
-        return "GB", zones_of_place("GB")
-    return phonenumbers.region_code_for_number(phonenumbers.parse(e164)), zones_of_number(e164)
+        return "GB", Clue(NUMBER, COUNTRY, zones_of_place("GB"))
+    return phonenumbers.region_code_for_number(phonenumbers.parse(e164)), number_clue(e164)

@@ -183,9 +183,9 @@ def _address(
     value = given.value.reveal("sealed for the store")
     index = blind_address(blind, given.channel, value)
     kept = old.get((given.channel, index))
+    country, clue = phone_place(value) if given.channel in _PHONE_CHANNELS else (None, None)
     if kept is not None:
-        return replace(kept, position=position, kind=given.kind.value)
-    country, zones = phone_place(value) if given.channel in _PHONE_CHANNELS else (None, ())
+        return replace(kept, position=position, kind=given.kind.value, country=country, clue=clue)
     return Address(
         channel=given.channel,
         blind=index,
@@ -193,7 +193,7 @@ def _address(
         value_enc=key.seal(value.encode(), table="address", column="value_enc", row=index.hex()),
         kind=given.kind.value,
         country=country,
-        zones=zones,
+        clue=clue,
         dead_at=None,
     )
 

@@ -8,6 +8,7 @@ from datetime import date, datetime
 from typing import Any
 
 from gateway.domain import Channel, DebtState, Money
+from gateway.policy.zones import Clue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +30,7 @@ class Address:
     value_enc: bytes
     kind: str
     country: str | None
-    zones: tuple[str, ...]
+    clue: Clue | None
     dead_at: datetime | None
 
 

@@ -23,12 +23,10 @@ def in_future(instant: datetime, now: datetime) -> bool:
 
 
 def zones_of(borrower: Borrower) -> Sequence[str]:
-    """Every zone the borrower may be in: stated ones outweigh the residence and the numbers."""
-    stated = [(given["zone"], given["source"]) for given in borrower.profile.get("time_zones", ())]
-    numbers = [zone for address in borrower.addresses if address.dead_at is None for zone in address.zones]
-    if stated:
-        return possible_zones(stated, None, ()).names
-    return [*dict.fromkeys([*possible_zones((), borrower.profile.get("residence"), ()).names, *numbers])]
+    """Every zone the borrower may be in."""
+    stated = [(given["zone"], given["source"]) for given in borrower.profile.get("time_zones") or ()]
+    clues = [a.clue for a in borrower.addresses if a.dead_at is None and a.clue is not None]
+    return possible_zones(stated, borrower.profile.get("residence"), clues).names
 
 
 def anchor_instant(due_date: date, days: int, clock: time, zones: Sequence[str]) -> datetime:

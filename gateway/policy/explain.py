@@ -26,7 +26,7 @@ def decision_json(decision: Decision) -> dict[str, Any]:
         "at": _written(decision.at),
         "deliver_by": _written(decision.deliver_by),
         "findings": [finding_json(finding) for finding in decision.findings],
-        "zones": [{"zone": name, "source": source} for name, source in decision.zones.evidence],
+        "zones": [clue._asdict() for clue in decision.zones.evidence],
         "packs": [{"pack": name, "version": version} for name, version in decision.packs],
         "tzdata": decision.tzdata,
     }
@@ -112,7 +112,7 @@ def _weight(finding: Mapping[str, Any]) -> tuple[bool, bool, str, int]:
 
 
 def _headline(decision: Mapping[str, Any], texts: Mapping[str, Any]) -> str:
-    zones = list(dict.fromkeys(clue["zone"] for clue in decision["zones"]))
+    zones = list(dict.fromkeys(clue["zone"] for clue in decision["zones"] if clue.get("counts", True)))
     filled: str = texts[decision["action"]].format(
         channel=decision["channel"],
         deliver_by=_local(decision["deliver_by"], zones),

@@ -3,62 +3,103 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib import resources
-from typing import Any
-
-import phonenumbers
-from phonenumbers import PhoneNumberType
-from phonenumbers.timezone import time_zones_for_geographical_number
+from typing import Any, NamedTuple
 
 from gateway.policy.localtime import Zone, seconds, zone_names
 
-_NOWHERE = frozenset(
-    {
-        PhoneNumberType.TOLL_FREE,
-        PhoneNumberType.PREMIUM_RATE,
-        PhoneNumberType.SHARED_COST,
-        PhoneNumberType.VOIP,
-        PhoneNumberType.PAGER,
-        PhoneNumberType.UAN,
-        PhoneNumberType.VOICEMAIL,
-    }
-)
-"""Numbers that say nothing about where their holder is."""
+DECLARED, RESIDENCE = "declared", "residence"
 
-_LOCAL_MOBILES = frozenset({52, 54, 55})  # Mexico, Argentina, Brazil: a mobile number has an area code
-
+_STATED, _PLACE, _COUNTRY = "stated", "place", "country"
 _COMPARED = (seconds(datetime(2024, 1, 1, tzinfo=UTC)), seconds(datetime(2038, 1, 1, tzinfo=UTC)))
-_INTERNATIONAL = "001"  # the region of numbers of no country
+
+
+class Clue(NamedTuple):
+    """One thing that is known, and the zones that it leaves possible; it holds no number and no address.
+
+    Sources: `declared` by the borrower, `address` and `service` as a service states them, `residence`, `number`.
+    Qualities: `stated`; of a residence `place` or `country`; of a number those of `gateway.policy.numbers`.
+    """
+
+    source: str
+    quality: str
+    zones: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """What is kept of a number's clue beside the number itself."""
+        return {"quality": self.quality, "zones": list(self.zones)}
+
+
+class Evidence(NamedTuple):
+    """A zone that a clue leaves possible; one that does not count is outweighed by better clues."""
+
+    zone: str
+    source: str
+    quality: str
+    counts: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Zones:
-    """The zones that remain possible, and the clues they come from: (zone, source), no number or address.
-
-    Sources: `declared`, `address`, `service`, `residence`, `number`.
-    """
+    """The zones that remain possible, and all evidence, that which is outweighed too."""
 
     names: tuple[str, ...]
-    evidence: tuple[tuple[str, str], ...]
+    evidence: tuple[Evidence, ...]
 
 
 def possible_zones(
-    declared: Iterable[tuple[str, str]], residence: str | None, phones: Sequence[str]
+    stated: Iterable[tuple[str, str]], residence: str | None, numbers: Iterable[Clue]
 ) -> Zones:
     """Every zone that the clues leave possible; none when nothing is known.
 
-    `declared` are (zone, source) that someone stated; they outweigh the rest. Without any, the
-    residence (ISO 3166) and the phone numbers (E.164) speak together.
+    `stated` are (zone, source); `residence` is a place (ISO 3166). Clues add up (Regulation F, comment
+    6(b)(1)(i)-2: where they conflict, the time must be right in all of these places), but for two:
+    what the borrower declared outweighs residence and numbers, and a clue that tells no more than a place or a
+    country (a residence, most mobile numbers) says nothing new where a better one lies in it.
     """
-    evidence = [(official, source) for name, source in declared if (official := canonical(name))]
-    if not evidence:
-        evidence = [(name, "residence") for name in zones_of_place(residence)] if residence else []
-        evidence += [(name, "number") for number in phones for name in zones_of_number(number)]
-    return Zones(names=_differing(name for name, _ in evidence), evidence=tuple(dict.fromkeys(evidence)))
+    told = [Clue(source, _STATED, (name,)) for given, source in stated if (name := canonical(given))]
+    counting = list(told)
+    home = _home(residence)
+    phones = sorted(numbers, key=lambda clue: clue.quality == _COUNTRY)
+    outweighed = any(clue.source == DECLARED for clue in told)
+    for clue in (*home, *phones):
+        vague = clue.source == RESIDENCE or clue.quality == _COUNTRY
+        if not outweighed and not (vague and _agrees(clue, counting)):
+            counting.append(clue)
+    evidence = [
+        Evidence(name, clue.source, clue.quality, clue in counting)
+        for clue in (*told, *home, *phones)
+        for name in clue.zones
+    ]
+    return Zones(
+        names=differing(name for clue in counting for name in clue.zones),
+        evidence=tuple(dict.fromkeys(evidence)),
+    )
+
+
+def together(*zones: Zones) -> Zones:
+    """The zones of somebody who may be wherever any of these may be."""
+    return Zones(
+        names=differing(name for some in zones for name in some.names),
+        evidence=tuple(dict.fromkeys(clue for some in zones for clue in some.evidence)),
+    )
+
+
+def _home(residence: str | None) -> tuple[Clue, ...]:
+    """What a residence says, if anything."""
+    if residence is None or not (zones := zones_of_place(residence)):
+        return ()
+    return (Clue(RESIDENCE, _COUNTRY if zones == zones_of_place(residence[:2]) else _PLACE, zones),)
+
+
+def _agrees(clue: Clue, better: Iterable[Clue]) -> bool:
+    """Whether one of its zones shows the same time as one of these."""
+    clocks = {_clock(name) for name in clue.zones}
+    return any(_clock(name) in clocks for other in better for name in other.zones)
 
 
 def canonical(name: str) -> str | None:
@@ -79,10 +120,9 @@ def is_country(code: str) -> bool:
 def zones_of_place(place: str) -> tuple[str, ...]:
     """The zones of a country or of one of its parts (ISO 3166), those that show the same time once."""
     place = same_place(place)
-    country = place.partition("-")[0]
-    listed = _places()["zones"]
-    names: Iterable[str] = listed.get(place) or listed.get(country) or _countries().get(country, ())
-    return _differing(names)
+    while place not in _listed() and "-" in place:
+        place = place.rpartition("-")[0]
+    return differing(_listed().get(place) or _countries().get(place, ()))
 
 
 def same_place(place: str) -> str:
@@ -91,36 +131,17 @@ def same_place(place: str) -> str:
     return known
 
 
-@lru_cache(maxsize=65_536)
-def zones_of_number(number: str) -> tuple[str, ...]:
-    """The zones of an E.164 number: of its exchange where it has one, else of its country."""
-    try:
-        parsed = phonenumbers.parse(number)
-    except phonenumbers.NumberParseException:
-        return ()
-    region = phonenumbers.region_code_for_number(parsed)
-    if region in (None, _INTERNATIONAL) or phonenumbers.number_type(parsed) in _NOWHERE:
-        return ()
-    mobile = phonenumbers.number_type(parsed) == PhoneNumberType.MOBILE
-    if not phonenumbers.is_number_geographical(parsed) or (
-        mobile and parsed.country_code not in _LOCAL_MOBILES
-    ):
-        return zones_of_place(region)
-    names = [canonical(name) for name in time_zones_for_geographical_number(parsed)]
-    return tuple(dict.fromkeys(name for name in names if name is not None)) or zones_of_place(region)
-
-
-def _differing(names: Iterable[str]) -> tuple[str, ...]:
+def differing(names: Iterable[str]) -> tuple[str, ...]:
     """These zones without those that show the same time as an earlier one from 2024 to 2037."""
-    first: dict[tuple[tuple[int, int], ...], str] = {}
+    first: dict[str, str] = {}
     for name in names:
-        first.setdefault(_offsets(name), name)
+        first.setdefault(_clock(name), name)
     return tuple(first.values())
 
 
 @lru_cache(maxsize=1024)
-def _offsets(name: str) -> tuple[tuple[int, int], ...]:
-    """The zone's offsets over the years compared, each with its end."""
+def _clock(name: str) -> str:
+    """What the zone's clocks show over the years compared: its offsets in seconds, each with its end."""
     zone, (at, last) = Zone(name), _COMPARED
     found: list[tuple[int, int]] = []
     while at < last:
@@ -128,12 +149,19 @@ def _offsets(name: str) -> tuple[tuple[int, int], ...]:
         if found and found[-1][0] == offset:
             found.pop()
         found.append((offset, at))
-    return tuple(found)
+    return repr(found)
 
 
 @lru_cache(maxsize=1)
 def _places() -> dict[str, Any]:
     return tomllib.loads(resources.files("gateway.policy").joinpath("places.toml").read_text("utf-8"))
+
+
+@lru_cache(maxsize=1)
+def _listed() -> Mapping[str, Sequence[str]]:
+    """Place → its zones, those that we know better than zone.tab."""
+    parts = {place: (name,) for name, places in _places()["parts"].items() for place in places.split()}
+    return {**parts, **_places()["zones"]}
 
 
 @lru_cache(maxsize=1)

@@ -13,6 +13,7 @@ from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.domain import Channel, Outcome, Tenant, to_us
+from gateway.policy.numbers import kept_clue
 from gateway.ports import Moment
 from gateway.store import schema
 from gateway.store.database import chunks
@@ -108,7 +109,7 @@ class FactsTx:
                         value_enc=row.value_enc,
                         kind=row.kind,
                         country=row.country,
-                        zones=tuple(orjson.loads(row.zones)),
+                        clue=kept_clue(orjson.loads(row.zones)),
                     )
                 )
         return {key: tuple(rows) for key, rows in found.items()}

@@ -13,6 +13,7 @@ from sqlalchemy import Row as Found
 from gateway.domain import Channel, DebtState, Money, Tenant, from_us, to_us
 from gateway.intake.asks import Row
 from gateway.intake.rows import Address, Borrower, Debt, Move, Waiting
+from gateway.policy.numbers import kept_clue
 
 
 def move_row(tenant: Tenant, move: Move, at: int) -> Row:
@@ -72,7 +73,7 @@ def address(row: Found[Any]) -> Address:
         value_enc=row.value_enc,
         kind=row.kind,
         country=row.country,
-        zones=tuple(orjson.loads(row.zones)),
+        clue=kept_clue(orjson.loads(row.zones)),
         dead_at=_at(row.dead_at),
     )
 
@@ -87,7 +88,7 @@ def address_row(borrower: str, address: Address) -> Row:
         "value_enc": address.value_enc,
         "kind": address.kind,
         "country": address.country,
-        "zones": _json(address.zones),
+        "zones": _json(address.clue and address.clue.as_json()),
         "dead_at": _us(address.dead_at),
     }
 

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway.domain import Tenant, from_us, to_us, ulid
 from gateway.errors import NotFound
 from gateway.masking import MASK, mask_any, mask_id, mask_name
+from gateway.policy.numbers import kept_clue
 from gateway.store import schema
 from gateway.store.database import Database
 from gateway.store.pages import Page, number, page, place
@@ -268,7 +269,7 @@ def _masked(row: Row[Any], key: DataKey | None) -> Mapping[str, str | None]:
 
 
 def _address(row: Row[Any], key: DataKey | None) -> dict[str, Any]:
-    value = MASK
+    value, clue = MASK, kept_clue(orjson.loads(row.zones))
     if key is not None:
         clear = key.open(row.value_enc, table="address", column="value_enc", row=bytes(row.blind).hex())
         value = mask_any(row.channel, clear.decode())
@@ -277,6 +278,6 @@ def _address(row: Row[Any], key: DataKey | None) -> dict[str, Any]:
         "value": value,
         "kind": row.kind,
         "country": row.country,
-        "zones": orjson.loads(row.zones),
+        "zones": clue.zones if clue else (),
         "dead_at": _at(row.dead_at),
     }

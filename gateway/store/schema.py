@@ -198,7 +198,7 @@ address = Table(
     Column("value_enc", LargeBinary, nullable=False),
     _text("kind"),
     _text("country", null=True),  # ISO 3166 of a phone number
-    _text("zones"),  # JSON list: where a phone number may be
+    _text("zones"),  # JSON: where a phone number may be, and how well it is known
     _instant("dead_at", null=True),
     Index("address_blind", "tenant", "blind"),
 )

@@ -149,7 +149,10 @@ async def test_addresses_are_replaced_and_what_is_dead_stays_dead(sqlite, servic
     assert (found["voice"].position, found["sms"].position) == (0, 1)
     assert (found["sms"].dead_at, found["sms"].kind) == (1, "home")
     assert found["sms"].value_enc == sealed["sms"]
-    assert (found["voice"].country, found["voice"].zones) == ("CN", '["Asia/Shanghai"]')
+    assert (found["voice"].country, found["voice"].zones) == (
+        "CN",
+        '{"quality":"country","zones":["Asia/Shanghai"]}',
+    )
 
 
 async def test_a_put_that_changes_nothing_raises_no_revision_and_writes_no_record(sqlite, service):

@@ -25,9 +25,24 @@ def test_a_decision_s_json_has_the_api_s_shape_and_names_nobody():
     assert {"action", "channel", "until", "reason", "at", "findings"} <= set(told)
     assert all(set(finding) >= API for finding in told["findings"])
     assert (told["action"], told["channel"], told["at"]) == ("send", "sms", "2026-11-24T04:00:00Z")
-    assert told["zones"] == [{"zone": "Asia/Shanghai", "source": "declared"}]
+    assert told["zones"] == [
+        {"zone": "Asia/Shanghai", "source": "declared", "quality": "stated", "counts": True}
+    ]
     assert told["tzdata"] >= "2026f"
     assert not any(secret in written for secret in (PLAIN.borrower, MINE.address_key, DEBT.id))
+
+
+def test_a_zone_that_is_outweighed_is_kept_and_not_said():
+    zones = possible_zones([("Asia/Shanghai", "declared")], "US-NY", [])
+    told = decision_json(ask(replace(PLAIN, zones=zones)))
+
+    assert [(clue["zone"], clue["counts"]) for clue in told["zones"]] == [
+        ("Asia/Shanghai", True),
+        ("America/New_York", False),
+    ]
+    headline = sentences(told)[0]
+    assert "Asia/Shanghai" in headline
+    assert "New_York" not in headline
 
 
 def test_three_effective_calls_are_said_as_a_person_would():
