@@ -309,7 +309,7 @@ _OTHER = "other"
 _CALL_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _STAGE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 
-Metric: TypeAlias = Counter | Histogram
+Metric: TypeAlias = Counter | Gauge | Histogram
 
 
 class _Series:
@@ -358,6 +358,12 @@ class Metrics:
         self._due = self._gauge("due", "Reminders that are due now.")
         self._oldest = self._gauge("oldest_due_seconds", "How long the oldest of them has been due.")
         self._unknown = self._gauge("unknown", "Attempts whose outcome nobody knows yet.")
+        self._calendar_days = self._gauges(
+            "calendar_days_left",
+            "Days for which a calendar that rules read is official.",
+            "calendar",
+            "read_by",
+        )
         self._requests = self._counter("api_requests", "Requests.", "method", "route", "status")
         self._request_s = self._histogram("api_seconds", "Length of a request.", _STAGE_BUCKETS, "route")
         self._stage_s = self._histogram(
@@ -369,6 +375,9 @@ class Metrics:
 
     def _gauge(self, name: str, help_: str) -> Gauge:
         return Gauge(f"gateway_{name}", help_, registry=self._registry)
+
+    def _gauges(self, name: str, help_: str, *labels: str) -> _Series:
+        return _Series(Gauge(f"gateway_{name}", help_, labels, registry=self._registry))
 
     def _histogram(self, name: str, help_: str, buckets: tuple[float, ...], *labels: str) -> _Series:
         return _Series(Histogram(f"gateway_{name}", help_, labels, buckets=buckets, registry=self._registry))
@@ -413,6 +422,10 @@ class Metrics:
         self._due.set(due)
         self._oldest.set(oldest_s)
         self._unknown.set(unknown)
+
+    def calendar(self, name: str, read_by: str, days_left: Callable[[], int]) -> None:
+        """A calendar that a `rule` names, or that is one of `residence`; asked at each scrape, below 0 it has ended."""
+        self._calendar_days(name, read_by).set_function(days_left)
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """A request was answered; `route` is its pattern (`/v1/reminders/{id}`), never the path itself."""

@@ -9,7 +9,8 @@ import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy.engine import URL
@@ -26,7 +27,9 @@ from gateway.domain import Mode, Tenant, ulid
 from gateway.errors import Fault, PolicyError, SetupError, Unavailable
 from gateway.intake import Intake
 from gateway.intake.asks import IntakeStore as IntakeSeam
+from gateway.policy.calendars import Calendars
 from gateway.policy.explain import sentences
+from gateway.policy.lasting import calendars_named, calendars_of_residence
 from gateway.policy.model import Cap
 from gateway.policy.overrides import NONE, Overrides, parse_overrides
 from gateway.policy.packs import Packs
@@ -139,6 +142,7 @@ class Gateway:
         self.catalog = Catalog.load(settings.templates)
         self.overrides = load_overrides(settings.calendars)
         self.packs = load_packs()
+        _count_days(self.metrics, self.packs, self.overrides.calendars)
         self._redis = connect(place.redis) if place.redis else None
         self._tokens = RedisTokens(self._redis, time.monotonic)
         self._blinds = BlindIndex(place.ring)
@@ -318,6 +322,24 @@ def load_overrides(path: Path | None) -> Overrides:
         )
         raise PolicyError([fault]) from None
     return parse_overrides(source, str(path))
+
+
+def _count_days(metrics: Metrics, packs: Packs, calendars: Calendars) -> None:
+    """Let each scrape say how long what the packs rest on lasts, by the real clock."""
+    if isinstance(packs, PolicyError):
+        return
+    named = calendars_named(packs)
+    for name in sorted(named | calendars_of_residence(packs, calendars, _today())):
+        by = "rule" if name in named else "residence"
+        metrics.calendar(name, by, partial(_days_left, calendars, name))
+
+
+def _days_left(calendars: Calendars, name: str) -> int:
+    return calendars.days_left(name, _today().toordinal())
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()
 
 
 def shipped_caps(packs: Packs) -> dict[str, int]:

@@ -341,6 +341,8 @@ def test_metrics_are_rendered_with_their_labels():
     metrics.backlog(due=4, oldest_s=1.5, unknown=2)
     metrics.answered("GET", "/v1/reminders/{id}", 200, 0.01)
     metrics.took("t1", 0.02)
+    left = iter([45, -1])
+    metrics.calendar("workday:CN", "rule", lambda: next(left))
 
     text = metrics.render().decode()
 
@@ -358,10 +360,12 @@ def test_metrics_are_rendered_with_their_labels():
         "gateway_due 4.0",
         "gateway_oldest_due_seconds 1.5",
         "gateway_unknown 2.0",
+        'gateway_calendar_days_left{calendar="workday:CN",read_by="rule"} 45.0',
         'gateway_api_requests_total{method="GET",route="/v1/reminders/{id}",status="200"} 1.0',
         'gateway_stage_seconds_count{stage="t1"} 1.0',
     ):
         assert f"\n{line}\n" in text
+    assert 'read_by="rule"} -1.0' in metrics.render().decode()
 
 
 def test_a_label_that_reads_as_a_person_counts_as_other():
