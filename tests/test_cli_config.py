@@ -6,7 +6,7 @@ from datetime import date
 import pytest
 from cli_rig import Shell
 
-from gateway.cli.checks import FEW_BYTES, LITTLE_BYTES, horizon, room
+from gateway.cli.checks import FEW_BYTES, LITTLE_BYTES, horizon, room, time_zones
 from gateway.policy.calendars import SHIPPED
 from gateway.policy.model import Window
 from gateway.policy.overrides import parse_overrides
@@ -169,6 +169,22 @@ def test_mistakes_of_the_accounts_file_are_failures(shell, tmp_path):
 )
 def test_a_disk_that_fills_up_is_warned_of_and_then_a_failure(free, status):
     assert room(free).status == status
+
+
+@pytest.mark.parametrize(
+    ("release", "today", "status"),
+    [
+        ("2026f", date(2026, 11, 24), "ok"),
+        ("2026a", date(2028, 2, 4), "ok"),
+        ("2026f", date(2028, 2, 5), "warn"),
+        ("2026f", date(2029, 1, 1), "warn"),
+    ],
+)
+def test_time_zone_data_is_called_old_when_it_must_be(release, today, status):
+    line = time_zones(release, today)
+
+    assert line.status == status
+    assert line.word.startswith(f"tzdata {release}")
 
 
 # Calendars.

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from difflib import get_close_matches
 from enum import StrEnum
-from importlib.metadata import version
 from tempfile import TemporaryFile
 
 from gateway.cli.session import API_KEY
@@ -19,12 +18,15 @@ from gateway.embedded import valkey_binary
 from gateway.errors import BadInput, PolicyError, SetupError
 from gateway.policy.calendars import Calendars
 from gateway.policy.lasting import calendars_named, calendars_of_residence
+from gateway.policy.localtime import TZDATA_VERSION
 from gateway.policy.model import Pack
 from gateway.policy.parse import shipped
 from gateway.settings import PREFIX, Settings, unknown_variables
 from gateway.vault import KeyRing
 
 SOON = timedelta(days=45)
+OLD = timedelta(days=400)
+"""Time-zone data of that age has missed changes."""
 OLDEST_SQLITE = (3, 35)
 """The first with RETURNING."""
 FEW_BYTES, LITTLE_BYTES = 200 * 1024**2, 2 * 1024**3
@@ -108,7 +110,7 @@ def rules(settings: Settings, today: date) -> Iterator[Line]:
         yield from mistakes(wrong, "packs")
         return
     yield ok("packs", ", ".join(f"{pack.id} {pack.version}" for pack in packs.values()))
-    yield ok("time zones", f"tzdata {version('tzdata')}")
+    yield time_zones(TZDATA_VERSION, today)
     from gateway.wiring import load_overrides  # noqa: PLC0415 (it brings the whole gateway along)
 
     try:
@@ -120,6 +122,15 @@ def rules(settings: Settings, today: date) -> Iterator[Line]:
         days, events = len(stated.calendars.overrides), len(stated.blackouts)
         yield ok("calendars file", f"{settings.calendars}, entries: {days} of calendars, {events} of events")
     yield from horizon(packs.values(), today, stated.calendars)
+
+
+def time_zones(release: str, today: date) -> Line:
+    """Whether the time-zone data is old: a release (`2026f`) tells its year, so no more than the least age is known."""
+    if today - date(int(release[:4]), 12, 31) > OLD:
+        return warn(
+            "time zones", f"tzdata {release} is more than {OLD.days} days old: install a newer release"
+        )
+    return ok("time zones", f"tzdata {release}")
 
 
 def horizon(packs: Collection[Pack], today: date, calendars: Calendars) -> Iterator[Line]:

@@ -1,6 +1,7 @@
 """What operators state beside the shipped calendars: on its dates it stands, and every mistake is named."""
 
 from datetime import date, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -265,6 +266,14 @@ def test_an_event_has_its_dates():
 
     assert found.regional_blackouts("US-DC") == (("disaster", date(2026, 9, 1), None),)
     assert found.regional_blackouts("CN") == (("festival", date(2027, 2, 5), date(2027, 2, 12)),)
+
+
+def test_the_file_in_the_docs_is_one():
+    page = (Path(__file__).parents[2] / "docs" / "calendars.md").read_text("utf-8")
+    found = parse_overrides(page.partition("```toml\n")[2].partition("```")[0], "days.toml")
+
+    assert [override.calendar for override in found.calendars.overrides] == ["CA-QC", "CN"]
+    assert found.regional_blackouts("US-DC") == (("disaster", date(2026, 11, 24), date(2026, 12, 1)),)
 
 
 def test_without_a_file_nothing_is_stated():
