@@ -97,16 +97,20 @@ def _home(residence: str | None) -> tuple[Clue, ...]:
 
 
 def _agrees(clue: Clue, better: Iterable[Clue]) -> bool:
-    """Whether one of its zones shows the same time as one of these."""
-    clocks = {_clock(name) for name in clue.zones}
-    return any(_clock(name) in clocks for other in better for name in other.zones)
+    """Whether one of its zones is, in the same country, one of these or shows the same time."""
+    here = {_where(name) for name in clue.zones}
+    return any(_where(name) in here for other in better for name in other.zones)
+
+
+def _where(name: str) -> tuple[str | None, str]:
+    return _zones().get(name), _clock(name)
 
 
 def canonical(name: str) -> str | None:
     """The zone's present name (`Asia/Kolkata` for `Asia/Calcutta`), None when there is no such zone."""
     if name not in zone_names() or name == "Factory":
         return None
-    while name not in _named_places() and name in _links():
+    while name not in _zones() and name in _links():
         name = _links()[name]
     return name
 
@@ -176,8 +180,9 @@ def _countries() -> dict[str, tuple[str, ...]]:
 
 
 @lru_cache(maxsize=1)
-def _named_places() -> frozenset[str]:
-    return frozenset(name for names in _countries().values() for name in names)
+def _zones() -> dict[str, str]:
+    """Zone → the country that zone.tab has it in."""
+    return {name: country for country, names in _countries().items() for name in names}
 
 
 @lru_cache(maxsize=1)

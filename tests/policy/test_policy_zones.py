@@ -165,6 +165,8 @@ EASTERN = number_clue("+12125551234")
 UNSURE = number_clue("+14235551234")
 MOBILE_OF_AUSTRALIA = number_clue("+61412345678")
 
+OF_PAPUA = number_clue("+67570123456")
+
 TOGETHER = [
     # nothing, and one clue alone
     ([], None, [], []),
@@ -206,6 +208,7 @@ TOGETHER = [
     ([], None, [MOBILE_OF_INDONESIA, OF_BALI], ["Asia/Makassar"]),
     ([("America/Chicago", "address")], "US-TN", [], ["America/Chicago"]),
     ([("America/Chicago", "address")], "US", [EASTERN], ["America/Chicago", "America/New_York"]),
+    ([], "AU-QLD", [OF_PAPUA], ["Australia/Brisbane", "Pacific/Bougainville"]),
     # a number never says where in the residence somebody is
     ([], "US-TN", [EASTERN], ["America/Chicago", "America/New_York"]),
     ([], "ID", [OF_BALI], ["Asia/Jakarta", "Asia/Makassar", "Asia/Jayapura"]),
@@ -287,7 +290,7 @@ def test_zones_that_show_the_same_time_are_one_name():
     found = possible_zones([], "GB", [number_clue("+447911123456")])
 
     assert found.names == ("Europe/London",)
-    assert evidence("Europe/Guernsey", "number", "country", counts=False) in found.evidence
+    assert evidence("Europe/Guernsey", "number", "country", counts=True) in found.evidence
 
 
 @pytest.mark.parametrize("number", ["+14235551234", "+6281234567890", "+14232661234"])
