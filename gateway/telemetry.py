@@ -364,6 +364,9 @@ class Metrics:
             "calendar",
             "read_by",
         )
+        self._review_days = self._gauges(
+            "pack_review_days_left", "Days until a pack must be reviewed.", "pack"
+        )
         self._requests = self._counter("api_requests", "Requests.", "method", "route", "status")
         self._request_s = self._histogram("api_seconds", "Length of a request.", _STAGE_BUCKETS, "route")
         self._stage_s = self._histogram(
@@ -426,6 +429,10 @@ class Metrics:
     def calendar(self, name: str, read_by: str, days_left: Callable[[], int]) -> None:
         """A calendar that a `rule` names, or that is one of `residence`; asked at each scrape, below 0 it has ended."""
         self._calendar_days(name, read_by).set_function(days_left)
+
+    def review(self, pack: str, days_left: Callable[[], int]) -> None:
+        """A pack that must be reviewed by a date; asked at each scrape, below 0 it is overdue."""
+        self._review_days(pack).set_function(days_left)
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """A request was answered; `route` is its pattern (`/v1/reminders/{id}`), never the path itself."""

@@ -29,7 +29,7 @@ from gateway.intake import Intake
 from gateway.intake.asks import IntakeStore as IntakeSeam
 from gateway.policy.calendars import Calendars
 from gateway.policy.explain import sentences
-from gateway.policy.lasting import calendars_named, calendars_of_residence
+from gateway.policy.lasting import calendars_named, calendars_of_residence, reviews_due
 from gateway.policy.model import Cap
 from gateway.policy.overrides import NONE, Overrides, parse_overrides
 from gateway.policy.packs import Packs
@@ -332,10 +332,16 @@ def _count_days(metrics: Metrics, packs: Packs, calendars: Calendars) -> None:
     for name in sorted(named | calendars_of_residence(packs, calendars, _today())):
         by = "rule" if name in named else "residence"
         metrics.calendar(name, by, partial(_days_left, calendars, name))
+    for pack, due in reviews_due(packs, _today()).items():
+        metrics.review(pack, partial(_days_until, due))
 
 
 def _days_left(calendars: Calendars, name: str) -> int:
     return calendars.days_left(name, _today().toordinal())
+
+
+def _days_until(day: date) -> int:
+    return (day - _today()).days
 
 
 def _today() -> date:

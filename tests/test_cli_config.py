@@ -6,7 +6,7 @@ from datetime import date
 import pytest
 from cli_rig import Shell
 
-from gateway.cli.checks import FEW_BYTES, LITTLE_BYTES, horizon, room, time_zones
+from gateway.cli.checks import FEW_BYTES, LITTLE_BYTES, horizon, reviews, room, time_zones
 from gateway.policy.calendars import SHIPPED
 from gateway.policy.model import Window
 from gateway.policy.overrides import parse_overrides
@@ -171,6 +171,50 @@ def test_a_disk_that_fills_up_is_warned_of_and_then_a_failure(free, status):
     assert room(free).status == status
 
 
+NAMED = """
+[pack]
+id = "XX.TEST"
+version = "1"
+title = "t"
+review_status = "none"
+source = "s"
+applies = ["TH"]
+[[rule]]
+id = "XX.TEST.HOURS"
+kind = "window"
+cite = "c"
+force = "law"
+source = "s"
+checked = 2026-11-23
+closed_on_holidays = "TH"
+days = [{on = ["mon"], open = "08:00", close = "20:00"}]
+"""
+REVIEWED = NAMED.replace('source = "s"\n', 'source = "s"\nreview_by = 2027-03-01\n', 1)
+
+
+@pytest.mark.parametrize(
+    ("today", "word"),
+    [
+        (date(2027, 1, 15), None),
+        (date(2027, 1, 16), "XX.TEST is to be reviewed by 2027-03-01"),
+        (date(2027, 3, 1), "XX.TEST is to be reviewed by 2027-03-01"),
+        (date(2027, 3, 2), "XX.TEST should have been reviewed by 2027-03-01"),
+    ],
+)
+def test_a_pack_s_review_is_warned_of_45_days_ahead_and_when_it_is_overdue(today, word):
+    lines = list(reviews([parse_pack(REVIEWED, "t.toml"), parse_pack(NAMED, "t.toml")], today))
+
+    assert [line.status for line in lines] == ([] if word is None else ["warn"])
+    assert all(line.word.startswith(word) for line in lines)
+
+
+def test_a_version_that_is_over_needs_no_review():
+    over = parse_pack(REVIEWED.replace("review_by", "until = 2027-03-02\nreview_by"), "t.toml")
+
+    assert len(list(reviews([over], date(2027, 3, 1)))) == 1
+    assert list(reviews([over], date(2027, 3, 2))) == []
+
+
 @pytest.mark.parametrize(
     ("release", "today", "status"),
     [
@@ -236,26 +280,6 @@ def test_a_calendars_file_with_mistakes_is_a_failure_and_nothing_starts(shell, t
     ran = shell("up", "--listen", "127.0.0.1:0")
     assert ran.code == 2
     assert f"{file}{at}: {word}" in ran.err
-
-
-NAMED = """
-[pack]
-id = "XX.TEST"
-version = "1"
-title = "t"
-review_status = "none"
-source = "s"
-applies = ["TH"]
-[[rule]]
-id = "XX.TEST.HOURS"
-kind = "window"
-cite = "c"
-force = "law"
-source = "s"
-checked = 2026-11-23
-closed_on_holidays = "TH"
-days = [{on = ["mon"], open = "08:00", close = "20:00"}]
-"""
 
 
 def told(packs, today, calendars=SHIPPED):

@@ -343,6 +343,7 @@ def test_metrics_are_rendered_with_their_labels():
     metrics.took("t1", 0.02)
     left = iter([45, -1])
     metrics.calendar("workday:CN", "rule", lambda: next(left))
+    metrics.review("US.REGF", lambda: 7)
 
     text = metrics.render().decode()
 
@@ -361,6 +362,7 @@ def test_metrics_are_rendered_with_their_labels():
         "gateway_oldest_due_seconds 1.5",
         "gateway_unknown 2.0",
         'gateway_calendar_days_left{calendar="workday:CN",read_by="rule"} 45.0',
+        'gateway_pack_review_days_left{pack="US.REGF"} 7.0',
         'gateway_api_requests_total{method="GET",route="/v1/reminders/{id}",status="200"} 1.0',
         'gateway_stage_seconds_count{stage="t1"} 1.0',
     ):

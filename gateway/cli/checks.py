@@ -17,7 +17,7 @@ from gateway.cli.session import API_KEY
 from gateway.embedded import valkey_binary
 from gateway.errors import BadInput, PolicyError, SetupError
 from gateway.policy.calendars import Calendars
-from gateway.policy.lasting import calendars_named, calendars_of_residence
+from gateway.policy.lasting import calendars_named, calendars_of_residence, reviews_due
 from gateway.policy.localtime import TZDATA_VERSION
 from gateway.policy.model import Pack
 from gateway.policy.parse import shipped
@@ -110,6 +110,7 @@ def rules(settings: Settings, today: date) -> Iterator[Line]:
         yield from mistakes(wrong, "packs")
         return
     yield ok("packs", ", ".join(f"{pack.id} {pack.version}" for pack in packs.values()))
+    yield from reviews(packs.values(), today)
     yield time_zones(TZDATA_VERSION, today)
     from gateway.wiring import load_overrides  # noqa: PLC0415 (it brings the whole gateway along)
 
@@ -122,6 +123,15 @@ def rules(settings: Settings, today: date) -> Iterator[Line]:
         days, events = len(stated.calendars.overrides), len(stated.blackouts)
         yield ok("calendars file", f"{settings.calendars}, entries: {days} of calendars, {events} of events")
     yield from horizon(packs.values(), today, stated.calendars)
+
+
+def reviews(packs: Collection[Pack], today: date) -> Iterator[Line]:
+    """Packs that somebody must look at again soon, or should have."""
+    for pack, due in sorted(reviews_due(packs, today).items()):
+        if due < today:
+            yield warn("packs", f"{pack} should have been reviewed by {due}: install a newer release")
+        elif due - today < SOON:
+            yield warn("packs", f"{pack} is to be reviewed by {due}: install a newer release by then")
 
 
 def time_zones(release: str, today: date) -> Line:

@@ -18,7 +18,7 @@ def calendars_named(packs: Collection[Pack]) -> frozenset[str]:
         name
         for pack in packs
         for rule in pack.rules
-        if not rule.draft and isinstance(rule, Window)
+        if not rule.in_shadow and isinstance(rule, Window)
         for name in rule.calendars
     )
 
@@ -35,9 +35,21 @@ def calendars_of_residence(packs: Collection[Pack], calendars: Calendars, today:
     return frozenset(name for name in found if calendars.days_left(name, today.toordinal()) > -LONG_AGO.days)
 
 
+def reviews_due(packs: Collection[Pack], today: date) -> dict[str, date]:
+    """Pack → the date by which somebody must have looked again; of a version that is over, none."""
+    due: dict[str, date] = {}
+    for pack in packs:
+        if pack.review_by is not None and (pack.until is None or today < pack.until):
+            due[pack.id] = min(pack.review_by, due.get(pack.id, pack.review_by))
+    return due
+
+
 def _has_hours(pack: Pack) -> bool:
     """Whether the pack has hours for every channel."""
     return any(
-        isinstance(rule, Window) and not rule.draft and rule.channels is None and rule.address_kinds is None
+        isinstance(rule, Window)
+        and not rule.in_shadow
+        and rule.channels is None
+        and rule.address_kinds is None
         for rule in pack.rules
     )

@@ -103,6 +103,11 @@ class Rule:
     exempt_flags: frozenset[str] = frozenset()
 
     @property
+    def in_shadow(self) -> bool:
+        """Whether the rule is evaluated and shown, and never objects."""
+        return self.force == "draft"
+
+    @property
     def draft(self) -> bool:
         """A draft is evaluated and shown, and never objects."""
         return self.force == "draft"
@@ -249,6 +254,7 @@ FINAL = (Hold, OptOut, Refusal)
 class Pack:
     """Rules of one legal source. `places` are ISO 3166 codes, or the words `everyone` or `elsewhere`.
 
+    `review_by`: the date by which somebody must have looked again.
     `answered_as`: the outcome that an answered call, not surely a machine, counts as.
     `holidays` "residence": its hours close on the holidays of the borrower's place.
     """
@@ -260,6 +266,7 @@ class Pack:
     since: date | None = None
     until: date | None = None
     review_status: str = ""
+    review_by: date | None = None
     source: str = ""
     applies: tuple[str, ...] = ()
     answered_as: str | None = None

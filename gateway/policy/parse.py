@@ -277,6 +277,7 @@ _HEADER = {
     "since": Key(a_date),
     "until": Key(a_date),
     "review_status": Key(text, required=True),
+    "review_by": Key(a_date),
     "source": Key(text, required=True),
     "applies": Key(_applies, required=True),
     "answered_as": Key(_OUTCOME),
