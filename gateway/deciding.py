@@ -18,7 +18,7 @@ import orjson
 from gateway import outcomes
 from gateway.accounts import Accounts, Connected
 from gateway.domain import Action, Channel, Money, Purpose, Rendered, Tenant, to_us, ulid
-from gateway.errors import BadInput
+from gateway.errors import BadInput, Fault
 from gateway.masking import Pii
 from gateway.outcomes import Called, Ways
 from gateway.policy.explain import decision_json
@@ -140,37 +140,40 @@ class Desk:
         permit: timedelta,
         weighed: Weighed,
     ) -> None:
-        decision, ready = self._judge(work, facts, keys, moment, permit, weighed)
+        decision, ready, faults = self._judge(work, facts, keys, moment, permit)
         decision = _until_free(decision, facts.history.get((work.tenant, work.person), ()))
-        verdict = _verdict(work, decision, ready, moment, facts.contacted.get((work.tenant, work.id)))
+        said = _told(decision, faults)
+        verdict = _verdict(work, decision, said, ready, moment, facts.contacted.get((work.tenant, work.id)))
+        if faults:
+            weighed.entries.append(_unfit(work, faults, moment))
         weighed.verdicts.append(verdict)
-        weighed.entries.append(_decided(work, verdict, decision, ready, moment))
+        weighed.entries.append(_decided(work, verdict, decision, said, ready, moment))
         if ready is not None:
             weighed.ready.append(ready)
             facts.history[work.tenant, work.person].append(_intended(ready, moment))
 
     def _judge(
-        self, work: Work, facts: Facts, keys: Keys, moment: Moment, permit: timedelta, weighed: Weighed
-    ) -> tuple[Decision, Ready | None]:
-        """The decision, and with a send what is ready to go.
+        self, work: Work, facts: Facts, keys: Keys, moment: Moment, permit: timedelta
+    ) -> tuple[Decision, Ready | None, Sequence[Fault]]:
+        """The decision, with a send what is ready to go, and what is wrong with a text that may not go.
 
-        Whatever breaks here is one reminder's own trouble: a text that cannot be made ends it; anything else
-        (a key that is gone, a row that does not fit) is a look-up that failed, and is looked at again.
+        Whatever breaks here is one reminder's own trouble: a text that cannot be made or may not be said ends it;
+        anything else (a key that is gone, a row that does not fit) is a look-up that failed, and is looked at again.
         """
         try:
             ask = self._ask(work, facts)
             ways = self._ways(ask, facts)
             decision = self.decide(ask, ways, facts, moment, permit)
             if decision.action is not Action.SEND:
-                return decision, None
+                return decision, None, ()
             try:
-                return decision, self._ready(work, decision, ways, facts, keys, moment, permit)
+                return decision, self._ready(work, decision, ways, facts, keys, moment, permit), ()
             except BadInput as wrong:
-                weighed.entries.append(_unfit(work, wrong, moment))
-                return replace(decision, action=Action.SUPPRESS, reason="rejected_content"), None
+                refused = replace(decision, action=Action.SUPPRESS, reason="rejected_content")
+                return refused, None, wrong.faults
         except Exception as wrong:  # noqa: BLE001 (one bad row must not hold up its whole queue for ever)
             log.warning("reminder_broken", reminder=work.id, error=type(wrong).__name__)
-            return _unknown(work, moment), None
+            return _unknown(work, moment), None, ()
 
     def _ask(self, work: Work, facts: Facts) -> Ask:
         channels = (
@@ -289,7 +292,8 @@ class Desk:
         key = keys[work.tenant, work.borrower]
         borrower = facts.borrowers[work.tenant, work.borrower]
         debt = facts.debts[work.tenant, work.debt]
-        rendered = self._render(work, way.connected, borrower, debt, key, decision.at, decision.zones)
+        values = _values(work, borrower, debt, key, _today(decision.at, decision.zones))
+        rendered = self._render(work, way.connected, borrower, values)
         ref = ulid("at_", to_us(moment.policy), self._entropy(10))
         return Ready(
             work=work,
@@ -329,49 +333,47 @@ class Desk:
         borrower = facts.borrowers[work.tenant, work.borrower]
         debt = facts.debts[work.tenant, work.debt]
         zones = zones_of(borrower, facts.addresses.get((work.tenant, work.borrower), ()))
+        values = _values(work, borrower, debt, key, _today(moment.policy, zones))
         said: dict[Channel, Rendered] = {}
         for channel in [c for c in work.channels if c in ways]:
             connected = ways[channel][0].connected
             with suppress(BadInput):
-                said[channel] = self._render(work, connected, borrower, debt, key, moment.policy, zones)
+                said[channel] = self._render(work, connected, borrower, values)
         return said
 
-    def _render(
-        self,
-        work: Work,
-        connected: Connected,
-        borrower: BorrowerRow,
-        debt: DebtRow,
-        key: SubjectKey,
-        at: datetime,
-        zones: Zones,
-    ) -> Rendered:
+    def _render(self, work: Work, connected: Connected, borrower: BorrowerRow, values: Values) -> Rendered:
         template = self._catalog.get(work.template)
         if template is None:
-            raise BadInput([], code="template_unknown")
-        pii = orjson.loads(key.open(borrower.pii_enc, table="borrower", column="pii_enc", row=borrower.id))
-        facts = orjson.loads(key.open(work.facts_enc, table="reminder", column="facts_enc", row=work.id))
-        today = _today(at, zones)
-        values = Values(
-            name=Pii(pii.get("name") or ""),
-            creditor=debt.creditor,
-            amount=debt.balance,
-            due_date=debt.due_date,
-            dpd=max(0, (today - debt.due_date).days),
-            facts=facts,
-        )
-        return self.render(template, connected, borrower.profile.get("language") or "", values)
-
-    def render(self, template: Template, connected: Connected, language: str, values: Values) -> Rendered:
-        """One template for one account."""
+            raise BadInput([GONE], code=GONE.code)
         return render(
             template,
             connected.channel,
-            language,
+            borrower.profile.get("language") or "",
             values,
             account=connected.account,
             takes_free_text=connected.adapter.takes_free_text,
         )
+
+
+GONE = Fault(
+    at="/template",
+    code="template_unknown",
+    message="the catalog holds this template no more: bring it back, then send anew",
+)
+
+
+def _values(work: Work, borrower: BorrowerRow, debt: DebtRow, key: SubjectKey, today: date) -> Values:
+    """What the text is filled in with on that date."""
+    pii = orjson.loads(key.open(borrower.pii_enc, table="borrower", column="pii_enc", row=borrower.id))
+    facts = orjson.loads(key.open(work.facts_enc, table="reminder", column="facts_enc", row=work.id))
+    return Values(
+        name=Pii(pii.get("name") or ""),
+        creditor=debt.creditor,
+        amount=debt.balance,
+        due_date=debt.due_date,
+        dpd=max(0, (today - debt.due_date).days),
+        facts=facts,
+    )
 
 
 def _today(at: datetime, zones: Zones) -> date:
@@ -416,11 +418,22 @@ def _next_step(work: Work) -> timedelta | None:
     return timedelta(seconds=int(work.escalate[work.step]["after_s"]))
 
 
+def _told(decision: Decision, faults: Sequence[Fault]) -> Mapping[str, Any]:
+    """A decision as it is kept and shown, with what is wrong with a text that may not go."""
+    told = [{"at": fault.at, "code": fault.code, "message": fault.message} for fault in faults]
+    return decision_json(decision) | ({"faults": told} if told else {})
+
+
 def _verdict(
-    work: Work, decision: Decision, ready: Ready | None, moment: Moment, contacted: str | None
+    work: Work,
+    decision: Decision,
+    said: Mapping[str, Any],
+    ready: Ready | None,
+    moment: Moment,
+    contacted: str | None,
 ) -> Verdict:
     """What becomes of the reminder. A step of an escalation that may not go leaves it as its last contact stands."""
-    decided = orjson.dumps(decision_json(decision)).decode()
+    decided = orjson.dumps(said).decode()
     if ready is not None:
         return Verdict(
             work=work,
@@ -449,9 +462,15 @@ def _verdict(
     return Verdict(work=work, state=state, reason=decision.reason, by=None, next_at=None, decision=decided)
 
 
-def _decided(work: Work, verdict: Verdict, decision: Decision, ready: Ready | None, moment: Moment) -> Entry:
+def _decided(
+    work: Work,
+    verdict: Verdict,
+    decision: Decision,
+    said: Mapping[str, Any],
+    ready: Ready | None,
+    moment: Moment,
+) -> Entry:
     """The record of a decision: every finding, and for a send the intent."""
-    said = decision_json(decision)
     body: dict[str, Any] = {"decision": said}
     clear: dict[str, Pii[str]] = {}
     if ready is not None:
@@ -503,8 +522,8 @@ def _unknown(work: Work, moment: Moment) -> Decision:
     )
 
 
-def _unfit(work: Work, wrong: BadInput, moment: Moment) -> Entry:
-    """The record of a text that could not be made: codes and places, no values."""
+def _unfit(work: Work, faults: Sequence[Fault], moment: Moment) -> Entry:
+    """The record of a text that could not be made or may not go: codes and places, no values."""
     return Entry(
         tenant=work.tenant,
         kind="attempt",
@@ -513,5 +532,5 @@ def _unfit(work: Work, wrong: BadInput, moment: Moment) -> Entry:
         borrower=work.borrower,
         state="suppressed",
         reason="rejected_content",
-        body={"faults": [{"at": f.at, "code": f.code} for f in wrong.faults]},
+        body={"faults": [{"at": f.at, "code": f.code} for f in faults]},
     )
