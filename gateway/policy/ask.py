@@ -8,20 +8,30 @@ from datetime import date, datetime
 from operator import attrgetter
 
 from gateway.errors import Fault, PolicyError
+from gateway.policy.calendars import SHIPPED, Calendars
 from gateway.policy.localtime import EPOCH, NEVER, SECOND, Zone, read_date, read_instant, seconds
-from gateway.policy.model import Event, Fact, Question
+from gateway.policy.model import NOTHING_TOLD, Event, Fact, Question, Told
 
 
 class Ask:
-    """A question, its facts and its history. Events are named by their place in time order."""
+    """A question, what is known to answer it, and its history. Events are named by their place in time order."""
 
-    __slots__ = ("_days", "_kept", "_shared", "events", "facts", "question", "times")
+    __slots__ = ("_days", "_kept", "_shared", "calendars", "events", "facts", "question", "times", "told")
 
-    def __init__(self, question: Question, history: Sequence[Event], facts: Mapping[str, Fact]) -> None:
+    def __init__(
+        self,
+        question: Question,
+        history: Sequence[Event],
+        facts: Mapping[str, Fact],
+        told: Told = NOTHING_TOLD,
+        calendars: Calendars = SHIPPED,
+    ) -> None:
         times = [(event.at - EPOCH) // SECOND for event in history]
         order = sorted(range(len(times)), key=times.__getitem__)  # stable: events of one second stay in order
         self.question = question
         self.facts = facts
+        self.told = told
+        self.calendars = calendars
         self.times = [times[place] for place in order]
         self.events = [history[place] for place in order]
         self._days: dict[str, list[int]] = {}

@@ -15,6 +15,7 @@ from gateway.policy.faults import (
     Duplicates,
     Faults,
     Key,
+    a_date,
     a_set,
     below,
     loose_text,
@@ -30,21 +31,28 @@ from gateway.policy.faults import (
 )
 from gateway.policy.model import (
     CHANNELS,
+    FORMS,
     OUTCOMES,
+    TECHNOLOGIES,
+    WEEKDAYS,
+    Absence,
     AnyRule,
     Case,
+    Consent,
     Event,
     Expected,
     Fact,
     HoldUntil,
     OptOut,
+    OwnWindow,
     Pack,
     Prerequisite,
     Question,
+    Told,
     Verdict,
     Window,
 )
-from gateway.policy.parse import parse_rules, shipped
+from gateway.policy.parse import ACTORS, OPEN_CLOSE, a_channels, hours_of, parse_rules, shipped
 
 _MOST_DAYS = 3660
 
@@ -96,6 +104,7 @@ def decide_case(case: Case) -> Result:
         zones=case.zones,
         history=case.history,
         facts=case.facts,
+        told=case.told,
         now=case.at,
         horizon_days=case.horizon_days,
     )
@@ -169,13 +178,44 @@ def _facts(value: Any, at: str, faults: Faults) -> Mapping[str, Fact] | None:
     return {name: _fact(fact, below(at, name), faults) for name, fact in value.items()}
 
 
+def _without_nulls(value: Any, keys: Mapping[str, Key]) -> Any:
+    """An object without its optional keys that are null: they say no more than absent ones."""
+    if not isinstance(value, dict):
+        return value
+    kept = [(key, v) for key, v in value.items() if v is not None or key not in keys or keys[key].required]
+    twice = value.twice if isinstance(value, Duplicates) else []
+    return Duplicates([*kept, *((key, value[key]) for key in twice)])
+
+
+def _consent(value: Any, at: str, faults: Faults) -> Consent | None:
+    read = read_keys(_without_nulls(value, _CONSENT), _CONSENT, at, faults)
+    return Consent(**read) if "kind" in read and "given_at" in read else None
+
+
+def _own_window(value: Any, at: str, faults: Faults) -> OwnWindow | None:
+    read = read_keys(_without_nulls(value, _OWN_WINDOW), _OWN_WINDOW, at, faults)
+    if ("open" in read) != ("close" in read):
+        faults.add(at, "one_of_two", "give open and close, or neither")
+        return None
+    hours = hours_of(read, at, faults)
+    shaped: dict[str, Any] = {key: found for key, found in read.items() if key not in OPEN_CLOSE}
+    if hours is not None:
+        shaped["hours"] = hours
+    return OwnWindow(**shaped) if "kind" in read else None
+
+
+def _absence(value: Any, at: str, faults: Faults) -> Absence | None:
+    read = read_keys(_without_nulls(value, _ABSENCE), _ABSENCE, at, faults)
+    return Absence(**read) if "reason" in read and "since" in read else None
+
+
 def _question(value: Any, at: str, faults: Faults) -> Question | None:
-    read = read_keys(value, _QUESTION, at, faults)
+    read = read_keys(_without_nulls(value, _QUESTION), _QUESTION, at, faults)
     return Question(**read) if "channel" in read else None
 
 
 def _event(value: Any, at: str, faults: Faults) -> Event | None:
-    read = read_keys(value, _EVENT, at, faults)
+    read = read_keys(_without_nulls(value, _EVENT), _EVENT, at, faults)
     return Event(**read) if "channel" in read and "at" in read else None
 
 
@@ -194,12 +234,18 @@ def _zones(value: Any, at: str, faults: Faults) -> tuple[str, ...] | None:
     return many(zone_name)(value, at, faults)
 
 
-_KEYS = {key: Key(text) for key in ("borrower", "debt", "creditor", "address", "recipient_role")}
+_KEYS = {
+    **{key: Key(text) for key in ("borrower", "debt", "creditor", "address", "recipient_role", "actor")},
+    "technology": Key(word(TECHNOLOGIES)),
+}
 _FLAGS = Key(a_set(text))
 _QUESTION = {
     "channel": Key(word(CHANNELS), required=True),
     "purpose": Key(text),
     "address_kind": Key(text),
+    "actor_role": Key(word(ACTORS)),
+    "institution": Key(text),
+    "product": Key(text),
     "flags": _FLAGS,
     **_KEYS,
 }
@@ -209,6 +255,33 @@ _EVENT = {
     "outcome": Key(word(OUTCOMES)),
     "flags": _FLAGS,
     **_KEYS,
+}
+_CONSENT = {
+    "id": Key(text),
+    "kind": Key(word(("contact", "relax")), required=True),
+    "rules": Key(a_set(text)),
+    "channel": Key(word(CHANNELS | {"all"})),
+    "form": Key(word(FORMS)),
+    "given_at": Key(whole_second, required=True),
+    "until": Key(whole_second),
+    "revoked_at": Key(whole_second),
+}
+_DATES = {"since": Key(a_date), "until": Key(a_date)}
+_OWN_WINDOW = {
+    "id": Key(text),
+    "kind": Key(word(("allow", "deny")), required=True),
+    "on": Key(a_set(word(WEEKDAYS))),
+    "open": OPEN_CLOSE["open"]._replace(required=False),
+    "close": OPEN_CLOSE["close"]._replace(required=False),
+    "channels": Key(a_channels),
+    "address_kinds": Key(a_set(text)),
+    **_DATES,
+}
+_ABSENCE = {
+    "id": Key(text),
+    "reason": Key(text, required=True),
+    "since": Key(a_date, required=True),
+    "until": Key(a_date),
 }
 _EXPECTED = {
     "decision": Key(word(tuple(action.value for action in Action)), required=True),
@@ -223,6 +296,9 @@ _CASE = {
     "reminder": Key(_question, required=True),
     "history": Key(many(_event)),
     "facts": Key(_facts),
+    "consents": Key(many(_consent)),
+    "windows": Key(many(_own_window)),
+    "blackouts": Key(many(_absence)),
     "horizon_days": Key(whole(0, _MOST_DAYS)),
     "expect": Key(_expected),
     "rules": Key(many(text)),
@@ -232,7 +308,7 @@ _CASE = {
 def _case(value: Any, at: str, faults: Faults, packs: Mapping[str, Pack | None]) -> Case | None:
     """One case, None when it has a mistake."""
     before = len(faults)
-    read = read_keys(value, _CASE, at, faults)
+    read = read_keys(_without_nulls(value, _CASE), _CASE, at, faults)
     named = _named(read.get("packs", ()), below(at, "packs"), faults, packs)
     _fact_types(named, read.get("facts", {}), below(at, "facts"), faults)
     if len(faults) > before:
@@ -247,6 +323,7 @@ def _case(value: Any, at: str, faults: Faults, packs: Mapping[str, Pack | None])
         question=read["reminder"],
         history=read.get("history", ()),
         facts=read.get("facts", {}),
+        told=Told(**{key: read[key] for key in ("consents", "windows", "blackouts") if key in read}),
         horizon_days=read.get("horizon_days", HORIZON_DAYS),
         expected=expected
         and Expected(action=expected.action, until=expected.until, rules=read.get("rules", ())),
@@ -281,6 +358,11 @@ _Need = tuple[str, str, Callable[[Fact], bool]]
 
 def _needs(rule: AnyRule) -> tuple[_Need, ...]:
     """The facts that a rule reads as more than set or not set, and how."""
+    dated = [of.fact for of in (rule.since_fact, rule.until_fact) if of is not None]
+    return (*_needs_of_kind(rule), *((fact, "a date or an instant", _is_moment) for fact in dated))
+
+
+def _needs_of_kind(rule: AnyRule) -> tuple[_Need, ...]:
     match rule:
         case Prerequisite(fact=fact) | HoldUntil(fact=fact):
             return ((fact, "a date or an instant", _is_moment),)

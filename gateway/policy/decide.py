@@ -8,8 +8,20 @@ from typing import NamedTuple
 
 from gateway.domain import Action
 from gateway.policy.ask import Ask
+from gateway.policy.calendars import SHIPPED, Calendars
 from gateway.policy.localtime import NEVER, Here, Zone, instant, seconds, zone
-from gateway.policy.model import FINAL, AnyRule, Event, Fact, Finding, Pack, Question, Verdict
+from gateway.policy.model import (
+    FINAL,
+    NOTHING_TOLD,
+    AnyRule,
+    Event,
+    Fact,
+    Finding,
+    Pack,
+    Question,
+    Told,
+    Verdict,
+)
 from gateway.policy.rules import Answer, answer, concerns, in_force
 
 HORIZON_DAYS = 75
@@ -31,20 +43,24 @@ def judge(
     history: Sequence[Event],
     facts: Mapping[str, Fact],
     now: datetime,
+    told: Told = NOTHING_TOLD,
+    calendars: Calendars = SHIPPED,
     horizon_days: int = HORIZON_DAYS,
 ) -> Verdict:
     """All rules of these packs on one question, with the first opening when they object.
 
     PolicyError when a fact is not of the type that a rule needs, or a zone does not exist.
     """
-    ask = Ask(question, history, facts)
+    ask = Ask(question, history, facts, told, calendars)
     places = _places(packs, ask, zones)
     at, horizon = seconds(now), seconds(now + timedelta(days=horizon_days))
     answers = _answers(places, ask, at)
     findings = tuple(
-        _finding(place, word, ask, horizon) for place, word, here in answers if in_force(place.rule, here.day)
+        _finding(place, word, ask, horizon)
+        for place, word, here in answers
+        if in_force(place.rule, ask, here)
     )
-    barring = [(place.rule, word) for place, word, _ in answers if word.objects and not place.rule.draft]
+    barring = [(place.rule, word) for place, word, _ in answers if word.objects and not place.rule.in_shadow]
     if not barring:
         return Verdict(action=Action.SEND, until=None, findings=findings)
     return _closed(barring, places, ask, findings, at, horizon)
@@ -59,13 +75,15 @@ def open_until(
     facts: Mapping[str, Fact],
     now: datetime,
     limit: datetime,
+    told: Told = NOTHING_TOLD,
+    calendars: Calendars = SHIPPED,
 ) -> datetime:
     """The first instant up to `limit` at which a rule objects if nothing else happens, else `limit`.
 
     That is `now` itself when a rule objects already.
     """
-    ask = Ask(question, history, facts)
-    places = [place for place in _places(packs, ask, zones) if not place.rule.draft]
+    ask = Ask(question, history, facts, told, calendars)
+    places = [place for place in _places(packs, ask, zones) if not place.rule.in_shadow]
     at, last = seconds(now), seconds(limit)
     holds = [at] * len(places)
     while at <= last:
@@ -115,7 +133,7 @@ def _closed(
     ends: str | None = None
     opening = None
     if not any(isinstance(rule, FINAL) for rule, _ in barring):
-        enforced = [place for place in places if not place.rule.draft]
+        enforced = [place for place in places if not place.rule.in_shadow]
         opening, ends = _opening(enforced, ask, at, horizon)
     return Verdict(
         action=Action.SUPPRESS if opening is None else Action.DEFER,

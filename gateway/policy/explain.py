@@ -41,7 +41,7 @@ def finding_json(finding: Finding) -> dict[str, Any]:
         "version": rule.version,
         "cite": rule.cite,
         "force": rule.force,
-        "objects": finding.objects and not rule.draft,
+        "objects": finding.objects and not rule.in_shadow,
         "shadow": finding.shadow,
         "channel": finding.channel,
         "zone": finding.zone,

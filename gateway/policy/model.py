@@ -25,7 +25,13 @@ UNKNOWN = "unknown"
 
 FAILURES = frozenset({"no_answer", "busy", "invalid"})
 FORCES = frozenset({"law", "presumption", "guideline", "standard", "self", "operator", "draft"})
-PER = ("borrower", "debt", "creditor", "address", "recipient_role")
+PER = ("borrower", "debt", "creditor", "address", "recipient_role", "actor")
+FORMS = ("oral", "written", "separate")
+"""How a consent was given, the weaker before the stronger (`separate`: an instrument of its own)."""
+
+TECHNOLOGIES = frozenset({"live", "prerecorded", "ai_voice"})
+"""Who or what speaks: a person, a fixed text by machine, a machine that answers."""
+
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 Fact = str | int | float | bool | date | datetime | None
@@ -80,6 +86,23 @@ class Month:
     """The same calendar month."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FromFact:
+    """The local date that lies `plus_dates` after the fact's."""
+
+    fact: str
+    plus_dates: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relaxed:
+    """By which consent a rule gives way: of that form at least, for so many dates, its attempts flagged so."""
+
+    form: str | None = None
+    dates: int | None = None
+    flag: str | None = None
+
+
 Span = Dates | Elapsed | IsoWeek | Month
 """A window of time that events are counted in."""
 
@@ -99,18 +122,23 @@ class Rule:
     zone: str | None = None
     since: date | None = None
     until: date | None = None
+    since_fact: FromFact | None = None
+    until_fact: FromFact | None = None
+    purposes: frozenset[str] | None = None
     exempt_purposes: frozenset[str] = frozenset()
     exempt_flags: frozenset[str] = frozenset()
+    actors: frozenset[str] | None = None
+    institutions: frozenset[str] | None = None
+    products: frozenset[str] | None = None
+    technologies: frozenset[str] | None = None
+    relaxed_by: Relaxed | None = None
+    unsure: str = ""
+    note: str = ""
 
     @property
     def in_shadow(self) -> bool:
-        """Whether the rule is evaluated and shown, and never objects."""
-        return self.force == "draft"
-
-    @property
-    def draft(self) -> bool:
-        """A draft is evaluated and shown, and never objects."""
-        return self.force == "draft"
+        """A draft, or a rule we are unsure of, is evaluated and shown, and never objects."""
+        return self.force == "draft" or bool(self.unsure)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -179,11 +207,12 @@ class ChannelLock(Rule):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Prerequisite(Rule):
-    """A dated fact that must be there and old enough."""
+    """A dated fact that must be there, old enough, and no more than `within_dates` old."""
 
     kind: ClassVar[str] = "prerequisite"
     fact: str
     dates: int
+    within_dates: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -232,6 +261,76 @@ class Refusal(Rule):
     roles: frozenset[str]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class BorrowerWindow(Rule):
+    """The hours and places that the borrower asked for, or asked to be spared."""
+
+    kind: ClassVar[str] = "borrower_window"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Blackout(Rule):
+    """No contact during an event of these reasons (None: any)."""
+
+    kind: ClassVar[str] = "blackout"
+    reasons: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ConsentRequired(Rule):
+    """Only with a consent to contact in at least that form, or with a fact that stands for it."""
+
+    kind: ClassVar[str] = "consent_required"
+    form: str | None = None
+    unless: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Coverage(Rule):
+    """Only on dates that these calendars cover, with time-zone data of that release at least."""
+
+    kind: ClassVar[str] = "coverage"
+    calendars: tuple[str, ...] = ()
+    tzdata: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Review(Rule):
+    """While the fact is set a human must look first."""
+
+    kind: ClassVar[str] = "review"
+    fact: str
+    allow_purposes: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Content(Rule):
+    """What a text must hold and must not; blocks by name (gateway.policy.content)."""
+
+    kind: ClassVar[str] = "content"
+    require: tuple[str, ...] = ()
+    forbid: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """So many years or days from the event, the last contact, or the debt's closure."""
+
+    years: int | None = None
+    days: int | None = None
+    start: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Retention(Rule):
+    """How long records of these classes are kept at least, and at most."""
+
+    kind: ClassVar[str] = "retention"
+    records: frozenset[str]
+    min: Kept | None = None
+    max: Kept | None = None
+
+
 AnyRule = (
     Window
     | Cap
@@ -244,15 +343,25 @@ AnyRule = (
     | OptOut
     | ThirdParty
     | Refusal
+    | BorrowerWindow
+    | Blackout
+    | ConsentRequired
+    | Coverage
+    | Review
+    | Content
+    | Retention
 )
 
 FINAL = (Hold, OptOut, Refusal)
 """Kinds whose objection at the judged instant is the last word."""
 
+UNJUDGED = (Content, Retention)
+"""Kinds that have no word in a decision: one speaks of texts, the other of records."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Pack:
-    """Rules of one legal source. `places` are ISO 3166 codes, or the words `everyone` or `elsewhere`.
+    """Rules of one legal source. `applies`: ISO 3166 codes, or one of `everyone`, `elsewhere`, `assigned`.
 
     `review_by`: the date by which somebody must have looked again.
     `answered_as`: the outcome that an answered call, not surely a machine, counts as.
@@ -286,6 +395,11 @@ class Question:
     address_kind: str | None = None
     recipient_role: str = "debtor"
     flags: frozenset[str] = frozenset()
+    technology: str | None = None
+    actor: str | None = None
+    actor_role: str | None = None
+    institution: str | None = None
+    product: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -301,6 +415,55 @@ class Event:
     address: str | None = None
     recipient_role: str = "debtor"
     flags: frozenset[str] = frozenset()
+    technology: str | None = None
+    actor: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Consent:
+    """To be contacted (`contact`) or to named rules giving way (`relax`); `channel` None means every one."""
+
+    kind: str
+    given_at: datetime
+    rules: frozenset[str] = frozenset()
+    channel: str | None = None
+    form: str | None = None
+    until: datetime | None = None
+    revoked_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnWindow:
+    """Hours that the borrower allows or denies, on weekdays `on` of the local dates [since, until)."""
+
+    kind: str
+    on: frozenset[str] = frozenset(WEEKDAYS)
+    hours: Hours = Hours(open=0, close=24 * 3600)
+    channels: frozenset[str] | None = None
+    address_kinds: frozenset[str] | None = None
+    since: date | None = None
+    until: date | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Absence:
+    """An event of the borrower's or of their place, on local dates [since, until): `reason` says which."""
+
+    reason: str
+    since: date
+    until: date | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What the borrower has told: consents, hours of their own, events during which to leave them alone."""
+
+    consents: tuple[Consent, ...] = ()
+    windows: tuple[OwnWindow, ...] = ()
+    blackouts: tuple[Absence, ...] = ()
+
+
+NOTHING_TOLD = Told()
 
 
 class Finding(NamedTuple):
@@ -320,8 +483,8 @@ class Finding(NamedTuple):
 
     @property
     def shadow(self) -> bool:
-        """True of a draft that would object."""
-        return self.objects and self.of.draft
+        """True of a rule in shadow that would object."""
+        return self.objects and self.of.in_shadow
 
     @property
     def max(self) -> int | None:
@@ -344,7 +507,7 @@ class Verdict:
     @property
     def objecting(self) -> tuple[Finding, ...]:
         """The findings that stand in the way, in the order of the rules."""
-        return tuple(f for f in self.findings if f.objects and not f.of.draft)
+        return tuple(f for f in self.findings if f.objects and not f.of.in_shadow)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -368,5 +531,6 @@ class Case:
     question: Question
     history: tuple[Event, ...] = ()
     facts: Mapping[str, Fact] = field(default_factory=dict)
+    told: Told = NOTHING_TOLD
     horizon_days: int = 75
     expected: Expected | None = None

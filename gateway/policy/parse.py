@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
+from dataclasses import fields
 from functools import lru_cache
 from importlib import resources
 from typing import Any
 
+from gateway.domain import ActorRole
 from gateway.errors import Fault, PolicyError
 from gateway.policy.calendars import WORKDAY_CN, is_calendar
 from gateway.policy.faults import (
@@ -31,32 +33,48 @@ from gateway.policy.model import (
     CHANNELS,
     CHAT,
     FORCES,
+    FORMS,
     OUTCOMES,
     PER,
+    TECHNOLOGIES,
     WEEKDAYS,
     Above,
     AnyRule,
+    Blackout,
+    BorrowerWindow,
     Cap,
     ChannelLock,
+    ConsentRequired,
+    Content,
     Cooldown,
+    Coverage,
     Dates,
     Elapsed,
+    FromFact,
     Hold,
     HoldUntil,
     HolidayHours,
     Hours,
     IsoWeek,
+    Kept,
     Month,
     OptOut,
     Pack,
     Prerequisite,
     Refusal,
+    Relaxed,
+    Retention,
+    Review,
     Spacing,
     Span,
     ThirdParty,
     Window,
 )
 
+STARTS = ("event", "last_contact", "closure")
+ACTORS = tuple(role.value for role in ActorRole)
+RECORDS = ("decision", "message", "recording")
+_RELEASE = re.compile(r"20\d\d[a-z]", re.ASCII)
 _CLOCK = re.compile(r"([01]\d|2[0-3]):([0-5]\d)|24:00", re.ASCII)
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 
@@ -82,10 +100,17 @@ def parse_pack(source: str, where: str) -> Pack:
     keys = {"pack": Key(_as_is, required=True), "rule": Key(_as_is, required=True)}
     tables = read_keys(table, keys, "", faults)
     header = read_keys(tables.get("pack", {}), _HEADER, "/pack", faults)
+    _dates_in_order(header, "/pack", faults)
     rules = parse_rules(tables.get("rule", []), "/rule", faults, header)
     if faults:
         raise PolicyError([Fault(at=f"{where}:{f.at}", code=f.code, message=f.message) for f in faults])
-    return Pack(rules=rules, **header)
+    return Pack(rules=rules, **{key: found for key, found in header.items() if key in _OF_PACK})
+
+
+def _dates_in_order(read: Mapping[str, Any], at: str, faults: Faults) -> None:
+    """`since` comes before `until`."""
+    if "since" in read and "until" in read and read["since"] >= read["until"]:
+        faults.add(below(at, "since"), "since_not_before_until", "since must be before until")
 
 
 def _ids_once(value: list[Any], at: str, faults: Faults) -> None:
@@ -127,7 +152,7 @@ def _clock(value: Any, at: str, faults: Faults) -> int | None:
     return None
 
 
-def _hours(read: dict[str, Any], at: str, faults: Faults) -> Hours | None:
+def hours_of(read: dict[str, Any], at: str, faults: Faults) -> Hours | None:
     """Hours from the keys `open` and `close` of what was read."""
     if "open" not in read or "close" not in read:
         return None
@@ -144,9 +169,13 @@ def _calendar(value: Any, at: str, faults: Faults) -> str | None:
     return None
 
 
+def _any_calendar(value: Any, at: str, faults: Faults) -> str | None:
+    return WORKDAY_CN if value == WORKDAY_CN else _calendar(value, at, faults)
+
+
 def _holiday_as(value: Any, at: str, faults: Faults) -> HolidayHours | None:
-    read = read_keys(value, {"calendar": Key(_calendar, required=True), **_OPEN_CLOSE}, at, faults)
-    hours = _hours(read, at, faults)
+    read = read_keys(value, {"calendar": Key(_calendar, required=True), **OPEN_CLOSE}, at, faults)
+    hours = hours_of(read, at, faults)
     return HolidayHours(calendar=read["calendar"], hours=hours) if hours and "calendar" in read else None
 
 
@@ -161,8 +190,8 @@ def _on(value: Any, at: str, faults: Faults) -> frozenset[str] | None:
 
 
 def _entry(value: Any, at: str, faults: Faults) -> tuple[frozenset[str], Hours] | None:
-    read = read_keys(value, {"on": Key(_on, required=True), **_OPEN_CLOSE}, at, faults)
-    hours = _hours(read, at, faults)
+    read = read_keys(value, {"on": Key(_on, required=True), **OPEN_CLOSE}, at, faults)
+    hours = hours_of(read, at, faults)
     return (read["on"], hours) if hours and "on" in read else None
 
 
@@ -183,6 +212,37 @@ def _span(value: Any, at: str, faults: Faults) -> Span | None:
     return _FIXED.get(kind)
 
 
+def _from_fact(value: Any, at: str, faults: Faults) -> FromFact | None:
+    keys = {"fact": Key(text, required=True), "plus_dates": Key(whole(-LARGEST), required=True)}
+    read = read_keys(value, keys, at, faults)
+    return FromFact(**read) if len(read) == len(keys) else None
+
+
+def _relaxed(value: Any, at: str, faults: Faults) -> Relaxed | None:
+    """By which consent a rule gives way."""
+    keys = {"form": Key(word(FORMS)), "dates": Key(whole(1)), "flag": Key(text)}
+    return Relaxed(**read_keys(value, keys, at, faults))
+
+
+def _kept(value: Any, at: str, faults: Faults) -> Kept | None:
+    """A length of time to keep records for."""
+    keys = {"years": Key(whole(1, 100)), "days": Key(whole(1)), "from": Key(word(STARTS), required=True)}
+    read = read_keys(value, keys, at, faults)
+    if isinstance(value, dict) and ("years" in value) == ("days" in value):
+        faults.add(at, "one_of_two", "give either years or days")
+    elif "from" in read and ("years" in read or "days" in read):
+        return Kept(days=read.get("days"), years=read.get("years"), start=read["from"])
+    return None
+
+
+def _release(value: Any, at: str, faults: Faults) -> str | None:
+    """A release of the time-zone database."""
+    if isinstance(value, str) and _RELEASE.fullmatch(value):
+        return value
+    faults.add(at, "wrong_type", "this must be a release of the time-zone database, 2026f")
+    return None
+
+
 def _fixed_zone(value: Any, at: str, faults: Faults) -> str | None:
     if isinstance(value, str) and value.startswith("fixed:"):
         return zone_name(value.removeprefix("fixed:"), at, faults)
@@ -190,7 +250,8 @@ def _fixed_zone(value: Any, at: str, faults: Faults) -> str | None:
     return None
 
 
-def _channels(value: Any, at: str, faults: Faults) -> frozenset[str] | None:
+def a_channels(value: Any, at: str, faults: Faults) -> frozenset[str] | None:
+    """Channels; `chat` stands for its three."""
     named = a_set(word(CHANNELS | {"chat"}))(value, at, faults)
     if named is None:
         return None
@@ -199,12 +260,12 @@ def _channels(value: Any, at: str, faults: Faults) -> frozenset[str] | None:
 
 def _applies(value: Any, at: str, faults: Faults) -> tuple[str, ...] | None:
     """Places by ISO 3166, or a word."""
-    return (value,) if value in ("everyone", "elsewhere") else many(text)(value, at, faults)
+    return (value,) if value in ("everyone", "elsewhere", "assigned") else many(text)(value, at, faults)
 
 
 _COUNTED = {"dates": _DAY, "hours": _HOUR, "minutes": _MINUTE}
 _FIXED: dict[str, Span] = {"day": Dates(n=1), "week": IsoWeek(), "month": Month()}
-_OPEN_CLOSE = {"open": Key(_clock, required=True), "close": Key(_clock, required=True)}
+OPEN_CLOSE = {"open": Key(_clock, required=True), "close": Key(_clock, required=True)}
 _WORDS = a_set(text)
 _OUTCOME = word(OUTCOMES)
 _OUTCOMES = a_set(_OUTCOME)
@@ -218,13 +279,26 @@ _COMMON = {
     "force": Key(word(FORCES)),
     "source": Key(loose_text),
     "checked": Key(a_date),
-    "channels": Key(_channels),
+    "channels": Key(a_channels),
     "zone": Key(_fixed_zone),
     "since": Key(a_date),
     "until": Key(a_date),
+    "since_fact": Key(_from_fact),
+    "until_fact": Key(_from_fact),
+    "purposes": Key(_WORDS),
     "exempt_purposes": Key(_WORDS),
     "exempt_flags": Key(_WORDS),
+    "actors": Key(a_set(word(ACTORS))),
+    "institutions": Key(_WORDS),
+    "products": Key(_WORDS),
+    "technologies": Key(a_set(word(TECHNOLOGIES))),
+    "relaxed_by": Key(_relaxed),
+    "unsure": Key(text),
+    "note": Key(loose_text),
 }
+_SCOPE = ("since_fact", "until_fact", "purposes", "exempt_purposes", "actors", "institutions", "products")
+_INHERITED = ("since", "until", *_SCOPE)
+"""Keys of a pack's header that hold for each of its rules that does not say otherwise."""
 _REST = {"dates": Key(_COUNT), "hours": Key(_COUNT), "per": _PER}
 _WINDOW_KEYS = {
     "days": Key(many(_entry), required=True),
@@ -254,21 +328,32 @@ _THIRD_PARTY_KEYS = {
     "fails": Key(whole(1), required=True),
     "delay_dates": Key(_COUNT, required=True),
 }
+_PREREQUISITE_KEYS = {
+    "fact": Key(text, required=True),
+    "dates": Key(_COUNT, required=True),
+    "within_dates": Key(_COUNT),
+}
+_HOLD_KEYS = {"fact": Key(text, required=True), "allow_purposes": Key(_WORDS)}
+_RETENTION_KEYS = {"records": Key(a_set(word(RECORDS)), required=True), "min": Key(_kept), "max": Key(_kept)}
 _KINDS: dict[str, tuple[type[Any], dict[str, Key]]] = {
     Window.kind: (Window, _WINDOW_KEYS),
     Cap.kind: (Cap, _CAP_KEYS),
     Cooldown.kind: (Cooldown, {"after": Key(_OUTCOME, required=True), **_REST}),
     Spacing.kind: (Spacing, _REST),
     ChannelLock.kind: (ChannelLock, _LOCK_KEYS),
-    Prerequisite.kind: (
-        Prerequisite,
-        {"fact": Key(text, required=True), "dates": Key(_COUNT, required=True)},
-    ),
-    Hold.kind: (Hold, {"fact": Key(text, required=True), "allow_purposes": Key(_WORDS)}),
+    Prerequisite.kind: (Prerequisite, _PREREQUISITE_KEYS),
+    Hold.kind: (Hold, _HOLD_KEYS),
     HoldUntil.kind: (HoldUntil, _HOLD_UNTIL_KEYS),
     OptOut.kind: (OptOut, {"confirm_within_s": Key(whole(0, LARGEST * _HOUR))}),
     ThirdParty.kind: (ThirdParty, _THIRD_PARTY_KEYS),
     Refusal.kind: (Refusal, {"roles": Key(_WORDS, required=True)}),
+    BorrowerWindow.kind: (BorrowerWindow, {}),
+    Blackout.kind: (Blackout, {"reasons": Key(_WORDS)}),
+    ConsentRequired.kind: (ConsentRequired, {"form": Key(word(FORMS)), "unless": Key(text)}),
+    Coverage.kind: (Coverage, {"calendars": Key(many(_any_calendar)), "tzdata": Key(_release)}),
+    Review.kind: (Review, _HOLD_KEYS),
+    Content.kind: (Content, {"require": Key(many(text)), "forbid": Key(many(text))}),
+    Retention.kind: (Retention, _RETENTION_KEYS),
 }
 _HEADER = {
     "id": Key(text, required=True),
@@ -282,7 +367,11 @@ _HEADER = {
     "applies": Key(_applies, required=True),
     "answered_as": Key(_OUTCOME),
     "holidays": Key(word(("residence",))),
+    **{key: _COMMON[key] for key in _SCOPE},
 }
+
+
+_OF_PACK = frozenset(field.name for field in fields(Pack))
 
 
 def _rule(value: Any, at: str, faults: Faults, pack: Mapping[str, Any]) -> AnyRule | None:
@@ -300,17 +389,23 @@ def _rule(value: Any, at: str, faults: Faults, pack: Mapping[str, Any]) -> AnyRu
     _one_of_two(kind, value, at, faults)
     if len(faults) > before:
         return None
-    dates = {key: pack[key] for key in ("since", "until") if key in pack}
-    rule: AnyRule = make(pack=pack.get("id", ""), version=pack.get("version", ""), **(dates | _shaped(read)))
+    inherited = {key: pack[key] for key in _INHERITED if key in pack}
+    rule: AnyRule = make(
+        pack=pack.get("id", ""), version=pack.get("version", ""), **(inherited | _shaped(read))
+    )
     return rule
+
+
+_ONE_AT_LEAST = {"calendars": (Coverage.kind,), "require": (Content.kind,), "min": (Retention.kind,)}
 
 
 def _one_of_two(kind: str, value: dict[str, Any], at: str, faults: Faults) -> None:
     """Keys of which a rule may have one only, or must have one."""
     if kind in ("cooldown", "spacing") and ("dates" in value) == ("hours" in value):
         faults.add(at, "one_of_two", "give either dates or hours")
-    if kind == "cap" and "count_outcomes" in value and "exclude_outcomes" in value:
-        faults.add(at, "one_of_two", "give either count_outcomes or exclude_outcomes")
+    for one, other in (("calendars", "tzdata"), ("require", "forbid"), ("min", "max")):
+        if kind in _ONE_AT_LEAST[one] and one not in value and other not in value:
+            faults.add(at, "one_at_least", f"give {one}, {other} or both")
 
 
 def _shaped(read: dict[str, Any]) -> dict[str, Any]:

@@ -6,38 +6,53 @@ early, never late: whoever searches asks again there. So a search jumps from edg
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 from functools import lru_cache
 from typing import Any, NamedTuple, assert_never
 
 from gateway.policy.ask import Ask
-from gateway.policy.calendars import is_holiday, is_workday, uncovered
-from gateway.policy.localtime import DAY, NEVER, Here
+from gateway.policy.calendars import Calendars
+from gateway.policy.localtime import DAY, NEVER, TZDATA_VERSION, Here, Zone, seconds
 from gateway.policy.model import (
     CHANNELS,
     FAILURES,
+    FORMS,
     OUTCOMES,
+    UNJUDGED,
     UNKNOWN,
+    WEEKDAYS,
     AnyRule,
+    Blackout,
+    BorrowerWindow,
     Cap,
     ChannelLock,
+    Consent,
+    ConsentRequired,
     Cooldown,
+    Coverage,
     Dates,
     Elapsed,
+    FromFact,
     Hold,
     HoldUntil,
     Hours,
     IsoWeek,
     Month,
     OptOut,
+    OwnWindow,
     Prerequisite,
+    Question,
     Refusal,
+    Review,
     Spacing,
     Span,
     ThirdParty,
     Window,
 )
+
+_NEVER_DAY = 1 << 40
+"""A date after every other one."""
 
 
 class Answer(NamedTuple):
@@ -52,48 +67,54 @@ class Answer(NamedTuple):
 def concerns(rule: AnyRule, ask: Ask) -> bool:
     """Whether the rule has a word on this question at all, whatever the time."""
     question = ask.question
-    if rule.channels is not None and question.channel not in rule.channels:
+    if not _in_scope(rule, question):
         return False
     if question.purpose in rule.exempt_purposes or not rule.exempt_flags.isdisjoint(question.flags):
         return False
     match rule:
         case Window():
             return _window_concerns(rule, ask)
-        case Hold() | HoldUntil():
+        case Hold() | HoldUntil() | Review():
             return question.purpose not in rule.allow_purposes
         case ThirdParty() | Refusal():
             return question.recipient_role in rule.roles
         case _:
-            return True
+            return not isinstance(rule, UNJUDGED)
 
 
-def in_force(rule: AnyRule, day: int) -> bool:
-    """Whether the rule is in force on that local date (an ordinal)."""
-    return (rule.since is None or rule.since.toordinal() <= day) and (
-        rule.until is None or day < rule.until.toordinal()
-    )
+def in_force(rule: AnyRule, ask: Ask, here: Here) -> bool:
+    """Whether the rule is in force on that local date."""
+    first, after = _force_dates(rule, ask, here.zone)
+    return first <= here.day < after
 
 
 def answer(rule: AnyRule, ask: Ask, here: Here) -> Answer:
-    """The rule's word, within the dates on which it is in force."""
-    if rule.since is not None and here.day < rule.since.toordinal():
-        return _passes(here.start_of(rule.since.toordinal()))
-    if rule.until is None:
-        return KINDS[type(rule)](rule, ask, here)
-    last = rule.until.toordinal()
-    if here.day >= last:
+    """The rule's word, within the dates on which it is in force and unless a consent makes it give way."""
+    first, after = _force_dates(rule, ask, here.zone)
+    if here.day < first:
+        return _passes(here.start_of(first))
+    if here.day >= after:
         return _passes(here.end)
     word = KINDS[type(rule)](rule, ask, here)
-    return word._replace(holds_until=min(word.holds_until, here.start_of(last)))
+    if rule.relaxed_by is not None:
+        word = _unless_relaxed(word, rule, ask, here)
+    return word if after == _NEVER_DAY else _cut(word, here.start_of(after))
 
 
-def window(rule: Window, _ask: Ask, here: Here) -> Answer:
+def is_relaxed(rule: AnyRule, ask: Ask, here: Here) -> bool:
+    """Whether a consent makes the rule give way here and now."""
+    return rule.relaxed_by is not None and any(
+        given <= here.at < end for given, end in _relaxing(rule, ask, here)
+    )
+
+
+def window(rule: Window, ask: Ask, here: Here) -> Answer:
     """Objects when the local time is in none of the date's hours, and on dates its calendars do not cover."""
-    note = _uncovered(rule, here.day)
+    note = _uncovered(rule.calendars, here.day, ask.calendars)
     if note is not None:
         return _bars(here.start_of(here.day + 1), note=note)
     now, edge = here.second, DAY
-    for hours in _hours(rule, here.day):
+    for hours in _hours(rule, here.day, ask.calendars):
         if hours.open <= now < hours.close:
             return _passes(min(here.at + hours.close - now, here.end))
         if now < hours.open < edge:
@@ -123,7 +144,7 @@ def cooldown(rule: Cooldown, ask: Ask, here: Here) -> Answer:
 
 def spacing(rule: Spacing, ask: Ask, here: Here) -> Answer:
     """Objects while any event is too recent."""
-    places = ask.kept(rule, here.at, lambda: _of(rule.per, OUTCOMES, rule.channels, ask))
+    places = ask.kept(rule, here.at, lambda: _of(rule, OUTCOMES, ask))
     return _rest(rule.rest, places, ask, here)
 
 
@@ -141,9 +162,15 @@ def channel_lock(rule: ChannelLock, ask: Ask, here: Here) -> Answer:
 
 
 def prerequisite(rule: Prerequisite, ask: Ask, here: Here) -> Answer:
-    """Objects until the fact is set and old enough."""
+    """Objects until the fact is set and old enough, and once it is too old."""
     day = ask.day_of(rule.fact, here.zone)
-    return _bars(NEVER) if day is None else _before(day + rule.dates, here)
+    if day is None:
+        return _bars(NEVER)
+    word = _before(day + rule.dates, here)
+    if rule.within_dates is None or word.objects:
+        return word
+    too_old = day + rule.within_dates + 1
+    return _bars(here.end) if here.day >= too_old else _cut(word, here.start_of(too_old))
 
 
 def hold(rule: Hold, ask: Ask, _here: Here) -> Answer:
@@ -187,6 +214,53 @@ def third_party(rule: ThirdParty, ask: Ask, here: Here) -> Answer:
     return Answer(objects=word.objects, holds_until=min(change, word.holds_until), counted=run)
 
 
+def borrower_window(_rule: BorrowerWindow, ask: Ask, here: Here) -> Answer:
+    """Objects in hours that the borrower denies, and outside those allowed where any are."""
+    told = [own for own in ask.told.windows if _own_concerns(own, ask.question)]
+    known = [own for own in told if _within(here.day, own.since, own.until)]
+    weekday = WEEKDAYS[(here.day + 6) % 7]
+    today = [own for own in known if weekday in own.on]
+    inside = [own for own in today if own.hours.open <= here.second < own.hours.close]
+    allows = any(own.kind == "allow" for own in known)
+    barred = any(own.kind == "deny" for own in inside) or (
+        allows and not any(own.kind == "allow" for own in inside)
+    )
+    edges = (edge for own in today for edge in (own.hours.open, own.hours.close) if edge > here.second)
+    return Answer(barred, min(here.at + min(edges, default=DAY) - here.second, here.start_of(here.day + 1)))
+
+
+def blackout(rule: Blackout, ask: Ask, here: Here) -> Answer:
+    """Objects on the dates of such an event."""
+    known = [off for off in ask.told.blackouts if rule.reasons is None or off.reason in rule.reasons]
+    for off in known:
+        if _within(here.day, off.since, off.until):
+            return _bars(NEVER if off.until is None else here.start_of(off.until.toordinal()))
+    ahead = [off.since.toordinal() for off in known if off.since.toordinal() > here.day]
+    return _passes(here.start_of(min(ahead)) if ahead else here.end)
+
+
+def consent_required(rule: ConsentRequired, ask: Ask, here: Here) -> Answer:
+    """Objects without a live consent in such a form, or a fact that stands for one."""
+    if rule.unless is not None and ask.is_set(rule.unless):
+        return _passes(NEVER)
+    spans = [_span(consent) for consent in _consents("contact", rule.form, ask)]
+    live = any(given <= here.at < end for given, end in spans)
+    return Answer(not live, _next_edge(spans, here.at))
+
+
+def coverage(rule: Coverage, ask: Ask, here: Here) -> Answer:
+    """Objects on dates that a calendar does not cover, and with time-zone data that is too old."""
+    if rule.tzdata is not None and rule.tzdata > TZDATA_VERSION:
+        return _bars(NEVER, note=f"time-zone data is of {TZDATA_VERSION}, older than {rule.tzdata}")
+    note = _uncovered(rule.calendars, here.day, ask.calendars)
+    return Answer(note is not None, here.start_of(here.day + 1), note=note)
+
+
+def review(rule: Review, ask: Ask, _here: Here) -> Answer:
+    """Objects while the fact is set."""
+    return _bars(NEVER) if ask.is_set(rule.fact) else _passes(NEVER)
+
+
 def refusal(_rule: Refusal, ask: Ask, _here: Here) -> Answer:
     """Objects once the person has refused."""
     return _bars(NEVER) if ask.is_set("contact_refused") else _passes(NEVER)
@@ -204,6 +278,11 @@ KINDS: Mapping[type, Callable[[Any, Ask, Here], Answer]] = {
     OptOut: opt_out,
     ThirdParty: third_party,
     Refusal: refusal,
+    BorrowerWindow: borrower_window,
+    Blackout: blackout,
+    ConsentRequired: consent_required,
+    Coverage: coverage,
+    Review: review,
 }
 """Kind of rule → what evaluates it."""
 
@@ -216,47 +295,139 @@ def _passes(until: int, counted: int | None = None) -> Answer:
     return Answer(objects=False, holds_until=until, counted=counted)
 
 
+def _in_scope(rule: AnyRule, question: Question) -> bool:
+    """Whether the rule is about such a reminder; what the question does not say is taken to be so."""
+    return all(
+        named is None or said is None or said in named
+        for named, said in (
+            (rule.channels, question.channel),
+            (rule.purposes, question.purpose),
+            (rule.actors, question.actor_role),
+            (rule.institutions, question.institution),
+            (rule.products, question.product),
+            (rule.technologies, question.technology),
+        )
+    )
+
+
+def _force_dates(rule: AnyRule, ask: Ask, zone: Zone) -> tuple[int, int]:
+    """The first date on which the rule is in force, and the first one on which it no longer is (ordinals)."""
+    first = 0 if rule.since is None else rule.since.toordinal()
+    after = _NEVER_DAY if rule.until is None else rule.until.toordinal()
+    if rule.since_fact is not None and (day := _fact_date(rule.since_fact, ask, zone)) is not None:
+        first = max(first, day)
+    if rule.until_fact is not None and (day := _fact_date(rule.until_fact, ask, zone)) is not None:
+        after = min(after, day)
+    return first, after
+
+
+def _fact_date(wanted: FromFact, ask: Ask, zone: Zone) -> int | None:
+    day = ask.day_of(wanted.fact, zone)
+    return None if day is None else day + wanted.plus_dates
+
+
+def _cut(word: Answer, at: int) -> Answer:
+    """The same word, good until that instant at most."""
+    return word if word.holds_until <= at else word._replace(holds_until=at)
+
+
+def _unless_relaxed(word: Answer, rule: AnyRule, ask: Ask, here: Here) -> Answer:
+    """The rule's word where no consent makes it give way."""
+    spans = list(_relaxing(rule, ask, here))
+    edge = _next_edge(spans, here.at)
+    if any(given <= here.at < end for given, end in spans):
+        return Answer(objects=False, holds_until=edge, counted=word.counted, note="relaxed by consent")
+    return _cut(word, edge)
+
+
+def _relaxing(rule: AnyRule, ask: Ask, here: Here) -> Iterator[tuple[int, int]]:
+    """From when to when each consent makes the rule give way."""
+    relaxed = rule.relaxed_by
+    assert relaxed is not None  # noqa: S101 (asked of such rules only)
+    for consent in _consents("relax", relaxed.form, ask):
+        if rule.id in consent.rules:
+            given, end = _span(consent)
+            if relaxed.dates is not None:
+                over = here.zone.day(given) + relaxed.dates
+                end = min(end, here.start_of(over) if here.day < over else here.at)
+            yield given, end
+
+
+def _consents(kind: str, form: str | None, ask: Ask) -> list[Consent]:
+    """The consents of that kind, live or not, that cover the question's channel in at least that form."""
+    least = 0 if form is None else FORMS.index(form)
+    return [
+        consent
+        for consent in ask.told.consents
+        if consent.kind == kind
+        and consent.channel in (None, "all", ask.question.channel)
+        and (form is None or (consent.form is not None and FORMS.index(consent.form) >= least))
+    ]
+
+
+def _span(consent: Consent) -> tuple[int, int]:
+    """From when a consent is live, and from when no longer."""
+    ends = [seconds(end) for end in (consent.until, consent.revoked_at) if end is not None]
+    return seconds(consent.given_at), min(ends, default=NEVER)
+
+
+def _next_edge(spans: list[tuple[int, int]], at: int) -> int:
+    """The first beginning or end after that instant."""
+    return min((edge for span in spans for edge in span if edge > at), default=NEVER)
+
+
+def _own_concerns(own: OwnWindow, question: Question) -> bool:
+    return (own.channels is None or question.channel in own.channels) and (
+        own.address_kinds is None or question.address_kind in own.address_kinds
+    )
+
+
+def _within(day: int, since: date | None, until: date | None) -> bool:
+    return (since is None or since.toordinal() <= day) and (until is None or day < until.toordinal())
+
+
 def _window_concerns(rule: Window, ask: Ask) -> bool:
     if rule.address_kinds is not None and ask.question.address_kind not in rule.address_kinds:
         return False
     return rule.not_if is None or ask.number_of(rule.not_if.fact) <= rule.not_if.gt
 
 
-def _uncovered(rule: Window, day: int) -> str | None:
-    """What to say when a calendar that the rule names does not cover that date."""
-    for name in rule.calendars:
-        if (note := uncovered(name, day)) is not None:
+def _uncovered(names: tuple[str, ...], day: int, calendars: Calendars) -> str | None:
+    """What to say when one of these calendars does not cover that date."""
+    for name in names:
+        if (note := calendars.uncovered(name, day)) is not None:
             return note
     return None
 
 
-def _hours(rule: Window, day: int) -> tuple[Hours, ...]:
+def _hours(rule: Window, day: int, calendars: Calendars) -> tuple[Hours, ...]:
     """The hours of that date, every calendar looked up."""
     hours = rule.week[(day + 6) % 7]
     if not rule.calendars:
         return hours
-    if rule.closed_on_holidays is not None and is_holiday(rule.closed_on_holidays, day):
+    if rule.closed_on_holidays is not None and calendars.is_holiday(rule.closed_on_holidays, day):
         return ()
-    if rule.workday_calendar is not None and is_workday(rule.workday_calendar, day):
+    if rule.workday_calendar is not None and calendars.is_workday(rule.workday_calendar, day):
         hours += rule.workdays
-    if hours and rule.holiday_as is not None and is_holiday(rule.holiday_as.calendar, day):
+    if hours and rule.holiday_as is not None and calendars.is_holiday(rule.holiday_as.calendar, day):
         return (rule.holiday_as.hours,)
     return hours
 
 
-def _of(
-    per: tuple[str, ...], outcomes: frozenset[str], channels: frozenset[str] | None, ask: Ask
-) -> list[int]:
-    """The events with these shared keys, of these outcomes, on these channels (None: all)."""
-    on = CHANNELS if channels is None else channels
-    events = ask.events
-    return [p for p in ask.shared(per) if (event := events[p]).outcome in outcomes and event.channel in on]
+def _of(rule: Cap | Cooldown | Spacing, outcomes: frozenset[str], ask: Ask) -> list[int]:
+    """The events that share the rule's keys, of these outcomes, on its channels and of its technologies."""
+    on = CHANNELS if rule.channels is None else rule.channels
+    events, by = ask.events, rule.technologies
+    places = [p for p in ask.shared(rule.per) if (e := events[p]).outcome in outcomes and e.channel in on]
+    if by is None:
+        return places
+    return [p for p in places if events[p].technology is None or events[p].technology in by]
 
 
 def _counted(rule: Cap, ask: Ask) -> list[int]:
     """The events that a cap counts, whatever its span; an unknown outcome counts as any."""
     named = OUTCOMES if rule.count_outcomes is None else rule.count_outcomes
-    places = _of(rule.per, named - rule.exclude_outcomes | {UNKNOWN}, rule.channels, ask)
+    places = _of(rule, named - rule.exclude_outcomes | {UNKNOWN}, ask)
     if not rule.exclude_flags:
         return places
     return [p for p in places if rule.exclude_flags.isdisjoint(ask.events[p].flags)]
@@ -264,8 +435,13 @@ def _counted(rule: Cap, ask: Ask) -> list[int]:
 
 def _starts(rule: Cap | Cooldown | ChannelLock, after: frozenset[str], ask: Ask, at: int) -> list[int]:
     """The events that start something, which an unknown outcome never does; a cooldown minds the channel."""
-    channels = rule.channels if isinstance(rule, Cooldown) else None
-    return ask.kept((rule, "starts"), at, lambda: _of(rule.per, after - {UNKNOWN}, channels, ask))
+    return ask.kept((rule, "starts"), at, lambda: _starting(rule, after - {UNKNOWN}, ask))
+
+
+def _starting(rule: Cap | Cooldown | ChannelLock, after: frozenset[str], ask: Ask) -> list[int]:
+    if isinstance(rule, Cooldown):
+        return _of(rule, after, ask)
+    return [p for p in ask.shared(rule.per) if ask.events[p].outcome in after]
 
 
 def _calls_to_debtor(ask: Ask) -> list[int]:
