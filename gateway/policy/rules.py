@@ -67,9 +67,7 @@ class Answer(NamedTuple):
 def concerns(rule: AnyRule, ask: Ask) -> bool:
     """Whether the rule has a word on this question at all, whatever the time."""
     question = ask.question
-    if not _in_scope(rule, question):
-        return False
-    if question.purpose in rule.exempt_purposes or not rule.exempt_flags.isdisjoint(question.flags):
+    if not in_scope(rule, question):
         return False
     match rule:
         case Window():
@@ -80,6 +78,23 @@ def concerns(rule: AnyRule, ask: Ask) -> bool:
             return question.recipient_role in rule.roles
         case _:
             return not isinstance(rule, UNJUDGED)
+
+
+def in_scope(rule: AnyRule, question: Question) -> bool:
+    """Whether the rule is about such a reminder; what the question does not say is taken to be so."""
+    if question.purpose in rule.exempt_purposes or not rule.exempt_flags.isdisjoint(question.flags):
+        return False
+    return all(
+        named is None or said is None or said in named
+        for named, said in (
+            (rule.channels, question.channel),
+            (rule.purposes, question.purpose),
+            (rule.actors, question.actor_role),
+            (rule.institutions, question.institution),
+            (rule.products, question.product),
+            (rule.technologies, question.technology),
+        )
+    )
 
 
 def in_force(rule: AnyRule, ask: Ask, here: Here) -> bool:
@@ -293,21 +308,6 @@ def _bars(until: int, counted: int | None = None, note: str | None = None) -> An
 
 def _passes(until: int, counted: int | None = None) -> Answer:
     return Answer(objects=False, holds_until=until, counted=counted)
-
-
-def _in_scope(rule: AnyRule, question: Question) -> bool:
-    """Whether the rule is about such a reminder; what the question does not say is taken to be so."""
-    return all(
-        named is None or said is None or said in named
-        for named, said in (
-            (rule.channels, question.channel),
-            (rule.purposes, question.purpose),
-            (rule.actors, question.actor_role),
-            (rule.institutions, question.institution),
-            (rule.products, question.product),
-            (rule.technologies, question.technology),
-        )
-    )
 
 
 def _force_dates(rule: AnyRule, ask: Ask, zone: Zone) -> tuple[int, int]:

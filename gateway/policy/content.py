@@ -1,0 +1,270 @@
+"""What a text must say and must not say: the rules of kind `content`, held against one text. Pure.
+
+The blocks that such rules name are data (content.toml): phrases by language, and for some blocks what stands
+for them in this one text, such as the creditor's name. Phrases are recognised, not understood: what passes
+here has still to be read by whoever approves it.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from functools import cache
+from importlib import resources
+from typing import Any
+from unicodedata import normalize
+
+from gateway.errors import Fault
+from gateway.policy.ask import Ask
+from gateway.policy.localtime import Here, seconds, zone
+from gateway.policy.model import NOTHING_TOLD, Content, Fact, Pack, Question, Told
+from gateway.policy.rules import in_force, in_scope, is_relaxed
+
+START = 80
+"""Characters within which an announcement has to come."""
+
+_SHORTEST = 2
+_LETTERS = "[0-9a-z\u00c0-\u052f\u1e00-\u1fff]"
+_LETTER = re.compile(_LETTERS)
+"""Of scripts that part words: Latin, Greek, Cyrillic."""
+_TOKENS = {
+    "*": ".{0,24}?",
+    "{number}": "[0-9]",
+    "{phone}": r"(?<![0-9-])(?![0-9]{4}-[0-9]{2}-[0-9]{2})[+]?[(]?[0-9](?:[ ()-]{0,2}[0-9]){6,17}",
+}
+_NUMBERS = frozenset({"{number}", "{phone}"})
+_TOKEN = re.compile(r"(\*|\{number\}|\{phone\})")
+_UNSEEN = re.compile(
+    "[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]"  # hyphenation, joiners, direction
+    "|[\"'`\u00b4\u2018-\u201f\u00ab\u00bb\u2039\u203a\u300c-\u300f]"  # quotation marks
+)
+_BLANKS = re.compile(r"\s+")
+_ANY = "any"
+
+
+class Part(StrEnum):
+    """Where in a text a block is looked for."""
+
+    WHOLE = "whole"
+    OPENING = "opening"
+    START = "start"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """One thing that a text says or does not say. `phrases` and `example` by primary language tag."""
+
+    name: str
+    add: str
+    remove: str
+    part: Part
+    phrases: Mapping[str, re.Pattern[str]]
+    example: Mapping[str, str]
+
+    @property
+    def languages(self) -> list[str]:
+        """Those in which it is recognised."""
+        return sorted(self.phrases.keys() - {_ANY})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """One text as it is read or heard. `opening`: what comes before it is known who listens; `rest`: what follows.
+
+    `values`: what stands for a block in this text, by the block's name. `names`: people's and institutions',
+    in which nothing forbidden is looked for.
+    """
+
+    channel: str
+    language: str
+    opening: str
+    rest: str = ""
+    values: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    names: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Breach:
+    """One rule that one text does not keep.
+
+    `code`: `content_missing`, `content_forbidden`, or `content_unreadable` when nothing is known of the block in
+    the text's language.
+    """
+
+    rule: Content
+    block: Block
+    code: str
+    channel: str
+    language: str
+
+    @property
+    def enforced(self) -> bool:
+        """False of a rule in shadow, and where it can only not be told that nothing forbidden is said."""
+        unseen = self.code == "content_unreadable" and self.block.name in self.rule.forbid
+        return not (self.rule.in_shadow or unseen)
+
+    def fault(self, at: str) -> Fault:
+        """What to do, in terms of the rule; nothing of the text."""
+        return Fault(at=at, code=self.code, message=f"{self.rule.id} ({self.rule.cite}): {self._what()}")
+
+    def _what(self) -> str:
+        block, text = self.block, f"this text ({self.channel}, {self.language})"
+        match self.code:
+            case "content_missing":
+                example = block.example.get(primary(self.language))
+                such_as = f", such as: {example}" if example else ""
+                return f"{text} lacks {block.name}: {block.add}{such_as}"
+            case "content_forbidden":
+                return f"{text} holds {block.name}: {block.remove}"
+            case _:
+                known = ", ".join(block.languages) or "no language"
+                return f"{block.name} is not recognised in {text}: add phrases to content.toml (there are: {known})"
+
+
+def concerning(
+    packs: Iterable[Pack],
+    question: Question,
+    *,
+    facts: Mapping[str, Fact],
+    told: Told = NOTHING_TOLD,
+    zones: Sequence[str],
+    at: datetime,
+) -> list[Content]:
+    """The rules on content that bind a reminder at that instant, in one of its zones at least."""
+    ask = Ask(question, (), facts, told)
+    return [
+        rule
+        for pack in packs
+        for rule in pack.rules
+        if isinstance(rule, Content) and in_scope(rule, question) and _binds(rule, ask, zones, seconds(at))
+    ]
+
+
+def _binds(rule: Content, ask: Ask, zones: Sequence[str], at: int) -> bool:
+    heres = [Here(zone(name), at) for name in (zones if rule.zone is None else (rule.zone,))]
+    return any(in_force(rule, ask, here) and not is_relaxed(rule, ask, here) for here in heres)
+
+
+def breaches(rules: Iterable[Content], said: Said) -> list[Breach]:
+    """Everything that a text lacks or holds against these rules, by rule and block, each once."""
+    return [
+        Breach(rule=rule, block=block, code=code, channel=said.channel, language=said.language)
+        for rule in rules
+        for names, wanted in ((rule.require, True), (rule.forbid, False))
+        for block in (blocks()[name] for name in names)
+        if (code := _code(block, said, wanted=wanted)) is not None
+    ]
+
+
+def _code(block: Block, said: Said, *, wanted: bool) -> str | None:
+    """What is wrong, None when nothing is."""
+    standing = stands(block, said, unnamed=not wanted)
+    if standing is None:
+        return "content_unreadable"
+    if standing == wanted:
+        return None
+    return "content_missing" if wanted else "content_forbidden"
+
+
+def stands(block: Block, said: Said, *, unnamed: bool = False) -> bool | None:
+    """Whether a block stands in a text, None when it cannot be told in this language.
+
+    With `unnamed` the names are taken out first: a creditor may be called what is forbidden.
+    """
+    text, language = _part(block.part, said), primary(said.language)
+    values = said.values.get(block.name, ())
+    for name in said.names if unnamed else ():
+        text = text if name in values else _without(text, normal(name))
+    patterns = [block.phrases[key] for key in (_ANY, language) if key in block.phrases]
+    if any(_places(text, normal(value)) for value in values) or any(one.search(text) for one in patterns):
+        return True
+    return False if language in block.phrases or (values and not block.languages) else None
+
+
+def _without(text: str, name: str) -> str:
+    """A text with a blank for each place of the name."""
+    for at in reversed(_places(text, name)):
+        text = f"{text[:at]} {text[at + len(name) :]}"
+    return text
+
+
+def _places(text: str, words: str) -> list[int]:
+    """Where these words stand, as whole words where their script parts words; one character stands nowhere."""
+    if len(words) < _SHORTEST:
+        return []
+    found, at = [], text.find(words)
+    while at >= 0:
+        end = at + len(words)
+        if not (_joined(text[at - 1 : at], words[0]) or _joined(words[-1], text[end : end + 1])):
+            found.append(at)
+        at = text.find(words, at + 1)
+    return found
+
+
+def _joined(left: str, right: str) -> bool:
+    return bool(_LETTER.match(left) and _LETTER.match(right))
+
+
+def _part(part: Part, said: Said) -> str:
+    match part:
+        case Part.WHOLE:
+            return normal(f"{said.opening}\n{said.rest}")
+        case Part.OPENING:
+            return normal(said.opening)
+        case Part.START:
+            return normal(said.opening)[:START]
+
+
+def normal(text: str) -> str:
+    """A text as phrases are compared: NFKC, case-folded, one blank for many, without quotation marks."""
+    return _BLANKS.sub(" ", normalize("NFKC", _UNSEEN.sub("", text)).casefold()).strip()
+
+
+def primary(language: str) -> str:
+    """The first subtag of a language tag, lower case: `zh` of `zh-CN`."""
+    return language.partition("-")[0].lower()
+
+
+@cache
+def blocks() -> Mapping[str, Block]:
+    """The blocks that ship with the gateway, by name."""
+    text = (resources.files("gateway.policy") / "content.toml").read_text("utf-8")
+    return {name: _block(name, entry) for name, entry in tomllib.loads(text).items()}
+
+
+def _block(name: str, entry: Mapping[str, Any]) -> Block:
+    return Block(
+        name=name,
+        add=entry["add"],
+        remove=entry["remove"],
+        part=Part(entry["part"]),
+        phrases={
+            language: _finder([_compiled(phrase) for phrase in phrases])
+            for language, phrases in entry.get("phrases", {}).items()
+        },
+        example=entry.get("example", {}),
+    )
+
+
+def _compiled(phrase: str) -> str:
+    """A phrase as a pattern; every repetition in it is bounded."""
+    parts = ["", *filter(None, _TOKEN.split(normal(phrase))), ""]
+    return "".join(
+        _TOKENS.get(part) or _literal(part, left in _NUMBERS, right in _NUMBERS)
+        for left, part, right in zip(parts, parts[1:], parts[2:], strict=False)
+    )
+
+
+def _literal(words: str, after_number: bool, before_number: bool) -> str:  # noqa: FBT001 (named where called)
+    """These words, as whole words where their script parts words."""
+    before = f"(?<!{_LETTERS})" if _LETTER.match(words) and not after_number else ""
+    after = f"(?!{_LETTERS})" if _LETTER.match(words[-1:]) and not before_number else ""
+    return f"{before}{re.escape(words)}{after}"
+
+
+def _finder(patterns: Iterable[str]) -> re.Pattern[str]:
+    return re.compile("|".join(patterns))
