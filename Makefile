@@ -7,7 +7,7 @@ UV ?= uv
 UPGRADE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lock wheel clean
+.PHONY: help demo test check docs lock wheel clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
@@ -24,6 +24,11 @@ check: $(VENV)/.dev ## lint, format, types, import contracts
 	@$(PY) -m mypy --no-error-summary
 	@$(PY) -m mypy --no-error-summary clients/python/gateway_client
 	@$(VENV)/bin/lint-imports --no-logo >$(VENV)/imports.txt || { cat $(VENV)/imports.txt; exit 1; }
+
+docs: $(VENV)/.runtime ## docs/packs: the pages of the packs, made from their files
+	@rm -rf $(VENV)/packs
+	@$(VENV)/bin/gateway policy docs $(VENV)/packs
+	@rm -rf docs/packs && mv $(VENV)/packs docs/packs
 
 lock: $(VENV)/.dev ## pin and hash what pyproject.toml asks for (needs uv; UPGRADE=--upgrade takes newer versions)
 	@command -v "$(UV)" >/dev/null || { echo "make lock needs uv: pip install uv, or make lock UV=path/to/uv" >&2; exit 2; }

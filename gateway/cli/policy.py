@@ -1,50 +1,62 @@
-"""`gateway policy`: check worked cases against packs, and assign packs."""
+"""`gateway policy`: check worked cases against packs, look at packs, and assign them."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
 import click
 
+from gateway.cli.pack_files import packs_named
 from gateway.errors import Fault, PolicyError
 from gateway.policy.check import Result, check, written
 
 LARGEST_FILE = 256 * 1024 * 1024
 
 
-BY_A_GATEWAY = ("assign", "assigned", "history")
+LATER = {
+    **dict.fromkeys(("assign", "assigned", "history"), "gateway.cli.assign"),
+    **dict.fromkeys(("lint", "diff", "docs"), "gateway.cli.policy_files"),
+}
+"""Command → the module that holds it."""
 
 
 class _Policy(click.Group):
-    """Commands of files, and those that a gateway answers, which are imported when they are called."""
+    """A group whose commands, but for `check`, are imported when they are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted([*super().list_commands(ctx), *BY_A_GATEWAY])
+        return sorted([*super().list_commands(ctx), *LATER])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in BY_A_GATEWAY:
+        if cmd_name not in LATER:
             return super().get_command(ctx, cmd_name)
-        command: click.Command = getattr(import_module("gateway.cli.assign"), cmd_name)
+        command: click.Command = getattr(import_module(LATER[cmd_name]), cmd_name)
         return command
 
 
 @click.group(cls=_Policy)
 def policy() -> None:
-    """Check packs and cases of the rule language, and assign packs."""
+    """Check packs and cases of the rule language, compare and describe packs, and assign them."""
 
 
 @policy.command("check")
 @click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--packs",
+    multiple=True,
+    metavar="PATH",
+    help="A pack's file, or a folder of them, before those that ship.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array, an object per case.")
 @click.pass_context
-def check_command(ctx: click.Context, file: Path, *, as_json: bool) -> None:
+def check_command(ctx: click.Context, file: Path, packs: Sequence[str], *, as_json: bool) -> None:
     """Decide every case in FILE with its packs and compare with what it expects.
 
     Exit code 0 when nothing disagreed, 1 when something did, 2 when the file is malformed.
     """
-    results = check(_read(file))
+    results = check(_read(file), [written.pack for written in packs_named(packs)])
     if as_json:
         click.echo(json.dumps([result.as_json() for result in results], indent=1))
     else:

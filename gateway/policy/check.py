@@ -91,9 +91,9 @@ def written(instant: datetime | None) -> str | None:
     return None if instant is None else instant.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def check(source: bytes) -> list[Result]:
+def check(source: bytes, more: Iterable[Pack] = ()) -> list[Result]:
     """Decide every case of a JSON text; PolicyError names every mistake with its place."""
-    return [decide_case(case) for case in parse_cases(source)]
+    return [decide_case(case) for case in parse_cases(source, more)]
 
 
 def decide_case(case: Case) -> Result:
@@ -116,11 +116,14 @@ def decide_case(case: Case) -> Result:
     return result._replace(ok=ok and set(expected.rules) <= set(result.rules))
 
 
-def parse_cases(source: bytes) -> list[Case]:
-    """The cases of a JSON text with their packs; PolicyError names every mistake with its place."""
+def parse_cases(source: bytes, more: Iterable[Pack] = ()) -> list[Case]:
+    """The cases of a JSON text with their packs; PolicyError names every mistake with its place.
+
+    A pack that the text lacks is one of `more`, else the shipped one.
+    """
     faults = Faults()
     top = read_keys(_json(source), {"packs": Key(_as_is), "cases": Key(_as_is, required=True)}, "", faults)
-    packs = _packs(top.get("packs", {}), faults)
+    packs = {pack.id: pack for pack in more} | dict(_packs(top.get("packs", {}), faults))
     cases = top.get("cases", [])
     if not isinstance(cases, list):
         faults.add("/cases", "wrong_type", "this must be a list")

@@ -1,0 +1,205 @@
+"""What is wrong in a pack's file, and what is odd in it: each with its line and what to do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
+from typing import NamedTuple
+
+from gateway.errors import PolicyError
+from gateway.policy.calendars import SHIPPED
+from gateway.policy.faults import below
+from gateway.policy.model import OUTCOMES, UNKNOWN, AnyRule, Cap, Cooldown, Pack, Window
+from gateway.policy.toml_lines import Place, Places
+from gateway.policy.week import common, ordinary
+from gateway.policy.written import Written, read_written
+from gateway.policy.zones import zones_of_place
+
+SOON = timedelta(days=45)
+"""How long ahead an end is told."""
+
+_SPOKEN = frozenset({"answered", "voicemail", "no_answer", "busy"})
+_READ = frozenset({"delivered", "read", "undelivered"})
+_NEVER = {**dict.fromkeys(("sms", "email", "letter"), _SPOKEN), **dict.fromkeys(("voice", "visit"), _READ)}
+"""Channel → the outcomes that it never has."""
+
+_SYNTAX = re.compile(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", re.DOTALL)
+
+
+class Level(StrEnum):
+    """An error: the pack is refused. A warning: it loads, and somebody should look."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Remark:
+    """One thing to look at: its line and column from 1, its JSON pointer, a code and what to do."""
+
+    line: int
+    column: int
+    at: str
+    level: Level
+    code: str
+    message: str
+
+
+class _Odd(NamedTuple):
+    at: str
+    code: str
+    message: str
+
+
+def lint(source: str, *, today: date, shipped: Collection[Written]) -> list[Remark]:
+    """Every mistake of a pack's text, in the order of its lines; without any, what is odd in it."""
+    try:
+        written = read_written(source, "")
+    except PolicyError as wrong:
+        if wrong.faults[0].code == "malformed_toml":
+            return [_syntax(source, wrong.faults[0].message)]
+        level, found = Level.ERROR, [_Odd(f.at.removeprefix(":"), f.code, f.message) for f in wrong.faults]
+    else:
+        level, found = Level.WARNING, list(_odd(written, today, shipped))
+    places = Places(source)
+    return sorted(_remark(places[odd.at], odd, level) for odd in found)
+
+
+def _remark(place: Place, odd: _Odd, level: Level) -> Remark:
+    return Remark(
+        line=place.line,
+        column=place.column,
+        at=odd.at or "/",
+        level=level,
+        code=odd.code,
+        message=odd.message,
+    )
+
+
+def _syntax(source: str, message: str) -> Remark:
+    """A mistake of TOML's own, where tomllib stopped."""
+    found = _SYNTAX.fullmatch(message)
+    what, line, column = found.groups() if found else (message, 1, 1)
+    lines = source.split("\n")
+    place = Place(int(line), int(column)) if line else Place(len(lines), len(lines[-1]) + 1)
+    return _remark(place, _Odd("", "malformed_toml", f"this is not TOML: {what}"), Level.ERROR)
+
+
+def _odd(written: Written, today: date, shipped: Collection[Written]) -> Iterator[_Odd]:
+    pack = written.pack
+    yield from _header(pack, today)
+    yield from _taken(written, shipped)
+    for place, rule in enumerate(pack.rules):
+        at = below("/rule", place)
+        yield from _sources(rule, at)
+        yield from _shadow(rule, at)
+        yield from _dates(rule, pack, at)
+        yield from _outcomes(rule, at)
+        yield from _calendars(rule, at, today)
+        if isinstance(rule, Window):
+            yield from _hours(rule, pack, at, today)
+
+
+def _header(pack: Pack, today: date) -> Iterator[_Odd]:
+    if pack.review_by is None:
+        yield _Odd("/pack", "review_by_missing", "give review_by, the date by which somebody looks again")
+    elif pack.review_by <= today:
+        yield _Odd(
+            "/pack/review_by",
+            "review_past",
+            f"the review was due on {pack.review_by}: look, then set the next",
+        )
+    elif pack.review_by - today <= SOON:
+        yield _Odd("/pack/review_by", "review_soon", f"the review is due on {pack.review_by}")
+
+
+def _taken(written: Written, shipped: Collection[Written]) -> Iterator[_Odd]:
+    """Another pack of the same id that ships, on the same dates."""
+    pack = written.pack
+    for other in shipped:
+        same = (other.header, other.rules) == (written.header, written.rules)
+        if other.pack.id == pack.id and not same and _meet(pack, other.pack):
+            message = (
+                f"{pack.id} {other.pack.version} ships with the gateway and is in force on the same dates: take"
+                " another id, or let the one end (until) where the other begins (since)"
+            )
+            yield _Odd("/pack/id", "id_taken", message)
+
+
+def _sources(rule: AnyRule, at: str) -> Iterator[_Odd]:
+    lacking = [key for key in ("cite", "source", "checked") if not getattr(rule, key)]
+    if lacking:
+        message = f"give {', '.join(lacking)}: what to look up, where it was read, on which date"
+        yield _Odd(at, "source_missing", message)
+
+
+def _shadow(rule: AnyRule, at: str) -> Iterator[_Odd]:
+    if rule.in_shadow:
+        yield _Odd(at, "shadow", "this rule is a draft or unsure: evaluated and recorded, it never objects")
+
+
+def _dates(rule: AnyRule, pack: Pack, at: str) -> Iterator[_Odd]:
+    """Dates on which the rule can never be in force."""
+    if not _meet(rule, rule):
+        yield _Odd(at, "never_in_force", "since is not before until: this rule is in force on no date")
+    elif not _meet(rule, pack):
+        yield _Odd(
+            at, "never_in_force", "this rule's dates lie outside its pack's: it is in force on no date"
+        )
+
+
+def _meet(one: AnyRule | Pack, other: AnyRule | Pack) -> bool:
+    """Whether there is a date within [since, until) of both."""
+    begins = max(one.since or date.min, other.since or date.min)
+    return begins < min(one.until or date.max, other.until or date.max)
+
+
+def _outcomes(rule: AnyRule, at: str) -> Iterator[_Odd]:
+    """Outcomes to count or to start from that the rule's channels never have."""
+    match rule:
+        case Cap(count_outcomes=named) if named is not None:
+            key, wanted = "count_outcomes", named - rule.exclude_outcomes - {UNKNOWN}
+        case Cooldown(after=wanted):
+            key = "after"
+        case _:
+            return
+    if rule.channels is not None and wanted and not wanted & _possible(rule.channels):
+        channels = ", ".join(sorted(rule.channels))
+        message = f"{channels} never ends so: the rule sees nothing but unknown outcomes"
+        yield _Odd(below(at, key), "outcome_impossible", message)
+
+
+def _possible(channels: Collection[str]) -> frozenset[str]:
+    return frozenset().union(*(OUTCOMES - _NEVER.get(channel, frozenset()) for channel in channels))
+
+
+def _calendars(rule: AnyRule, at: str, today: date) -> Iterator[_Odd]:
+    for name in dict.fromkeys(getattr(rule, "calendars", ())):
+        ends = SHIPPED.coverage(name).ends
+        if ends < today:
+            yield _Odd(
+                at, "calendar_ended", f"calendar {name} ended on {ends}: this rule holds every reminder"
+            )
+        elif ends - today <= SOON:
+            yield _Odd(
+                at, "calendar_ends", f"calendar {name} ends on {ends}: then this rule holds every reminder"
+            )
+
+
+def _hours(rule: Window, pack: Pack, at: str, today: date) -> Iterator[_Odd]:
+    """No open hour at all, or none that all zones of a place of the pack share."""
+    minutes = ordinary(rule)
+    if not minutes and rule.address_kinds is None and rule.channels is None and rule.until is None:
+        yield _Odd(below(at, "days"), "never_open", "no hour is open: this rule bars everything, for good")
+    for place in pack.applies if minutes and rule.zone is None else ():
+        for month in (1, 7):
+            when = datetime(today.year, month, 1, tzinfo=UTC)
+            if not common(minutes, zones_of_place(place), when):
+                message = (
+                    f"no hour is open in all zones of {place}: who is known to be there only is never reached"
+                )
+                yield _Odd(below(at, "days"), "no_common_hour", message)
+                break
