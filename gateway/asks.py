@@ -151,6 +151,7 @@ class Asks:
             borrower=subject.borrower,
             debt=subject.debt,
             purpose=body.purpose.value,
+            actor=body.actor.id if body.actor else None,
             actor_role=body.actor.role.value if body.actor else "creditor",
             recipient_role=body.recipient_role,
             channels=(cast("Channel", Elsewhere(body.channel)),),
@@ -160,7 +161,11 @@ class Asks:
         living = facts.addresses.get((subject.tenant, subject.borrower), ())
         known = next((a.kind for a in living if a.key == address), "unknown")
         return self._desk.decide_elsewhere(
-            ask, Reachable(address_key=address or "", kind=known), facts, moment, PERMIT
+            ask,
+            Reachable(address_key=address or "", kind=known, technology=body.technology),
+            facts,
+            moment,
+            PERMIT,
         )
 
     def _address(self, body: CheckIn) -> str | None:

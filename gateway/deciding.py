@@ -21,15 +21,20 @@ from gateway.domain import Action, Channel, Money, Purpose, Rendered, Tenant, to
 from gateway.errors import BadInput, Fault
 from gateway.masking import Pii
 from gateway.outcomes import Called, Ways
+from gateway.policy.content import breaches, concerning
 from gateway.policy.explain import decision_json
 from gateway.policy.gate import Decision, Reachable, decide
+from gateway.policy.inputs import written
 from gateway.policy.localtime import zone
+from gateway.policy.model import Question
+from gateway.policy.overrides import Overrides
 from gateway.policy.packs import Packs, with_overrides
 from gateway.policy.zones import Zones
 from gateway.ports import Adapter, Entry, Moment
 from gateway.snapshot import Ask, events, snapshot, zones_of
 from gateway.telemetry import get
 from gateway.templating import Catalog, Template, Values, render
+from gateway.templating.said import rendered_said
 from gateway.texts import Keys, SubjectKey, Vault, open_address, pack_text
 from gateway.work import AddressRow, Attempt, BorrowerRow, DebtRow, Facts, Intent, Key, Past, Verdict, Work
 
@@ -91,6 +96,14 @@ class Way:
     address: AddressRow
     connected: Connected
 
+    def reachable(self) -> Reachable:
+        """As the gate sees it."""
+        return Reachable(
+            address_key=self.address.key,
+            kind=self.address.kind,
+            technology=self.connected.adapter.technology,
+        )
+
 
 class Desk:
     """Weighs reminders. Holds no state but caches of what is configured."""
@@ -100,12 +113,14 @@ class Desk:
         *,
         catalog: Catalog,
         packs: Packs,
+        stated: Overrides,
         accounts: Accounts,
         vault: Vault,
         entropy: Callable[[int], bytes],
     ) -> None:
         self._catalog = catalog
         self._packs = packs
+        self._stated = stated
         self._accounts = accounts
         self._vault = vault
         self._entropy = entropy
@@ -147,7 +162,8 @@ class Desk:
         if faults:
             weighed.entries.append(_unfit(work, faults, moment))
         weighed.verdicts.append(verdict)
-        weighed.entries.append(_decided(work, verdict, decision, said, ready, moment))
+        read = _read(decision, facts.overrides.get(work.tenant, {}), permit)
+        weighed.entries.append(_decided(work, verdict, decision, said, read, ready, moment))
         if ready is not None:
             weighed.ready.append(ready)
             facts.history[work.tenant, work.person].append(_intended(ready, moment))
@@ -187,6 +203,7 @@ class Desk:
             borrower=work.borrower,
             debt=work.debt,
             purpose=work.purpose,
+            actor=work.actor_id,
             actor_role=work.actor_role,
             recipient_role=work.recipient_role,
             channels=channels,
@@ -233,17 +250,15 @@ class Desk:
         permit: timedelta,
     ) -> Decision:
         """The gate's decision; an account that is missing is not known, and so not now."""
-        reachable = {
-            channel: tuple(Reachable(address_key=w.address.key, kind=w.address.kind) for w in found)
-            for channel, found in ways.items()
-        }
+        reachable = {channel: tuple(way.reachable() for way in found) for channel, found in ways.items()}
         decision = decide(
-            snapshot(ask, facts, reachable, moment),
+            snapshot(ask, facts, reachable, moment, self._stated),
             self._tuned_packs(facts.overrides.get(ask.tenant, {})),
             now=moment.policy,
             permit=permit,
             history=events(facts.history.get((ask.tenant, ask.person), ()), ask.person, moment.policy),
             reach={channel: found[0].connected.adapter.reach for channel, found in ways.items()},
+            calendars=self._stated.calendars,
         )
         if decision.reason == "no_address" and self._unserved(ask, facts):
             until = min(moment.policy + LOOK_AGAIN, ask.expires_at)
@@ -256,12 +271,13 @@ class Desk:
         """The gate's decision on a contact that no account of ours would make."""
         channel = ask.channels[0]
         return decide(
-            snapshot(ask, facts, {channel: (address,)}, moment),
+            snapshot(ask, facts, {channel: (address,)}, moment, self._stated),
             self._tuned_packs(facts.overrides.get(ask.tenant, {})),
             now=moment.policy,
             permit=permit,
             history=events(facts.history.get((ask.tenant, ask.person), ()), ask.person, moment.policy),
             reach={},
+            calendars=self._stated.calendars,
         )
 
     def _unserved(self, ask: Ask, facts: Facts) -> bool:
@@ -290,10 +306,8 @@ class Desk:
         assert decision.deliver_by is not None  # noqa: S101
         way = next(w for w in ways[decision.channel] if w.address.key == decision.address_key)
         key = keys[work.tenant, work.borrower]
-        borrower = facts.borrowers[work.tenant, work.borrower]
         debt = facts.debts[work.tenant, work.debt]
-        values = _values(work, borrower, debt, key, _today(decision.at, decision.zones))
-        rendered = self._render(work, way.connected, borrower, values)
+        rendered = self._fitting(work, decision, way, facts, key)
         ref = ulid("at_", to_us(moment.policy), self._entropy(10))
         return Ready(
             work=work,
@@ -313,6 +327,8 @@ class Desk:
                 borrower_revision=sum(b.revision for b in facts.siblings[work.tenant, work.person]),
                 debt_revision=debt.revision,
                 deadline=moment.real + permit,
+                technology=way.connected.adapter.technology,
+                flags=(*_flags(work), *sorted(decision.flags)),
             ),
             adapter=way.connected.adapter,
             ways=way.connected.ways,
@@ -322,6 +338,26 @@ class Desk:
             deliver_by=moment.real + (decision.deliver_by - moment.policy),
             next_step=_next_step(work),
         )
+
+    def _fitting(self, work: Work, decision: Decision, way: Way, facts: Facts, key: SubjectKey) -> Rendered:
+        """What will be said; BadInput when it cannot be made, or breaks rules on content of this decision's packs."""
+        borrower = facts.borrowers[work.tenant, work.borrower]
+        debt = facts.debts[work.tenant, work.debt]
+        values = _values(work, borrower, debt, key, _today(decision.at, decision.zones))
+        rendered = self._render(work, way.connected, borrower, values)
+        rules = concerning(
+            decision.packs,
+            _question(work, way),
+            facts={**debt.policy_facts, "due_date": debt.due_date},
+            zones=decision.zones.names,
+            at=decision.at,
+        )
+        text = rendered_said(way.connected.channel, rendered, values, way.connected.account)
+        broken = [breach for breach in breaches(rules, text) if breach.enforced]
+        if broken:
+            faults = [breach.fault(f"/content/{breach.rule.id}/{breach.block.name}") for breach in broken]
+            raise BadInput(faults, code="rejected_content")
+        return rendered
 
     def texts(self, work: Work, facts: Facts, keys: Keys, moment: Moment) -> dict[Channel, Rendered]:
         """What a reminder would say on each of its channels that can be gone, whatever is decided.
@@ -362,6 +398,19 @@ GONE = Fault(
 )
 
 
+def _question(work: Work, way: Way) -> Question:
+    """What rules on content ask of a reminder that goes this way."""
+    return Question(
+        channel=way.connected.channel.value,
+        purpose=work.purpose,
+        address_kind=way.address.kind,
+        recipient_role=work.recipient_role,
+        flags=frozenset(_flags(work)),
+        technology=way.connected.adapter.technology,
+        actor_role=work.actor_role,
+    )
+
+
 def _values(work: Work, borrower: BorrowerRow, debt: DebtRow, key: SubjectKey, today: date) -> Values:
     """What the text is filled in with on that date."""
     pii = orjson.loads(key.open(borrower.pii_enc, table="borrower", column="pii_enc", row=borrower.id))
@@ -394,7 +443,9 @@ def _intended(ready: Ready, moment: Moment) -> Past:
         creditor=intent.creditor,
         address=intent.address,
         recipient_role=ready.work.recipient_role,
-        flags=_flags(ready.work),
+        flags=intent.flags,
+        actor=ready.work.actor_id,
+        technology=intent.technology,
     )
 
 
@@ -462,17 +513,26 @@ def _verdict(
     return Verdict(work=work, state=state, reason=decision.reason, by=None, next_at=None, decision=decided)
 
 
+def _read(decision: Decision, caps: Mapping[str, int], permit: timedelta) -> dict[str, Pii[str]]:
+    """What a decision read, for its record: enough to decide it again."""
+    if decision.asked is None:
+        return {}
+    inputs = {**written(decision.asked), "caps": dict(caps), "permit_s": int(permit.total_seconds())}
+    return {"inputs": Pii(orjson.dumps(inputs).decode())}
+
+
 def _decided(
     work: Work,
     verdict: Verdict,
     decision: Decision,
     said: Mapping[str, Any],
+    read: Mapping[str, Pii[str]],
     ready: Ready | None,
     moment: Moment,
 ) -> Entry:
     """The record of a decision: every finding, and for a send the intent."""
     body: dict[str, Any] = {"decision": said}
-    clear: dict[str, Pii[str]] = {}
+    clear = dict(read)
     if ready is not None:
         intent = ready.intent
         body |= {
@@ -486,7 +546,7 @@ def _decided(
             if intent.price
             else None,
         }
-        clear = {"address": ready.address, "text_sha256": Pii(intent.text_hash)}
+        clear |= {"address": ready.address, "text_sha256": Pii(intent.text_hash)}
     return Entry(
         tenant=work.tenant,
         kind="expired" if verdict.state == "expired" else "decision",

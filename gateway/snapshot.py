@@ -11,7 +11,8 @@ from gateway import outcomes
 from gateway.domain import Channel, DebtState, Tenant
 from gateway.policy.gate import DebtNow, Hold, Reachable, Snapshot
 from gateway.policy.localtime import instant, start_of_date, zone
-from gateway.policy.model import Event
+from gateway.policy.model import WEEKDAYS, Absence, Consent, Event, Hours, OwnWindow, Told
+from gateway.policy.overrides import Overrides
 from gateway.policy.zones import Zones, possible_zones, together
 from gateway.ports import Moment
 from gateway.templating import Template, ValidWhile
@@ -31,6 +32,7 @@ class Ask:
     borrower: str
     debt: str
     purpose: str
+    actor: str | None
     actor_role: str
     recipient_role: str
     channels: tuple[Channel, ...]
@@ -43,9 +45,16 @@ class Ask:
 
 
 def snapshot(
-    ask: Ask, facts: Facts, reachable: Mapping[Channel, tuple[Reachable, ...]], moment: Moment
+    ask: Ask,
+    facts: Facts,
+    reachable: Mapping[Channel, tuple[Reachable, ...]],
+    moment: Moment,
+    stated: Overrides,
 ) -> Snapshot:
-    """What is known of the borrower, the debt and the reminder; `reachable` are addresses that can be served."""
+    """What is known of the borrower, the debt and the reminder.
+
+    `reachable` are addresses that can be served; `stated` the events of regions.
+    """
     borrower = facts.borrowers[ask.tenant, ask.borrower]
     debt = facts.debts[ask.tenant, ask.debt]
     siblings = facts.siblings.get((ask.tenant, ask.person), (borrower,))
@@ -54,7 +63,9 @@ def snapshot(
         zones_of(borrower, facts.addresses.get((ask.tenant, ask.borrower), ())),
         *(zones_of(other, ()) for other in others),
     )
+    residence = borrower.profile.get("residence")
     starts, ends, valid_on = _validity(ask, debt, zones)
+    assigned = facts.assigned(ask.tenant, debt.portfolio)
     return Snapshot(
         borrower=ask.person,
         debt=DebtNow(
@@ -73,10 +84,15 @@ def snapshot(
         expires_at=ends,
         not_before=starts,
         valid_on=valid_on,
-        residence=borrower.profile.get("residence"),
+        residence=residence,
         governing_law=debt.governing_law,
         recipient_role=ask.recipient_role,
         actor_role=ask.actor_role,
+        actor=ask.actor,
+        product=debt.product,
+        institution=assigned.institution if assigned else None,
+        licences=(*(assigned.licences if assigned else ()), *_residences(others)),
+        assigned=assigned.packs if assigned else (),
         duplicate=ask.duplicate,
         open_voice=_open_voice(facts.history.get((ask.tenant, ask.person), ()), moment.policy),
         opt_outs=tuple((o["channel"], _instant(o["at"])) for b in siblings for o in _listed(b, "opt_outs")),
@@ -85,7 +101,70 @@ def snapshot(
             **{name: fact for b in (*others, borrower) for name, fact in _set_facts(b)},
             **debt.policy_facts,
         },
+        told=_told(borrower, siblings, stated.regional_blackouts(residence or debt.governing_law)),
     )
+
+
+def _residences(borrowers: Sequence[BorrowerRow]) -> tuple[str, ...]:
+    """Where a person's other borrowers live: the law of each holds."""
+    found = (borrower.profile.get("residence") for borrower in borrowers)
+    return tuple(dict.fromkeys(place for place in found if place))
+
+
+def _told(
+    borrower: BorrowerRow,
+    siblings: Sequence[BorrowerRow],
+    regional: Sequence[tuple[str, date, date | None]],
+) -> Told:
+    """The borrower's own consents; hours and events of every borrower of the person, and of the region."""
+    return Told(
+        consents=tuple(_consent(c) for c in _listed(borrower, "consents")),
+        windows=tuple(_own_window(w) for b in siblings for w in _listed(b, "windows")),
+        blackouts=(
+            *(_absence(a) for b in siblings for a in _listed(b, "blackouts")),
+            *(Absence(reason=reason, since=since, until=until) for reason, since, until in regional),
+        ),
+    )
+
+
+def _consent(given: Mapping[str, Any]) -> Consent:
+    return Consent(
+        kind=given["kind"],
+        given_at=_instant(given["given_at"]),
+        rules=frozenset(given.get("rules") or ()),
+        channel=given.get("channel"),
+        form=given.get("form"),
+        until=_instant(given["until"]) if given.get("until") else None,
+        revoked_at=_instant(given["revoked_at"]) if given.get("revoked_at") else None,
+    )
+
+
+def _own_window(given: Mapping[str, Any]) -> OwnWindow:
+    channels, kinds = given.get("channels"), given.get("address_kinds")
+    return OwnWindow(
+        kind=given["kind"],
+        on=frozenset(given.get("on") or WEEKDAYS),
+        hours=Hours(open=_clock(given.get("open") or "00:00"), close=_clock(given.get("close") or "24:00")),
+        channels=frozenset(channels) if channels else None,
+        address_kinds=frozenset(kinds) if kinds else None,
+        since=_date(given.get("from")),
+        until=_date(given.get("until")),
+    )
+
+
+def _absence(given: Mapping[str, Any]) -> Absence:
+    return Absence(
+        reason=given["reason"], since=date.fromisoformat(given["from"]), until=_date(given.get("until"))
+    )
+
+
+def _clock(text: str) -> int:
+    """Seconds of the day of `09:00`."""
+    return int(text[:2]) * 3600 + int(text[3:5]) * 60
+
+
+def _date(text: str | None) -> date | None:
+    return date.fromisoformat(text) if text else None
 
 
 def _set_facts(borrower: BorrowerRow) -> list[tuple[str, Any]]:
@@ -155,6 +234,8 @@ def events(history: Sequence[Past], person: str, now: datetime) -> list[Event]:
             address=past.address,
             recipient_role=past.recipient_role,
             flags=frozenset(past.flags),
+            technology=past.technology,
+            actor=past.actor,
         )
         for past in history
     ]

@@ -16,7 +16,7 @@ from pathlib import Path
 from sqlalchemy.engine import URL
 
 import channels
-from gateway import outcomes
+from gateway import outcomes, own_packs
 from gateway.accounts import AccountDesk, Accounts, parse
 from gateway.api.services import Services
 from gateway.asks import Asks
@@ -32,8 +32,7 @@ from gateway.policy.explain import sentences
 from gateway.policy.lasting import calendars_named, calendars_of_residence, reviews_due
 from gateway.policy.model import Cap
 from gateway.policy.overrides import NONE, Overrides, parse_overrides
-from gateway.policy.packs import Packs
-from gateway.policy.parse import shipped
+from gateway.policy.packs import Packs, load
 from gateway.receipts import Callbacks
 from gateway.reconcile import Reconcile
 from gateway.sendlog.record import LogKeys
@@ -53,6 +52,7 @@ from gateway.store.reads import Reads
 from gateway.sweep import Sweep
 from gateway.telemetry import Metrics
 from gateway.templating import Catalog
+from gateway.templating.approve import approve
 from gateway.texts import Texts
 from gateway.tokens import RedisTokens, connect
 from gateway.vault import BlindIndex, KeyRing, KeyUse, Vault
@@ -141,7 +141,8 @@ class Gateway:
         )
         self.catalog = Catalog.load(settings.templates)
         self.overrides = load_overrides(settings.calendars)
-        self.packs = load_packs()
+        self.packs = load_packs(settings.packs)
+        _approve(self.catalog, self.packs)
         _count_days(self.metrics, self.packs, self.overrides.calendars)
         self._redis = connect(place.redis) if place.redis else None
         self._tokens = RedisTokens(self._redis, time.monotonic)
@@ -160,6 +161,7 @@ class Gateway:
         self.desk = Desk(
             catalog=self.catalog,
             packs=self.packs,
+            stated=self.overrides,
             accounts=self.accounts,
             vault=self.vault,
             entropy=secrets.token_bytes,
@@ -301,12 +303,18 @@ def new_id(prefix: str) -> str:
     return ulid(prefix, time.time_ns() // 1000, secrets.token_bytes(10))
 
 
-def load_packs() -> Packs:
-    """The shipped packs, or what is wrong with them: then nothing is sent, and the reason is shown."""
+def load_packs(folder: Path | None) -> Packs:
+    """The shipped packs and those of a deployment's folder, or why none can be had: then nothing is sent."""
     try:
-        return tuple(shipped().values())
+        return load(() if folder is None else own_packs.read(folder))
     except PolicyError as wrong:
         return wrong
+
+
+def _approve(catalog: Catalog, packs: Packs) -> None:
+    """BadInput when an approved template breaks rules on content of the places that it names."""
+    if not isinstance(packs, PolicyError):
+        approve(catalog.templates.values(), packs, today=_today())
 
 
 def load_overrides(path: Path | None) -> Overrides:

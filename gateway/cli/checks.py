@@ -6,7 +6,7 @@ import platform
 import shutil
 import sqlite3
 import subprocess
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from difflib import get_close_matches
@@ -20,8 +20,9 @@ from gateway.policy.calendars import Calendars
 from gateway.policy.lasting import calendars_named, calendars_of_residence, reviews_due
 from gateway.policy.localtime import TZDATA_VERSION
 from gateway.policy.model import Pack
-from gateway.policy.parse import shipped
 from gateway.settings import PREFIX, Settings, unknown_variables
+from gateway.templating import Catalog
+from gateway.templating.approve import Remark, approve, review
 from gateway.vault import KeyRing
 
 SOON = timedelta(days=45)
@@ -104,15 +105,20 @@ def key_ring(settings: Settings) -> Line:
 
 def rules(settings: Settings, today: date) -> Iterator[Line]:
     """Whether the packs and what operators state beside them load, and how long their calendars last."""
-    try:
-        packs = shipped()
-    except PolicyError as wrong:
-        yield from mistakes(wrong, "packs")
+    from gateway.wiring import load_overrides, load_packs  # noqa: PLC0415 (it brings the whole gateway along)
+
+    packs = load_packs(settings.packs)
+    if isinstance(packs, PolicyError):
+        yield from mistakes(packs, "packs")
         return
-    yield ok("packs", ", ".join(f"{pack.id} {pack.version}" for pack in packs.values()))
-    yield from reviews(packs.values(), today)
+    sound = [pack for pack in packs if not pack.broken]
+    yield ok("packs", ", ".join(f"{pack.id} {pack.version}" for pack in sound))
+    for pack in packs:
+        if pack.broken:
+            yield fail("packs", f"nothing is sent to whom {pack.id} applies: {pack.broken}")
+    yield from reviews(sound, today)
+    yield from texts(settings, sound, today)
     yield time_zones(TZDATA_VERSION, today)
-    from gateway.wiring import load_overrides  # noqa: PLC0415 (it brings the whole gateway along)
 
     try:
         stated = load_overrides(settings.calendars)
@@ -122,7 +128,31 @@ def rules(settings: Settings, today: date) -> Iterator[Line]:
     if settings.calendars is not None:
         days, events = len(stated.calendars.overrides), len(stated.blackouts)
         yield ok("calendars file", f"{settings.calendars}, entries: {days} of calendars, {events} of events")
-    yield from horizon(packs.values(), today, stated.calendars)
+    yield from horizon(sound, today, stated.calendars)
+
+
+def texts(settings: Settings, packs: Sequence[Pack], today: date) -> Iterator[Line]:
+    """Whether the templates load, and which rules on content some of them do not keep."""
+    try:
+        templates = Catalog.load(settings.templates).templates.values()
+        approve(templates, packs, today=today)
+    except BadInput as wrong:
+        yield from mistakes(wrong, "templates")
+        return
+    short: dict[str, list[Remark]] = {}
+    for remark in (one for made in templates if made.approved for one in review(made, packs, today=today)):
+        short.setdefault(remark.breach.rule.id, []).append(remark)
+    for found in short.values():
+        yield warn("templates", _short(found))
+    if not short:
+        yield ok("templates", f"{len(templates)}, and what they say keeps the rules on content")
+
+
+def _short(remarks: Sequence[Remark]) -> str:
+    first = remarks[0]
+    then = "it is not sent to whom that binds" if first.breach.enforced else "the rule is in shadow"
+    told = first.breach.fault(first.at)
+    return f"texts that come short of a rule: {len(remarks)}, such as {told.at}: {told.message} ({then})"
 
 
 def reviews(packs: Collection[Pack], today: date) -> Iterator[Line]:

@@ -21,8 +21,9 @@ from gateway.policy.model import (
     Question,
     Told,
     Verdict,
+    Window,
 )
-from gateway.policy.rules import Answer, answer, concerns, in_force
+from gateway.policy.rules import Answer, answer, concerns, in_force, is_relaxed
 
 HORIZON_DAYS = 75
 """How far ahead an opening is looked for, in multiples of 24 hours."""
@@ -97,16 +98,65 @@ def open_until(
     return limit
 
 
+def gives_hours(
+    packs: Sequence[Pack],
+    question: Question,
+    *,
+    zones: Sequence[str],
+    facts: Mapping[str, Fact],
+    now: datetime,
+) -> bool:
+    """Whether a rule of these packs that is in force says at what hours such a reminder may go."""
+    ask = Ask(question, (), facts)
+    at = seconds(now)
+    windows = (rule for pack in packs for rule in pack.rules if isinstance(rule, Window))
+    return any(
+        rule.address_kinds is None
+        and not rule.in_shadow
+        and concerns(rule, ask)
+        and all(in_force(rule, ask, Here(where, at)) for where in _zones_of(rule, zones))
+        for rule in windows
+    )
+
+
+def relaxed_flags(
+    packs: Sequence[Pack],
+    question: Question,
+    *,
+    zones: Sequence[str],
+    facts: Mapping[str, Fact],
+    now: datetime,
+    told: Told,
+) -> frozenset[str]:
+    """The flags of an attempt made now while a consent makes rules give way."""
+    if not told.consents:
+        return frozenset()
+    ask = Ask(question, (), facts, told)
+    at = seconds(now)
+    return frozenset(
+        place.rule.relaxed_by.flag
+        for place in _places(packs, ask, zones)
+        if place.rule.relaxed_by is not None
+        and place.rule.relaxed_by.flag is not None
+        and is_relaxed(place.rule, ask, Here(place.zone, at))
+    )
+
+
 def _places(packs: Sequence[Pack], ask: Ask, zones: Sequence[str]) -> list[Place]:
     """Every rule that has a word on the question, in each zone where it must hold."""
-    possible = [zone(name) for name in dict.fromkeys(zones)]
     return [
         Place(rule, where)
         for pack in packs
         for rule in pack.rules
         if concerns(rule, ask)
-        for where in (possible if rule.zone is None else (zone(rule.zone),))
+        for where in _zones_of(rule, zones)
     ]
+
+
+def _zones_of(rule: AnyRule, zones: Sequence[str]) -> list[Zone]:
+    """Where a rule must hold."""
+    names = dict.fromkeys(zones) if rule.zone is None else (rule.zone,)
+    return [zone(name) for name in names]
 
 
 def _answers(places: Iterable[Place], ask: Ask, at: int) -> list[tuple[Place, Answer, Here]]:

@@ -27,8 +27,13 @@ def decision_json(decision: Decision) -> dict[str, Any]:
         "deliver_by": _written(decision.deliver_by),
         "findings": [finding_json(finding) for finding in decision.findings],
         "zones": [clue._asdict() for clue in decision.zones.evidence],
-        "packs": [{"pack": name, "version": version} for name, version in decision.packs],
+        "packs": [
+            {"pack": pack.id, "version": pack.version, "review_status": pack.review_status}
+            for pack in decision.packs
+        ],
         "tzdata": decision.tzdata,
+        "calendars": decision.calendars,
+        **({"note": decision.note} if decision.note is not None else {}),
     }
 
 
@@ -59,7 +64,13 @@ def sentences(decision: Mapping[str, Any], lang: str = "en") -> list[str]:
     by_rule: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for finding in decision["findings"]:
         by_rule.setdefault((finding["rule"], finding["channel"]), []).append(finding)
-    return [_headline(decision, texts), *(_line(_telling(found), texts) for found in by_rule.values())]
+    statuses = [
+        f"{pack['pack']} {pack['version']}{texts['colon']}{pack['review_status']}"
+        for pack in decision["packs"]
+        if pack.get("review_status")
+    ]
+    lines = [_line(_telling(found), texts) for found in by_rule.values()]
+    return [_headline(decision, texts), *lines, *statuses]
 
 
 def _written(at: datetime | None) -> str | None:
@@ -71,6 +82,8 @@ def _terms(finding: Finding) -> Iterator[tuple[str, Any]]:
     rule = finding.of
     if finding.note is not None:
         yield "note", finding.note
+    if rule.unsure:
+        yield "unsure", rule.unsure
     match rule:
         case Cap():
             yield "over", _over(rule.window)
@@ -119,7 +132,8 @@ def _headline(decision: Mapping[str, Any], texts: Mapping[str, Any]) -> str:
         until=_local(decision["until"], zones),
         reason=texts["reason"].get(decision["reason"], decision["reason"]),
     )
-    return filled
+    note = decision.get("note")
+    return filled if note is None else f"{filled} {note}"
 
 
 def _line(finding: Mapping[str, Any], texts: Mapping[str, Any]) -> str:
@@ -129,7 +143,10 @@ def _line(finding: Mapping[str, Any], texts: Mapping[str, Any]) -> str:
     if bars:
         opens = _local(finding["next"], [finding["zone"]])
         parts.append(texts["opens"].format(next=opens) if opens else texts["never"])
-    parts += [texts["shadow"]] if finding["force"] == "draft" else []
+    if finding.get("unsure"):
+        parts.append(texts["unsure"].format(why=finding["unsure"]))
+    elif finding["force"] == "draft":
+        parts.append(texts["shadow"])
     parts += [extra for extra in (finding.get("note"), finding["cite"]) if extra]
     return f"{finding['rule']} ({finding['channel']}){texts['colon']}{texts['join'].join(parts)}"
 

@@ -5,26 +5,31 @@ What is not known means not now, and is never a final word: it defers and is loo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Any, assert_never
 
 from gateway.domain import Action, Channel, DebtState, Purpose
 from gateway.errors import PolicyError
-from gateway.policy.decide import judge, open_until
+from gateway.policy.calendars import SHIPPED, Calendars
+from gateway.policy.decide import gives_hours, judge, open_until, relaxed_flags
 from gateway.policy.localtime import TZDATA_VERSION, instant, seconds, start_of_date, zone
 from gateway.policy.model import (
     FINAL,
+    NOTHING_TOLD,
+    Blackout,
     Event,
     Fact,
     Finding,
     Pack,
     Question,
+    Review,
     ThirdParty,
+    Told,
     Verdict,
 )
-from gateway.policy.packs import Packs, applying
+from gateway.policy.packs import Applied, Packs, applying
 from gateway.policy.zones import Zones
 
 LOOK_AGAIN = timedelta(minutes=15)
@@ -37,10 +42,11 @@ ALL = "all"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reachable:
-    """A living address: the key that it is known by, never the address itself, and its kind."""
+    """A living address: the key that it is known by, never the address itself; its kind, and who would speak."""
 
     address_key: str
     kind: str
+    technology: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +79,8 @@ class Snapshot:
 
     `borrower` is the person. `addresses`: living ones by channel. `opt_outs`: (channel or `all`, since).
     `valid_on`: the only local date that the text may leave on. `facts`: those of borrower and debt
-    together; `dpd` and `optout_at` are derived here. `open_voice`: a call to the person can still change.
+    together; `dpd`, `due_date`, `overdue_since` and `optout_at` are derived here. `open_voice`: a call to the
+    person can still change. `licences` and `assigned`: places and packs of the tenant's assignment.
     """
 
     borrower: str
@@ -89,19 +96,25 @@ class Snapshot:
     governing_law: str | None = None
     recipient_role: str = "debtor"
     actor_role: str = "creditor"
+    actor: str | None = None
+    product: str | None = None
+    institution: str | None = None
+    licences: tuple[str, ...] = ()
+    assigned: tuple[str, ...] = ()
     duplicate: bool = False
     open_voice: bool = False
     opt_outs: tuple[tuple[str, datetime], ...] = ()
     holds: tuple[Hold, ...] = ()
     facts: Mapping[str, Fact] | None = None
-    flags: frozenset[str] = frozenset()
+    told: Told = NOTHING_TOLD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """What to do with a reminder now, and everything that it rests on.
 
-    `deliver_by`: with a send, when the provider must have delivered. `packs`: (id, version) of those applied.
+    `deliver_by`: with a send, when the provider must have delivered. `flags`: what the attempt is marked with.
+    `note`: which pack cannot be used. `calendars`: the version of those read.
     """
 
     action: Action
@@ -113,8 +126,12 @@ class Decision:
     address_key: str | None = None
     deliver_by: datetime | None = None
     findings: tuple[Finding, ...] = ()
-    packs: tuple[tuple[str, str], ...] = ()
+    flags: frozenset[str] = frozenset()
+    packs: tuple[Pack, ...] = ()
+    note: str | None = None
     tzdata: str = TZDATA_VERSION
+    calendars: str = SHIPPED.version
+    asked: Snapshot | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +145,9 @@ class _Word:
     address_key: str | None = None
     deliver_by: datetime | None = None
     findings: tuple[Finding, ...] = ()
+    flags: frozenset[str] = frozenset()
+    packs: tuple[Pack, ...] = ()
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +155,8 @@ class _Look:
     """The parts of a decision that every channel's word is made of."""
 
     snapshot: Snapshot
-    packs: tuple[Pack, ...]
+    applied: Applied
+    calendars: Calendars
     history: Sequence[Event]
     at: datetime
     permit: timedelta
@@ -150,27 +171,41 @@ def decide(
     permit: timedelta,
     history: Sequence[Event],
     reach: Mapping[Channel, timedelta],
+    calendars: Calendars = SHIPPED,
 ) -> Decision:
     """Whether, when and on which channel this reminder may reach this person.
 
     Judged from `now` to the end of the permit to call and of `reach`, how long after hand-over a channel
     still disturbs. `packs` are all that are loaded; those that apply are chosen here.
     """
-    applied: tuple[Pack, ...] = ()
     word = _final_word(snapshot, history, now)
     if word is None:
         try:
             applied = _applying(snapshot, packs)
-        except PolicyError:
-            word = _later(now, "policy_unavailable")
+        except PolicyError as wrong:
+            word = replace(_later(now, "policy_unavailable"), note=str(wrong) or None)
         else:
-            word = _not_yet(snapshot, applied, now) or _by_channels(
-                snapshot, applied, history, now, permit, reach
+            look = _Look(
+                snapshot=snapshot,
+                applied=applied,
+                calendars=calendars,
+                history=history,
+                at=now,
+                permit=permit,
+                last=_last(snapshot),
             )
-    return _decision(word, snapshot, applied, now)
+            word = _not_yet(snapshot, applied, now) or _by_channels(look, reach)
+    return _decision(word, snapshot, now, calendars)
 
 
-def _decision(word: _Word, snapshot: Snapshot, applied: tuple[Pack, ...], now: datetime) -> Decision:
+def _last(snapshot: Snapshot) -> datetime:
+    """The instant after which nothing is delivered."""
+    if snapshot.valid_on is None or not snapshot.zones.names:
+        return snapshot.expires_at
+    return min(snapshot.expires_at, _ends(snapshot.valid_on, snapshot.zones))
+
+
+def _decision(word: _Word, snapshot: Snapshot, now: datetime, calendars: Calendars) -> Decision:
     return Decision(
         action=word.action,
         reason=word.reason,
@@ -181,14 +216,24 @@ def _decision(word: _Word, snapshot: Snapshot, applied: tuple[Pack, ...], now: d
         address_key=word.address_key,
         deliver_by=word.deliver_by,
         findings=word.findings,
-        packs=tuple((pack.id, pack.version) for pack in applied),
+        flags=word.flags,
+        packs=word.packs,
+        note=word.note,
+        calendars=calendars.version,
+        asked=snapshot,
     )
 
 
-def _applying(snapshot: Snapshot, packs: Packs) -> tuple[Pack, ...]:
+def _applying(snapshot: Snapshot, packs: Packs) -> Applied:
     if isinstance(packs, PolicyError):
         raise packs
-    return applying(packs, residence=snapshot.residence, governing_law=snapshot.governing_law)
+    return applying(
+        packs,
+        residence=snapshot.residence,
+        governing_law=snapshot.governing_law,
+        licences=snapshot.licences,
+        assigned=snapshot.assigned,
+    )
 
 
 def _stop(reason: str) -> _Word:
@@ -265,9 +310,10 @@ def _may_confirm(snapshot: Snapshot, history: Sequence[Event], since: datetime) 
     return snapshot.purpose == Purpose.OPTOUT_CONFIRMATION.value and not confirmed
 
 
-def _not_yet(snapshot: Snapshot, packs: tuple[Pack, ...], now: datetime) -> _Word | None:
+def _not_yet(snapshot: Snapshot, applied: Applied, now: datetime) -> _Word | None:
     """What bars every channel alike: whom, twice, where, before its time, on the wrong day, during a call."""
     role = snapshot.recipient_role
+    packs = applied.packs(hours_at_home=False)
     covered = any(isinstance(rule, ThirdParty) and role in rule.roles for p in packs for rule in p.rules)
     if role != "debtor" and not covered:
         return _stop("third_party")
@@ -300,40 +346,33 @@ def _ends(day: date, zones: Zones) -> datetime:
     return instant(min(start_of_date(zone(name), day + timedelta(days=1)) for name in zones.names))
 
 
-def _by_channels(
-    snapshot: Snapshot,
-    packs: tuple[Pack, ...],
-    history: Sequence[Event],
-    now: datetime,
-    permit: timedelta,
-    reach: Mapping[Channel, timedelta],
-) -> _Word:
+def _by_channels(look: _Look, reach: Mapping[Channel, timedelta]) -> _Word:
     """The first channel that is open, or opens in time; what every channel looked at says is kept."""
-    last = snapshot.expires_at
-    if snapshot.valid_on is not None:
-        last = min(last, _ends(snapshot.valid_on, snapshot.zones))
-    look = _Look(snapshot=snapshot, packs=packs, history=history, at=now, permit=permit, last=last)
     words: list[_Word] = []
-    for channel in snapshot.channels:
-        if snapshot.addresses.get(channel):
+    for channel in look.snapshot.channels:
+        if look.snapshot.addresses.get(channel):
             word = _channel(look, channel, reach.get(channel, timedelta()))
             words.append(word)
-            if _settles(word, last):
-                return replace(word, findings=_findings(words))
+            if _settles(word, look.last):
+                return _with_all(word, words)
     if not words:
         return _stop("no_address")
-    best = next((word for word in words if word.action is Action.DEFER), words[0])
-    return replace(best, findings=_findings(words))
+    return _with_all(next((word for word in words if word.action is Action.DEFER), words[0]), words)
+
+
+def _with_all(word: _Word, words: Sequence[_Word]) -> _Word:
+    """A channel's word with the findings and packs of every channel looked at."""
+    return replace(
+        word,
+        findings=tuple(finding for one in words for finding in one.findings),
+        packs=tuple(dict.fromkeys(pack for one in words for pack in one.packs)),
+    )
 
 
 def _settles(word: _Word, last: datetime) -> bool:
     """Whether no further channel is looked at: this one is open, or will open in time."""
     in_time = word.until is not None and word.until < last
     return word.action is Action.SEND or (in_time and word.reason not in ("calendar_ends", "lookup_failed"))
-
-
-def _findings(words: Iterable[_Word]) -> tuple[Finding, ...]:
-    return tuple(finding for word in words for finding in word.findings)
 
 
 def _channel(look: _Look, channel: Channel, reach: timedelta) -> _Word:
@@ -367,6 +406,8 @@ def _facts(snapshot: Snapshot, channel: Channel, now: datetime) -> Mapping[str, 
     if due is not None:
         at = seconds(now)
         facts["dpd"] = max(zone(name).day(at) for name in snapshot.zones.names) - due.toordinal()
+        facts["due_date"] = due
+        facts.setdefault("overdue_since", due + timedelta(days=1))
     opted_out = _opted_out(snapshot, {ALL, channel.value}, now)
     if opted_out is not None:
         facts["optout_at"] = opted_out
@@ -387,24 +428,40 @@ def _address(
         purpose=snapshot.purpose,
         address_kind=reachable.kind,
         recipient_role=snapshot.recipient_role,
-        flags=snapshot.flags,
+        technology=reachable.technology,
+        actor=snapshot.actor,
+        actor_role=snapshot.actor_role,
+        institution=snapshot.institution,
+        product=snapshot.product,
     )
-    given: dict[str, Any] = {"zones": snapshot.zones.names, "history": look.history, "facts": facts}
-    verdict = judge(look.packs, question, now=look.at, **given)
+    zones = snapshot.zones.names
+    at_home = gives_hours(look.applied.home, question, zones=zones, facts=facts, now=look.at)
+    packs = look.applied.packs(hours_at_home=at_home)
+    word = _judged(look, packs, question, facts, reach)
+    flags = relaxed_flags(packs, question, zones=zones, facts=facts, now=look.at, told=snapshot.told)
+    return replace(word, channel=channel, address_key=reachable.address_key, packs=packs, flags=flags)
+
+
+def _judged(
+    look: _Look, packs: tuple[Pack, ...], question: Question, facts: Mapping[str, Fact], reach: timedelta
+) -> _Word:
+    """What these packs say, from now to the permit's end and reach."""
+    given: dict[str, Any] = {
+        "zones": look.snapshot.zones.names,
+        "history": look.history,
+        "facts": facts,
+        "told": look.snapshot.told,
+        "calendars": look.calendars,
+    }
+    verdict = judge(packs, question, now=look.at, **given)
     if verdict.action is Action.SEND:
         clear_to = look.at + look.permit + reach
         limit = max(look.last, clear_to + timedelta(seconds=1))
-        closes = open_until(look.packs, question, now=look.at, limit=limit, **given)
+        closes = open_until(packs, question, now=look.at, limit=limit, **given)
         if closes > clear_to:
-            return _Word(
-                action=Action.SEND,
-                channel=channel,
-                address_key=reachable.address_key,
-                deliver_by=min(closes, look.last),
-                findings=verdict.findings,
-            )
-        verdict = judge(look.packs, question, now=closes, **given)
-    return replace(_closed(verdict, look.at), channel=channel, findings=verdict.findings)
+            return _Word(action=Action.SEND, deliver_by=min(closes, look.last), findings=verdict.findings)
+        verdict = judge(packs, question, now=closes, **given)
+    return replace(_closed(verdict, look.at), findings=verdict.findings)
 
 
 def _closed(verdict: Verdict, now: datetime) -> _Word:
@@ -413,7 +470,13 @@ def _closed(verdict: Verdict, now: datetime) -> _Word:
         return _wait(verdict.until, _binding(verdict.objecting))
     if verdict.calendar_ends is not None:
         return _later(now, "calendar_ends")
-    return _stop(_binding(verdict.objecting))
+    binding = _binding(verdict.objecting)
+    if not any(isinstance(finding.of, FINAL) for finding in verdict.objecting):
+        if any(isinstance(finding.of, Review) for finding in verdict.objecting):
+            return _later(now, "review")
+        if any(isinstance(f.of, Blackout) and f.next is None for f in verdict.objecting):
+            return _later(now, binding)
+    return _stop(binding)
 
 
 def _binding(findings: Sequence[Finding]) -> str:

@@ -366,6 +366,7 @@ class Pack:
     `review_by`: the date by which somebody must have looked again.
     `answered_as`: the outcome that an answered call, not surely a machine, counts as.
     `holidays` "residence": its hours close on the holidays of the borrower's place.
+    `broken`: why it could not be read; nothing is sent to whom it applies.
     """
 
     id: str
@@ -380,6 +381,7 @@ class Pack:
     applies: tuple[str, ...] = ()
     answered_as: str | None = None
     holidays: str | None = None
+    broken: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,42 +5,150 @@ The packs that ship with the gateway lie beside this file, one TOML each, named 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from typing import NamedTuple
 
 from gateway.errors import Fault, PolicyError
 from gateway.policy.calendars import is_calendar
 from gateway.policy.model import AnyRule, Cap, ChannelLock, Cooldown, Pack, Window
+from gateway.policy.parse import parse_pack, shipped
 from gateway.policy.zones import same_place
 
 Packs = tuple[Pack, ...] | PolicyError
 """The packs in use, or why they cannot be loaded."""
 
-EVERYONE, ELSEWHERE = "everyone", "elsewhere"
+EVERYONE, ELSEWHERE, ASSIGNED = "everyone", "elsewhere", "assigned"
 _CACHED = 4096
+_PLACE = re.compile(r"[A-Z]{2}(-[A-Z0-9]{1,3}){0,2}", re.ASCII)
+
+
+class Applied(NamedTuple):
+    """The packs for one person and debt, by why they apply.
+
+    `home`: of the person's own place; `elsewhere`: for a channel on which those give no hours.
+    """
+
+    home: tuple[Pack, ...]
+    law: tuple[Pack, ...]
+    elsewhere: tuple[Pack, ...]
+    everyone: tuple[Pack, ...]
+
+    def packs(self, *, hours_at_home: bool) -> tuple[Pack, ...]:
+        """Those that are asked, the law's first; `hours_at_home`: the law of the place gives hours."""
+        return (*self.home, *self.law, *(() if hours_at_home else self.elsewhere), *self.everyone)
+
+
+def load(own: Iterable[tuple[str, str]] = ()) -> tuple[Pack, ...]:
+    """The shipped packs and a deployment's own, from (file name, TOML text).
+
+    An own pack that cannot be read stands for whom its header says that it applies, else for everyone: nothing is
+    sent to them. So does one that has the id of another pack and shares a date with it.
+    """
+    packs = list(shipped().values())
+    for name, text in own:
+        try:
+            pack = parse_pack(text, name)
+        except PolicyError as wrong:
+            packs.append(_broken(text, name, wrong.faults))
+            continue
+        if any(_overlap(pack, other) for other in packs):
+            said = f"{name}: another pack {pack.id} is in force on some of its dates; give since and until"
+            pack = replace(pack, rules=(), broken=said)
+        packs.append(pack)
+    return tuple(packs)
+
+
+def _broken(text: str, name: str, faults: Sequence[Fault]) -> Pack:
+    """What stands for a pack that cannot be read."""
+    try:
+        header = tomllib.loads(text).get("pack", {})
+    except tomllib.TOMLDecodeError:
+        header = {}
+    places = header.get("applies") if isinstance(header, dict) else None
+    known = isinstance(places, list) and all(isinstance(p, str) and _PLACE.fullmatch(p) for p in places)
+    said = "; ".join(f"{fault.at}: {fault.message}" for fault in faults[:3])
+    return Pack(
+        id=name,
+        rules=(),
+        applies=tuple(places) if known and places else (EVERYONE,),
+        broken=said if len(faults) <= 3 else f"{said}; and {len(faults) - 3} more",  # noqa: PLR2004
+    )
+
+
+def _overlap(one: Pack, other: Pack) -> bool:
+    """Whether two packs of one id are in force on a common date."""
+    return (
+        one.id == other.id
+        and (one.until is None or other.since is None or other.since < one.until)
+        and (other.until is None or one.since is None or one.since < other.until)
+    )
 
 
 @lru_cache(maxsize=_CACHED)
 def applying(
-    packs: tuple[Pack, ...], *, residence: str | None, governing_law: str | None
-) -> tuple[Pack, ...]:
-    """The packs for a person of that residence and a debt under that law (ISO 3166), strictest of all.
+    packs: tuple[Pack, ...],
+    *,
+    residence: str | None,
+    governing_law: str | None,
+    licences: tuple[str, ...] = (),
+    assigned: tuple[str, ...] = (),
+) -> Applied:
+    """The packs for a person of that residence, a debt under that law, an actor licensed there (ISO 3166).
 
-    Those of the residence, those of the law, and those for everyone; where none covers the residence,
-    those for elsewhere, closed on its holidays. An unknown residence is taken to be where the law is.
-    PolicyError when no pack is for everyone, or one for elsewhere is needed and missing.
+    `assigned` are ids of packs that apply besides. An unknown residence is taken to be where the law is.
+    PolicyError when no pack is for everyone or for elsewhere, when an assigned one is missing, and when one that
+    applies cannot be read.
     """
     home = residence or governing_law
-    places = [same_place(place) for place in (home, governing_law) if place is not None]
-    chosen = [pack for pack in packs if any(_covers(pack, place) for place in places)]
+    places = [same_place(place) for place in (governing_law, *licences) if place is not None]
+    of_home = [pack for pack in packs if home is not None and _covers(pack, same_place(home))]
+    by_law = [
+        pack
+        for pack in packs
+        if pack not in of_home and (pack.id in assigned or any(_covers(pack, place) for place in places))
+    ]
     everyone = [pack for pack in packs if EVERYONE in pack.applies]
     elsewhere = [pack for pack in packs if ELSEWHERE in pack.applies]
-    if home is None or not any(_covers(pack, same_place(home)) for pack in chosen):
-        _must_be(elsewhere, ELSEWHERE)
-        chosen += [_closed_on(pack, _calendar(home)) for pack in elsewhere]
     _must_be(everyone, EVERYONE)
-    return tuple(_with_answered(pack) for pack in (*chosen, *everyone))
+    _must_be(elsewhere, ELSEWHERE)
+    _none_missing(assigned, packs)
+    _none_broken((*of_home, *by_law, *elsewhere, *everyone))
+    calendar = _calendar(home)
+    return Applied(
+        home=_ready(of_home, calendar),
+        law=_ready(by_law, calendar),
+        elsewhere=_ready(elsewhere, calendar),
+        everyone=_ready(everyone, calendar),
+    )
+
+
+def _ready(packs: Iterable[Pack], calendar: str | None) -> tuple[Pack, ...]:
+    return tuple(_with_answered(_closed_on(pack, calendar)) for pack in packs)
+
+
+def _none_missing(assigned: tuple[str, ...], packs: tuple[Pack, ...]) -> None:
+    known = {pack.id for pack in packs}
+    faults = [
+        Fault(at=f"/packs/{name}", code="pack_missing", message=f"the assigned pack {name} is not loaded")
+        for name in assigned
+        if name not in known
+    ]
+    if faults:
+        raise PolicyError(faults, faults[0].message)
+
+
+def _none_broken(packs: Iterable[Pack]) -> None:
+    faults = [
+        Fault(at=f"/packs/{pack.id}", code="pack_broken", message=pack.broken)
+        for pack in packs
+        if pack.broken
+    ]
+    if faults:
+        raise PolicyError(faults, f"the pack {faults[0].at.removeprefix('/packs/')} cannot be used")
 
 
 def with_overrides(packs: tuple[Pack, ...], caps: Mapping[str, int]) -> tuple[Pack, ...]:
