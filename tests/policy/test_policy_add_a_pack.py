@@ -11,8 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/add-a-pack.md").read_text("utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```\n", PAGE, re.MULTILINE | re.DOTALL)
-FILES = {"toml": "ZZ.toml", "json": "ZZ.json"}
-PACKS, CASES = "project/gateway/policy/packs", "project/tests/policy/cases"
+FILES = {"toml": "XR.toml", "json": "XR.json"}
+PACKS, CASES = "project/gateway/policy/packs", "project/tests/policy/cases/packs"
 WAIT_S = 30
 
 
@@ -59,6 +59,6 @@ def test_every_command_prints_what_the_page_shows(walked):
 def test_the_pack_and_its_cases_come_to_where_they_belong(walked):
     folder, _ = walked
 
-    assert [path.name for path in folder.glob("project/**/ZZ.*")] == ["ZZ.toml", "ZZ.json"]
+    assert [path.name for path in folder.glob("project/**/XR.*")] == ["XR.toml", "XR.json"]
     assert (ROOT / PACKS.removeprefix("project/")).is_dir()
     assert (ROOT / CASES.removeprefix("project/")).is_dir()

@@ -222,6 +222,8 @@ def test_warnings_alone_end_with_0_and_json_has_it_all(tmp_path):
 def test_a_file_that_cannot_be_read_is_bad_input(tmp_path):
     (tmp_path / "latin.toml").write_bytes(b'title = "\xe9"')
 
-    assert "cannot read it" in run("none.toml", cwd=tmp_path).stderr
-    assert "UTF-8" in run("latin.toml", cwd=tmp_path).stderr
-    assert run("latin.toml", cwd=tmp_path).returncode == 2
+    missing, latin = run("none.toml", cwd=tmp_path), run("latin.toml", cwd=tmp_path)
+
+    assert (missing.returncode, latin.returncode) == (2, 2)
+    assert missing.stderr == "none.toml: cannot read it: No such file or directory\n"
+    assert latin.stderr == "latin.toml: this is not UTF-8; save the file as UTF-8\n"
