@@ -347,7 +347,7 @@ class Desk:
         rendered = self._render(work, way.connected, borrower, values)
         rules = concerning(
             decision.packs,
-            _question(work, way),
+            _question(work, way, debt, facts),
             facts={**debt.policy_facts, "due_date": debt.due_date},
             zones=decision.zones.names,
             at=decision.at,
@@ -398,8 +398,9 @@ GONE = Fault(
 )
 
 
-def _question(work: Work, way: Way) -> Question:
+def _question(work: Work, way: Way, debt: DebtRow, facts: Facts) -> Question:
     """What rules on content ask of a reminder that goes this way."""
+    assigned = facts.assigned(work.tenant, debt.portfolio)
     return Question(
         channel=way.connected.channel.value,
         purpose=work.purpose,
@@ -408,6 +409,8 @@ def _question(work: Work, way: Way) -> Question:
         flags=frozenset(_flags(work)),
         technology=way.connected.adapter.technology,
         actor_role=work.actor_role,
+        institution=assigned.institution if assigned else None,
+        product=debt.product,
     )
 
 

@@ -1,7 +1,9 @@
 """`gateway config check` before anything runs: settings, files, rules and calendars of this machine."""
 
 import re
+import shutil
 from datetime import date
+from importlib.resources import files
 
 import pytest
 from cli_rig import Shell
@@ -330,3 +332,31 @@ def test_where_holidays_of_the_residence_count_every_place_that_no_pack_covers_i
 
 def test_a_calendar_that_ended_long_ago_says_nothing_new():
     assert "TH" not in told(list(shipped().values()), date(2028, 1, 2)).get("warn", "")
+
+
+def test_a_rule_on_content_that_texts_do_not_keep_is_told_once(shell):
+    code, told = check(shell)
+
+    assert code == 0
+    ((status, word),) = told["templates"]
+    assert status == "warn"
+    assert "30" in word
+    assert "MX.FIRST" in word
+    assert "pre_due/sms.zh-CN.liquid" in word
+
+
+def test_templates_that_break_rules_of_their_own_places_are_a_failure(shell, tmp_path):
+    folder = tmp_path / "templates"
+    shutil.copytree(str(files("templates")), folder, ignore=shutil.ignore_patterns("__pycache__", "*.py"))
+    catalog = folder / "catalog.toml"
+    catalog.write_text(
+        catalog.read_text("utf-8").replace("version = 2", 'version = 3\nplaces = ["MX"]', 1), "utf-8"
+    )
+    shell.set(GATEWAY_TEMPLATES=folder)
+
+    code, told = check(shell)
+
+    assert code == 1
+    assert {status for status, _ in told["templates"]} == {"fail"}
+    assert len(told["templates"]) == 6
+    assert all(word.startswith("pre_due/") for _, word in told["templates"])

@@ -21,8 +21,8 @@ from unicodedata import normalize
 from gateway.errors import Fault
 from gateway.policy.ask import Ask
 from gateway.policy.localtime import Here, seconds, zone
-from gateway.policy.model import NOTHING_TOLD, Content, Fact, Pack, Question, Told
-from gateway.policy.rules import in_force, in_scope, is_relaxed
+from gateway.policy.model import Content, Fact, Pack, Question
+from gateway.policy.rules import in_force, in_scope
 
 START = 80
 """Characters within which an announcement has to come."""
@@ -130,12 +130,14 @@ def concerning(
     question: Question,
     *,
     facts: Mapping[str, Fact],
-    told: Told = NOTHING_TOLD,
     zones: Sequence[str],
     at: datetime,
 ) -> list[Content]:
-    """The rules on content that bind a reminder at that instant, in one of its zones at least."""
-    ask = Ask(question, (), facts, told)
+    """The rules on content that bind a reminder at that instant, in one of its zones at least.
+
+    No consent makes them give way.
+    """
+    ask = Ask(question, (), facts)
     return [
         rule
         for pack in packs
@@ -146,7 +148,7 @@ def concerning(
 
 def _binds(rule: Content, ask: Ask, zones: Sequence[str], at: int) -> bool:
     heres = [Here(zone(name), at) for name in (zones if rule.zone is None else (rule.zone,))]
-    return any(in_force(rule, ask, here) and not is_relaxed(rule, ask, here) for here in heres)
+    return any(in_force(rule, ask, here) for here in heres)
 
 
 def breaches(rules: Iterable[Content], said: Said) -> list[Breach]:

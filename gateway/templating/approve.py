@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
-from enum import StrEnum
 
 from gateway.domain import Channel
 from gateway.errors import BadInput
@@ -80,12 +79,11 @@ def _breaches(
 
 def _may_bind(rule: Content, template: Template, today: date) -> bool:
     """Whether a reminder of this template may come under the rule."""
-    purposes, actors = _words(template.purposes), _words(template.actors)
     return (
         (rule.until is None or today < rule.until)
-        and (rule.purposes is None or not purposes.isdisjoint(rule.purposes))
-        and (rule.actors is None or not actors.isdisjoint(rule.actors))
-        and not purposes <= rule.exempt_purposes
+        and (rule.purposes is None or not rule.purposes.isdisjoint(template.purposes))
+        and (rule.actors is None or not rule.actors.isdisjoint(template.actors))
+        and not rule.exempt_purposes.issuperset(template.purposes)
     )
 
 
@@ -94,14 +92,10 @@ def _surely_binds(rule: Content, pack: Pack, template: Template) -> bool:
     narrowed = (rule.institutions, rule.products, rule.technologies, rule.since_fact, rule.until_fact)
     return (
         all(key is None for key in narrowed)
-        and (rule.purposes is None or _words(template.purposes) <= rule.purposes)
-        and (rule.actors is None or _words(template.actors) <= rule.actors)
+        and (rule.purposes is None or rule.purposes.issuperset(template.purposes))
+        and (rule.actors is None or rule.actors.issuperset(template.actors))
         and any(code == _EVERYONE or _in(place, code) for place in template.places for code in pack.applies)
     )
-
-
-def _words(words: Collection[StrEnum]) -> set[str]:
-    return {word.value for word in words}
 
 
 def _in(place: str, code: str) -> bool:

@@ -324,13 +324,23 @@ def settings_of(database_url, vault_url, **more):
 
 @asynccontextmanager
 async def opened(
-    database_url, vault_url, ring, simulators, *, redis=None, public_url=None, ports=None, clock=NOW, **more
+    database_url,
+    vault_url,
+    ring,
+    simulators,
+    *,
+    redis=None,
+    public_url=None,
+    ports=None,
+    clock=NOW,
+    templates=None,
+    **more,
 ):
     """A gateway with accounts of all five adapters, its policy clock at `clock`."""
     if database_url.startswith("postgresql"):
         database_url += "?sslmode=disable"
     place = Place(
-        settings=settings_of(database_url, vault_url),
+        settings=settings_of(database_url, vault_url, **({"templates": templates} if templates else {})),
         ring=ring,
         redis=redis,
         public_url=public_url or f"http://127.0.0.1:{free_port()}",

@@ -1,14 +1,15 @@
 """Rules of kind `content`: how blocks are recognised in a text, and what is said of one that breaks a rule."""
 
 from dataclasses import replace
+from datetime import UTC, date, datetime
 from time import perf_counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.policy.content import START, Part, Said, blocks, breaches, stands
-from gateway.policy.model import Content
+from gateway.policy.content import START, Part, Said, blocks, breaches, concerning, stands
+from gateway.policy.model import Content, FromFact, Pack, Question
 
 LANGUAGES = {"de", "el", "en", "es", "fr", "id", "ja", "ko", "pt", "ru", "th", "vi", "zh"}
 BLOCKS = blocks()
@@ -260,3 +261,46 @@ def test_a_block_without_phrases_or_values_says_nothing():
     bare = replace(BLOCKS["creditor_name"], name="bare")
 
     assert stands(bare, said("anything")) is None
+
+
+# Which rules bind
+
+AT = datetime(2026, 11, 24, 2, 0, tzinfo=UTC)
+"""10:00 in Shanghai; still the 23rd, 21:00, in New York."""
+SMS = Question(channel="sms", purpose="collection", actor_role="creditor", technology=None)
+
+
+def binding(question=SMS, *, zones=("Asia/Shanghai",), facts=None, **keys):
+    made = rule(require=("optout_instruction",), **keys)
+    return bool(concerning([Pack(id="X", rules=(made,))], question, facts=facts or {}, zones=zones, at=AT))
+
+
+@pytest.mark.parametrize(
+    ("keys", "binds"),
+    [
+        ({}, True),
+        ({"channels": frozenset({"sms"})}, True),
+        ({"channels": frozenset({"voice"})}, False),
+        ({"purposes": frozenset({"relay_request"})}, False),
+        ({"exempt_purposes": frozenset({"collection"})}, False),
+        ({"actors": frozenset({"agency"})}, False),
+        ({"institutions": frozenset({"bank"})}, True),
+        ({"technologies": frozenset({"ai_voice"})}, True),
+        ({"since": date(2026, 11, 24)}, True),
+        ({"since": date(2026, 11, 25)}, False),
+        ({"until": date(2026, 11, 25)}, True),
+        ({"until": date(2026, 11, 24)}, False),
+        ({"until": date(2026, 11, 24), "zone": "America/New_York"}, True),
+        ({"since_fact": FromFact(fact="due_date", plus_dates=1)}, True),
+        ({"since_fact": FromFact(fact="due_date", plus_dates=2)}, False),
+        ({"since_fact": FromFact(fact="never_set", plus_dates=2)}, True),
+        ({"force": "draft"}, True),
+    ],
+)
+def test_a_rule_on_content_binds_as_any_rule_concerns_a_reminder(keys, binds):
+    assert binding(facts={"due_date": date(2026, 11, 23)}, **keys) is binds
+
+
+def test_a_rule_on_content_binds_that_is_in_force_in_any_of_the_zones():
+    assert binding(zones=("Asia/Shanghai", "America/New_York"), until=date(2026, 11, 24))
+    assert not binding(zones=("Asia/Shanghai", "America/New_York"), until=date(2026, 11, 23))
