@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -21,7 +21,6 @@ from gateway.policy.model import (
     Question,
     Told,
     Verdict,
-    Window,
 )
 from gateway.policy.rules import Answer, answer, concerns, in_force, is_relaxed
 
@@ -98,25 +97,25 @@ def open_until(
     return limit
 
 
-def gives_hours(
+def holding(
     packs: Sequence[Pack],
     question: Question,
     *,
     zones: Sequence[str],
     facts: Mapping[str, Fact],
     now: datetime,
-) -> bool:
-    """Whether a rule of these packs that is in force says at what hours such a reminder may go."""
+) -> Iterator[AnyRule]:
+    """The enforced rules that have a word on such a reminder and are in force wherever they must hold."""
     ask = Ask(question, (), facts)
     at = seconds(now)
-    windows = (rule for pack in packs for rule in pack.rules if isinstance(rule, Window))
-    return any(
-        rule.address_kinds is None
-        and not rule.in_shadow
-        and concerns(rule, ask)
-        and all(in_force(rule, ask, Here(where, at)) for where in _zones_of(rule, zones))
-        for rule in windows
-    )
+    for pack in packs:
+        for rule in pack.rules:
+            if (
+                not rule.in_shadow
+                and concerns(rule, ask)
+                and all(in_force(rule, ask, Here(where, at)) for where in _zones_of(rule, zones))
+            ):
+                yield rule
 
 
 def relaxed_flags(

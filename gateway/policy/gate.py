@@ -5,7 +5,7 @@ What is not known means not now, and is never a final word: it defers and is loo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Any, assert_never
@@ -13,11 +13,12 @@ from typing import Any, assert_never
 from gateway.domain import Action, Channel, DebtState, Purpose
 from gateway.errors import PolicyError
 from gateway.policy.calendars import SHIPPED, Calendars
-from gateway.policy.decide import gives_hours, judge, open_until, relaxed_flags
+from gateway.policy.decide import holding, judge, open_until, relaxed_flags
 from gateway.policy.localtime import TZDATA_VERSION, instant, seconds, start_of_date, zone
 from gateway.policy.model import (
     FINAL,
     NOTHING_TOLD,
+    AnyRule,
     Blackout,
     Event,
     Fact,
@@ -28,6 +29,7 @@ from gateway.policy.model import (
     ThirdParty,
     Told,
     Verdict,
+    Window,
 )
 from gateway.policy.packs import Applied, Packs, applying
 from gateway.policy.zones import Zones
@@ -194,7 +196,7 @@ def decide(
                 permit=permit,
                 last=_last(snapshot),
             )
-            word = _not_yet(snapshot, applied, now) or _by_channels(look, reach)
+            word = _not_yet(snapshot, now) or _by_channels(look, reach)
     return _decision(word, snapshot, now, calendars)
 
 
@@ -310,13 +312,8 @@ def _may_confirm(snapshot: Snapshot, history: Sequence[Event], since: datetime) 
     return snapshot.purpose == Purpose.OPTOUT_CONFIRMATION.value and not confirmed
 
 
-def _not_yet(snapshot: Snapshot, applied: Applied, now: datetime) -> _Word | None:
-    """What bars every channel alike: whom, twice, where, before its time, on the wrong day, during a call."""
-    role = snapshot.recipient_role
-    packs = applied.packs(hours_at_home=False)
-    covered = any(isinstance(rule, ThirdParty) and role in rule.roles for p in packs for rule in p.rules)
-    if role != "debtor" and not covered:
-        return _stop("third_party")
+def _not_yet(snapshot: Snapshot, now: datetime) -> _Word | None:
+    """What bars every channel alike: twice, where, before its time, on the wrong day, during a call."""
     if snapshot.duplicate:
         return _stop("duplicate")
     if not snapshot.zones.names:
@@ -435,11 +432,25 @@ def _address(
         product=snapshot.product,
     )
     zones = snapshot.zones.names
-    at_home = gives_hours(look.applied.home, question, zones=zones, facts=facts, now=look.at)
+    given: dict[str, Any] = {"zones": zones, "facts": facts, "now": look.at}
+    plain = replace(question, purpose=None, flags=frozenset())  # what the law exempts, it has hours for
+    at_home = any(map(_says_hours, holding(look.applied.home, plain, **given)))
     packs = look.applied.packs(hours_at_home=at_home)
+    if snapshot.recipient_role != "debtor" and not _covers_role(holding(packs, question, **given)):
+        return replace(_stop("third_party"), channel=channel, packs=packs)
     word = _judged(look, packs, question, facts, reach)
-    flags = relaxed_flags(packs, question, zones=zones, facts=facts, now=look.at, told=snapshot.told)
+    flags = relaxed_flags(packs, question, told=snapshot.told, **given)
     return replace(word, channel=channel, address_key=reachable.address_key, packs=packs, flags=flags)
+
+
+def _says_hours(rule: AnyRule) -> bool:
+    """Whether it gives hours for every kind of address."""
+    return isinstance(rule, Window) and rule.address_kinds is None
+
+
+def _covers_role(rules: Iterable[AnyRule]) -> bool:
+    """Whether one of these rules says when others than the debtor may be approached."""
+    return any(isinstance(rule, ThirdParty) for rule in rules)
 
 
 def _judged(
