@@ -2,179 +2,92 @@
 
 from datetime import UTC, datetime, timedelta
 
-from policy_oracle import DAYS
+from rule_draws import (
+    CALENDARS,
+    CHANNELS,
+    DAYS,
+    FORMS,
+    INSTITUTIONS,
+    LIKELY,
+    OUTCOMES,
+    PRODUCTS,
+    PURPOSES,
+    REASONS,
+    ROLES,
+    TECHNOLOGIES,
+    ZONES,
+    day,
+    hours,
+    often,
+    rule,
+    some,
+)
 
-ZONES = ["America/New_York", "America/Los_Angeles", "Asia/Shanghai", "Asia/Kolkata", "Pacific/Chatham"]
-ZONES += ["Australia/Sydney", "Australia/Lord_Howe", "America/Santiago", "Europe/London", "America/Vancouver"]
-ZONES += ["Pacific/Apia", "Africa/Casablanca", "America/Havana", "Asia/Kathmandu", "UTC", "America/St_Johns"]
-ZONES += [
-    "Pacific/Kiritimati",
-    "Pacific/Honolulu",
-    "Asia/Gaza",
-    "America/Nuuk",
-    "Africa/Cairo",
-    "Asia/Beirut",
-]
+from gateway.policy.calendars import Override
+
 NIGHTS = [(2026, 11, 20), (2027, 3, 12), (2026, 10, 2), (2027, 4, 2), (2028, 2, 27), (2026, 12, 30)]
 NIGHTS += [(2026, 9, 5), (2026, 10, 24), (2026, 10, 31), (2027, 3, 27), (2011, 12, 28)]
-CHANNELS = ["sms", "email", "voice", "wechat", "wecom", "whatsapp", "letter", "fax", "visit"]
-OUTCOMES = [
-    "sent",
-    "delivered",
-    "read",
-    "undelivered",
-    "failed",
-    "answered",
-    "voicemail",
-    "no_answer",
-    "busy",
-]
-OUTCOMES += ["invalid", "conversation", "unknown"]
-PER = ["borrower", "debt", "creditor", "address", "recipient_role"]
-CALENDARS = ["US", "CA-ON", "GB", "AU-NSW", "DE", "CN", "TH", "ID", "GR", "CO", "RU"]
+IDS = [f"R{place}" for place in range(4)]
+HOUR, DAY = 3600, 86_400
 
 
 def iso(instant):
     return instant.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def often(r, share):
-    return r.random() < share
+def near(r, now):
+    """An instant where rules about `now` tip over: whole days, hours or seconds away, mostly before it."""
+    far = [r.randint(-9 * DAY, 3 * DAY), -r.randint(0, 40) * HOUR, r.randint(-3, 3) * DAY, 0]
+    return iso(now + timedelta(seconds=r.choice(far)))
 
 
-def hours(r):
-    opens = r.choice([r.randint(0, 1438), r.randint(0, 22) * 60])
-    closes = r.choice([r.randint(opens + 1, 1440), 1440, opens + 1])
-    return {"open": clock(opens), "close": clock(closes)}
+def chosen(r, choices):
+    """Some of these keys, each with one of its values; a key that is left out may be null."""
+    found = {}
+    for key, (share, words) in choices.items():
+        if often(r, share):
+            found[key] = r.choice(words)
+        elif often(r, 0.04):
+            found[key] = None
+    return found
 
 
-def clock(minutes):
-    return f"{minutes // 60:02d}:{minutes % 60:02d}"
-
-
-def span(r):
-    kind = r.choice(["day", "dates", "hours", "minutes", "week", "month"])
-    counts = {"dates": [1, 2, 3, 7, 30], "hours": [1, 2, 24, 48], "minutes": [1, 30, 90, 1440]}
-    return {"type": kind, **({"n": r.choice(counts[kind])} if kind in counts else {})}
-
-
-def window(r):
-    names = [DAYS, DAYS, r.sample(DAYS, r.randint(1, 6)), "workday:CN"]
-    keys = {"days": [{"on": r.choice(names), **hours(r)} for _ in range(r.randint(1, 2))]}
-    if often(r, 0.2):
-        keys["closed_on_holidays"] = r.choice(CALENDARS)
-    if often(r, 0.2):
-        keys["holiday_as"] = {"calendar": r.choice(CALENDARS), **hours(r)}
-    if often(r, 0.1):
-        keys["address_kinds"] = ["workplace"]
-    if often(r, 0.1):
-        keys["not_if"] = {"fact": "dpd", "gt": r.choice([0, 15, -1])}
-    return keys
-
-
-def cap(r):
-    keys = {"max": r.choice([0, 1, 1, 2, 3]), "window": span(r), "per": r.sample(PER, r.randint(0, 3))}
-    if often(r, 0.5):
-        keys[r.choice(["count_outcomes", "exclude_outcomes"])] = r.sample(OUTCOMES, r.randint(0, 6))
-    if often(r, 0.3):
-        keys["exclude_flags"] = r.sample(["a", "b"], r.randint(0, 2))
-    if often(r, 0.25):
-        keys["only_after"] = r.choice(OUTCOMES)
-    return keys
-
-
-def rest(r):
-    amount = {"dates": r.choice([0, 1, 2, 3, 7])} if often(r, 0.5) else {"hours": r.choice([0, 1, 24, 48])}
-    return {**amount, "per": r.sample(PER, r.randint(0, 3))}
-
-
-def held(r):
-    return {"allow_purposes": ["collection"]} if often(r, 0.3) else {}
-
-
-KINDS = {
-    "window": window,
-    "cap": cap,
-    "cooldown": lambda r: {"after": r.choice(OUTCOMES), **rest(r)},
-    "spacing": rest,
-    "channel_lock": lambda r: {"after": r.choice(OUTCOMES), "window": span(r), "per": r.sample(PER, 1)},
-    "prerequisite": lambda r: {"fact": r.choice(["d1", "d2"]), "dates": r.choice([0, 1, 3, 6])},
-    "hold": lambda r: {"fact": r.choice(["h1", "d1"]), **held(r)},
-    "hold_until": lambda r: (
-        {"fact": r.choice(["d1", "d2"]), "plus_dates": r.choice([0, 1, 2]), **held(r)}
-        | ({"unless": "h1"} if often(r, 0.3) else {})
-    ),
-    "opt_out": lambda r: {"confirm_within_s": r.choice([0, 300, 7200])} if often(r, 0.7) else {},
-    "third_party": lambda r: {
-        "roles": r.choice([["spouse"], ["debtor"], ["debtor", "spouse"]]),
-        "fails": r.choice([1, 2, 3]),
-        "delay_dates": r.choice([0, 1, 2]),
-    },
-    "refusal": lambda r: {"roles": r.choice([["spouse"], ["debtor"]])},
-}
-
-
-def rule(r, name, base):
-    kind = r.choice([*KINDS, "window", "cap", "cap"])
-    keys = {"id": name, "kind": kind, **KINDS[kind](r)}
-    if often(r, 0.4):
-        keys["channels"] = r.sample([*CHANNELS, "chat"], r.randint(1, 6))
-    if often(r, 0.3):
-        keys["zone"] = "fixed:" + r.choice(ZONES)
-    if often(r, 0.15):
-        keys["since"] = (base + timedelta(days=r.randint(-3, 4))).date().isoformat()
-    if often(r, 0.15):
-        keys["until"] = (base + timedelta(days=r.randint(-3, 6))).date().isoformat()
-    if often(r, 0.1):
-        keys["force"] = r.choice(["draft", "law", "self"])
-    if often(r, 0.1):
-        keys["exempt_purposes"] = [r.choice(["collection", "optout_confirmation"])]
-    if often(r, 0.1):
-        keys["exempt_flags"] = [r.choice(["a", "b"])]
-    return keys
-
-
-def keys_of(r):
+def parties(r):
     choices = {"borrower": ["P1", "P2"], "debt": ["D1", "D2"], "creditor": ["K1"], "address": ["N1", "N2"]}
-    return {key: r.choice(values) for key, values in choices.items() if often(r, 0.8)}
+    keys = {key: (0.8, words) for key, words in choices.items()}
+    return chosen(r, keys | {"actor": (0.5, ["A1", "A2"]), "technology": (0.5, TECHNOLOGIES)})
 
 
 def event(r, now):
-    far = [r.randint(-9 * 86400, 3 * 86400), -r.randint(0, 40) * 3600, r.randint(-3, 3) * 86400, 0]
-    keys = {
-        "at": iso(now + timedelta(seconds=r.choice(far))),
-        "channel": r.choice(CHANNELS[:6]),
-        **keys_of(r),
-    }
-    if often(r, 0.9):
-        keys["outcome"] = r.choice([*OUTCOMES, "conversation", "no_answer", "busy"])
-    if often(r, 0.2):
-        keys["flags"] = [r.choice(["a", "b"])]
-    if often(r, 0.2):
-        keys["recipient_role"] = r.choice(["spouse", "debtor"])
+    keys = {"at": near(r, now), "channel": r.choice(CHANNELS[:6]), **parties(r)}
+    outcomes = [*OUTCOMES, "conversation", "no_answer", "busy"]
+    roles = ["spouse", "debtor"]
+    keys |= chosen(
+        r, {"outcome": (0.9, outcomes), "flags": (0.2, [["a"], ["b"]]), "recipient_role": (0.2, roles)}
+    )
     if often(r, 0.1):
         keys["at"] = keys["at"].replace("Z", ".500Z")
     return keys
 
 
 def reminder(r):
-    keys = {"channel": r.choice(CHANNELS[:5]), **keys_of(r)}
-    if often(r, 0.4):
-        keys["purpose"] = r.choice(["collection", "optout_confirmation"])
-    if often(r, 0.2):
-        keys["flags"] = ["a"]
-    if often(r, 0.3):
-        keys["recipient_role"] = "spouse"
-    if often(r, 0.3):
-        keys["address_kind"] = "workplace"
-    return keys
+    choices = {
+        "purpose": (0.4, PURPOSES),
+        "flags": (0.2, [["a"], ["b"]]),
+        "recipient_role": (0.3, ["spouse"]),
+        "address_kind": (0.3, ["workplace", "home"]),
+        "actor_role": (0.5, ROLES),
+        "institution": (0.5, INSTITUTIONS),
+        "product": (0.5, PRODUCTS),
+    }
+    return {"channel": r.choice(CHANNELS[:5]), **parties(r), **chosen(r, choices)}
 
 
 def facts(r, now):
     found = {}
-    for name in ("d1", "d2"):
-        if often(r, 0.8):
-            at = now + timedelta(seconds=r.randint(-6 * 86400, 2 * 86400))
+    for name, share in (("d1", 0.8), ("d2", 0.8), ("d3", 0.4)):
+        if often(r, share):
+            at = now + timedelta(seconds=r.randint(-6 * DAY, 2 * DAY))
             found[name] = r.choice([iso(at), at.date().isoformat()])
     if often(r, 0.1):
         found["h1"] = r.choice([True, False, None, 0, "x"])
@@ -182,17 +95,73 @@ def facts(r, now):
         found["contact_refused"] = r.choice([True, False])
     if often(r, 0.3):
         found["dpd"] = r.choice([0, 15, 16, False, None, 1.5])
-    if often(r, 0.5):
+    if often(r, 0.4):
         far = [r.randint(-9000, 90000), -300, -301, 0]
-        found["optout_at"] = iso(now + timedelta(seconds=r.choice(far)))
+        found["optout_at"] = iso(now + timedelta(seconds=r.choice(far))).replace(
+            "Z", r.choice(["Z", ".500Z"])
+        )
     return found
 
 
-def case(r):
-    """A case and the rules of its one pack."""
+def consent(r, now):
+    keys = {"kind": r.choice(["contact", "relax", "relax"]), "rules": some(r, IDS), "given_at": near(r, now)}
+    keys |= chosen(r, {"channel": (0.5, ["all", *CHANNELS[:5]]), "form": (0.85, FORMS)})
+    for key in ("until", "revoked_at"):
+        if often(r, 0.25):
+            keys[key] = iso(now + timedelta(seconds=r.choice([0, HOUR, r.randint(-DAY, 3 * DAY)])))
+    return keys
+
+
+def asked(r, now):
+    keys = {"kind": r.choice(["allow", "allow", "deny"])}
+    if often(r, 0.75):
+        keys |= hours(r)
+    choices = {"on": (0.4, [some(r, DAYS)]), "channels": (0.3, [some(r, [*CHANNELS[:5], "chat"])])}
+    choices |= {"address_kinds": (0.2, [["workplace"]])}
+    return keys | chosen(
+        r, choices | {"since": (0.2, [day(r, now, -3, 4)]), "until": (0.2, [day(r, now, -2, 5)])}
+    )
+
+
+def blackout(r, now):
+    until = {"until": day(r, now, -1, 5)} if often(r, 0.8) else {}
+    return {"reason": r.choice(REASONS), "since": day(r, now, -3, 3), **until}
+
+
+def told(r, now):
+    return {
+        "consents": [consent(r, now) for _ in range(r.randint(0, 4))],
+        "windows": [asked(r, now) for _ in range(r.randint(0, 3))],
+        "blackouts": [blackout(r, now) for _ in range(r.randint(0, 2))],
+    }
+
+
+def overrides(r, now, names=None):
+    """What an operator may have stated: of some calendars up to two stretches of dates that do not overlap."""
+    found = []
+    for name in names or r.sample(CALENDARS, r.choice([0, 0, 0, 1, 3])):
+        begins = now.date() + timedelta(days=r.randint(-3, 4))
+        for _ in range(r.randint(1, 2)):
+            dates = [begins + timedelta(days=place) for place in range(r.randint(1, 4))]
+            found.append(
+                Override(calendar=name, begins=dates[0], ends=dates[-1], source="", **stated(r, name, dates))
+            )
+            begins = dates[-1] + timedelta(days=r.randint(1, 3))
+    return found
+
+
+def stated(r, name, dates):
+    free = frozenset(day for day in dates if often(r, 0.4))
+    made_up = (day for day in dates if day.weekday() >= 5 and often(r, 0.5))
+    return {"holidays": free, "workdays": frozenset(made_up) - free if name == "CN" else frozenset()}
+
+
+def case(r, kinds=LIKELY):
+    """A case and the rules of its one pack, the first of one of these kinds."""
     base = datetime(*r.choice(NIGHTS), tzinfo=UTC)
-    now = base + timedelta(seconds=r.choice([r.randint(0, 3 * 86400), 900 * r.randint(0, 288)]))
-    rules = [rule(r, f"R{place}", base) for place in range(r.randint(1, 4))]
+    now = base + timedelta(seconds=r.choice([r.randint(0, 3 * DAY), 900 * r.randint(0, 288)]))
+    names = IDS[: r.randint(1, len(IDS))]
+    rules = [rule(r, name, base, LIKELY if place else kinds) for place, name in enumerate(names)]
     return rules, {
         "id": "C",
         "packs": ["A"],
@@ -201,5 +170,6 @@ def case(r):
         "reminder": reminder(r),
         "history": [event(r, now) for _ in range(r.randint(0, 8))],
         "facts": facts(r, now),
+        **told(r, now),
         "horizon_days": r.choice([1, 2, 3, 5]),
     }

@@ -3,12 +3,12 @@
 import json
 import subprocess
 import sys
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 
 import policy_draws as draws
-import policy_oracle as oracle
 import pytest
+import rule_draws
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_policy_lint import CAP, HEADER, HOURS
@@ -150,9 +150,10 @@ def parsed(rule, case):
 @settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 def test_what_is_called_stricter_objects_whenever_the_other_did(r):
     rules, case = draws.case(r)
-    old, base = rules[0], oracle.read(case["now"])
-    other = draws.KINDS[old["kind"]](r) | {"channels": ["sms", "voice"], "since": base.date().isoformat()}
-    key = r.choice(sorted((other.keys() | old.keys()) - {"id", "kind", "force", "zone"}))
+    old, base = rules[0], datetime.fromisoformat(case["now"])
+    other = rule_draws.KINDS[old["kind"]](r) | rule_draws.scope(r) | rule_draws.in_time(r, base)
+    other["relaxed_by"] = rule_draws.relaxed_by(r)
+    key = r.choice(sorted((other.keys() | old.keys()) - {"id", "kind", "force", "unsure", "zone"}))
     new = {name: value for name, value in {**old, key: other.get(key)}.items() if value is not None}
     if old["kind"] in ("cooldown", "spacing") and ("dates" in new) == ("hours" in new):
         return
@@ -170,7 +171,7 @@ def test_what_is_called_stricter_objects_whenever_the_other_did(r):
 @given(st.randoms(use_true_random=False))
 @settings(max_examples=80, deadline=None, derandomize=True)
 def test_hours_within_hours_are_never_open_alone(r):
-    drawn = [{"id": name, "kind": "window", **draws.window(r)} for name in "AB"]
+    drawn = [{"id": name, "kind": "window", **rule_draws.window(r)} for name in "AB"]
     case = draws.case(r)[1] | {"facts": {}, "horizon_days": 1, "zones": ["UTC"]}
     drawn = [{k: v for k, v in rule.items() if k not in ("address_kinds", "not_if")} for rule in drawn]
     inner, outer = (parsed(rule, case) for rule in drawn)
