@@ -59,7 +59,7 @@ def finding_json(finding: Finding) -> dict[str, Any]:
 
 
 def sentences(decision: Mapping[str, Any], lang: str = "en") -> list[str]:
-    """What was decided, then one line a rule, from a decision's JSON; `lang` is `en` or `zh`."""
+    """What was decided, then one line a fault and a rule, from a decision's JSON; `lang` is `en` or `zh`."""
     texts = _texts()[lang]
     by_rule: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for finding in decision["findings"]:
@@ -70,7 +70,8 @@ def sentences(decision: Mapping[str, Any], lang: str = "en") -> list[str]:
         if pack.get("review_status")
     ]
     lines = [_line(_telling(found), texts) for found in by_rule.values()]
-    return [_headline(decision, texts), *lines, *statuses]
+    faults = [fault["message"] for fault in decision.get("faults", ())]
+    return [_headline(decision, texts), *faults, *lines, *statuses]
 
 
 def _written(at: datetime | None) -> str | None:
