@@ -19,6 +19,7 @@ from gateway.errors import BadInput, Fault, GatewayError
 from gateway.intake import Intake
 from gateway.intake.asks import Blind, IntakeStore
 from gateway.intake.people import blind_address
+from gateway.masking import Pii
 from gateway.policy.explain import decision_json
 from gateway.policy.gate import Decision, Reachable
 from gateway.ports import Entry, Moment
@@ -205,6 +206,16 @@ def _reserved(kept: Reservation, moment: Moment) -> Entry:
         borrower=kept.subject.borrower,
         channel=kept.channel,
         state="reserved",
-        ids={"debt": kept.subject.debt},
-        body={"reservation": kept.id, "until": write_instant(kept.until)},
+        ids={
+            "debt": kept.subject.debt,
+            "creditor": kept.creditor,
+            **({"actor": kept.actor_id} if kept.actor_id else {}),
+        },
+        body={
+            "reservation": kept.id,
+            "until": write_instant(kept.until),
+            "person": kept.subject.person,
+            "recipient_role": kept.recipient_role,
+        },
+        clear={"address_key": Pii(kept.address)} if kept.address else {},
     )

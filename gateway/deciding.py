@@ -163,7 +163,8 @@ class Desk:
             weighed.entries.append(_unfit(work, faults, moment))
         weighed.verdicts.append(verdict)
         read = _read(decision, facts.overrides.get(work.tenant, {}), permit)
-        weighed.entries.append(_decided(work, verdict, decision, said, read, ready, moment))
+        place = len(weighed.verdicts) - 1
+        weighed.entries.append(_decided(work, verdict, decision, said, read, ready, moment, place))
         if ready is not None:
             weighed.ready.append(ready)
             facts.history[work.tenant, work.person].append(_intended(ready, moment))
@@ -532,13 +533,18 @@ def _decided(
     read: Mapping[str, Pii[str]],
     ready: Ready | None,
     moment: Moment,
+    place: int,
 ) -> Entry:
-    """The record of a decision: every finding, and for a send the intent."""
-    body: dict[str, Any] = {"decision": said}
+    """The record of a decision: every finding, and for a send the intent. `place`: of those decided together."""
+    body: dict[str, Any] = {"decision": said, "person": work.person, "place": place}
     clear = dict(read)
+    ids = {"debt": work.debt}
     if ready is not None:
         intent = ready.intent
         body |= {
+            "recipient_role": work.recipient_role,
+            "technology": intent.technology,
+            "flags": list(intent.flags),
             "adapter": intent.adapter,
             "account": intent.account,
             "template": work.template,
@@ -549,7 +555,12 @@ def _decided(
             if intent.price
             else None,
         }
-        clear |= {"address": ready.address, "text_sha256": Pii(intent.text_hash)}
+        ids |= {"creditor": intent.creditor, "actor": work.actor_id}
+        clear |= {
+            "address": ready.address,
+            "address_key": Pii(intent.address),
+            "text_sha256": Pii(intent.text_hash),
+        }
     return Entry(
         tenant=work.tenant,
         kind="expired" if verdict.state == "expired" else "decision",
@@ -560,7 +571,7 @@ def _decided(
         channel=decision.channel.value if decision.channel else None,
         state=verdict.state,
         reason=verdict.reason,
-        ids={"debt": work.debt},
+        ids=ids,
         body=body,
         clear=clear,
     )

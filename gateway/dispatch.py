@@ -359,5 +359,11 @@ def outcome_entry(outturn: Outturn, moment: Moment, kind: str = "outcome") -> En
         channel=attempt.channel.value,
         state=outturn.state,
         reason=outturn.reason,
-        body={"ending": outturn.ending, "code": outturn.code, "by": outturn.by, "account": attempt.account},
+        body={
+            "ending": outturn.ending,
+            "code": outturn.code,
+            "by": outturn.by,
+            "account": attempt.account,
+            "final_at": outturn.final_at.isoformat() if outturn.final_at else None,
+        },
     )

@@ -17,6 +17,7 @@ from gateway.intake.people import blind_address
 from gateway.intake.reminders import NOT_FOUND
 from gateway.intake.rows import Debt
 from gateway.intake.times import in_future
+from gateway.masking import Pii
 from gateway.ports import Entry
 
 
@@ -86,8 +87,13 @@ def contact_entry(tenant: Tenant, now: datetime, body: ContactIn, row: Mapping[s
         borrower=body.borrower,
         channel=body.channel,
         state=body.outcome,
-        ids={"debt": body.debt, **({"actor": body.actor.id} if body.actor else {})},
+        ids={
+            "debt": body.debt,
+            "creditor": row["creditor"],
+            **({"actor": body.actor.id} if body.actor else {}),
+        },
         body={
+            "person": row["person"],
             "at_us": row["started_at"],
             "direction": body.direction,
             "actor_role": row["actor_role"],
@@ -96,5 +102,5 @@ def contact_entry(tenant: Tenant, now: datetime, body: ContactIn, row: Mapping[s
             **({"technology": body.technology} if body.technology else {}),
             **({"reservation": body.reservation} if body.reservation else {}),
         },
-        clear={"address": body.address} if body.address is not None else {},
+        clear={} if body.address is None else {"address": body.address, "address_key": Pii(row["address"])},
     )
