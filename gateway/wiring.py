@@ -33,6 +33,7 @@ from gateway.policy.lasting import calendars_named, calendars_of_residence, revi
 from gateway.policy.model import Cap
 from gateway.policy.overrides import NONE, Overrides, parse_overrides
 from gateway.policy.packs import Packs, load
+from gateway.policy.parse import shipped_texts
 from gateway.receipts import Callbacks
 from gateway.reconcile import Reconcile
 from gateway.sendlog.record import LogKeys
@@ -41,6 +42,7 @@ from gateway.store import migrate
 from gateway.store.accounts import AccountRows
 from gateway.store.asks import AskStore
 from gateway.store.assignments import Assignments
+from gateway.store.audit import AuditStore
 from gateway.store.backlog import BacklogStore
 from gateway.store.database import Database
 from gateway.store.dispatch import DispatchStore
@@ -48,6 +50,7 @@ from gateway.store.intake import IntakeStore
 from gateway.store.keys import Operator, Setup
 from gateway.store.log import Log
 from gateway.store.owners import Owners
+from gateway.store.pack_texts import PackTexts
 from gateway.store.reads import Reads
 from gateway.sweep import Sweep
 from gateway.telemetry import Metrics
@@ -57,6 +60,7 @@ from gateway.texts import Texts
 from gateway.tokens import RedisTokens, connect
 from gateway.vault import BlindIndex, KeyRing, KeyUse, Vault
 from gateway.wake import Bell, Drains, Listener
+from gateway.whatif import WhatIf
 
 OPERATOR = "operator"
 """Who acts where no key says it: whoever has the machine."""
@@ -131,14 +135,11 @@ class Gateway:
         self.metrics = Metrics()
         self.database = Database(settings.database)
         self.vault = Vault(settings.vault, place.ring)
-        self.log = Log(
-            self.vault,
-            LogKeys(
-                pseudonyms=place.ring.derive(KeyUse.LOG_PSEUDONYM),
-                commitments=place.ring.derive(KeyUse.LOG_COMMITMENT),
-            ),
-            secrets.token_bytes,
+        self.log_keys = LogKeys(
+            pseudonyms=place.ring.derive(KeyUse.LOG_PSEUDONYM),
+            commitments=place.ring.derive(KeyUse.LOG_COMMITMENT),
         )
+        self.log = Log(self.vault, self.log_keys, secrets.token_bytes)
         self.catalog = Catalog.load(settings.templates)
         self.overrides = load_overrides(settings.calendars)
         self.packs = load_packs(settings.packs)
@@ -167,6 +168,7 @@ class Gateway:
             entropy=secrets.token_bytes,
         )
         self.texts = Texts(self.vault)
+        self.pack_texts = PackTexts(self.database, self.log, secrets.token_bytes)
         self.store = DispatchStore(self.database, self.log)
         self.setup = Setup(
             self.database,
@@ -202,6 +204,13 @@ class Gateway:
                 intake=lambda store: self._intake(store, Silent()),
                 blind=self._blinds.blind,
                 entropy=secrets.token_bytes,
+            ),
+            simulation=WhatIf(
+                log=AuditStore(self.database, self.vault, self.log_keys),
+                accounts=self.accounts,
+                packs=self.packs,
+                calendars=self.overrides.calendars,
+                monotonic=time.monotonic,
             ),
             callbacks=Callbacks(
                 store=self.store,
@@ -268,6 +277,14 @@ class Gateway:
             else None,
             backlog=self.backlog,
         )
+
+    async def keep_packs(self) -> None:
+        """Let whoever looks at a decision later find the text of each pack in use, as it is now."""
+        if isinstance(self.packs, PolicyError):
+            return
+        folder = self.place.settings.packs
+        own = () if folder is None else await asyncio.to_thread(own_packs.read, folder)
+        await self.pack_texts.keep(self.packs, [text for _, text in (*shipped_texts(), *own)], OPERATOR)
 
     async def import_accounts(self, path: Path, who: str = OPERATOR) -> list[str]:
         """Bring in an accounts.toml; tenants it names are made."""

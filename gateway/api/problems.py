@@ -65,7 +65,7 @@ TITLES: dict[str, tuple[int, str, str]] = {
 FAULTS = codes() | {
     *("currency_differs", "debt_of_another", "expires_before_start", "expires_past", "fact_unknown"),
     *("id_differs", "in_future", "key_differs", "reservation_unknown", "rule_unknown", "text_too_long"),
-    *("pack_unknown", "too_far", "too_many"),
+    *("pack_malformed", "pack_unknown", "too_far", "too_many"),
 }
 """Codes of faults: of a value's form, and of what it says against the store, the catalog and the clock."""
 

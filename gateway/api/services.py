@@ -10,11 +10,13 @@ from gateway.bodies import CheckIn
 from gateway.domain import Account, Tenant
 from gateway.intake import Intake
 from gateway.intake.asks import Wake
+from gateway.policy.tally import Tally
 from gateway.ports import Answer
 from gateway.store.assignments import Assignments
 from gateway.store.keys import Setup
 from gateway.store.reads import Reads
 from gateway.telemetry import Metrics
+from gateway.whatif import Wanted
 
 
 class Asks(Protocol):
@@ -42,6 +44,13 @@ class Callbacks(Protocol):
         body: bytes,
     ) -> Answer:
         """Verify and take in one request of a provider; `target` is its path and query as they came."""
+
+
+class Simulation(Protocol):
+    """The send log replayed."""
+
+    async def page(self, tenant: Tenant, wanted: Wanted, *, after: str) -> tuple[Tally, str | None]:
+        """What a proposal comes to for the persons after that one, and after whom to go on."""
 
 
 class AccountDesk(Protocol):
@@ -84,6 +93,7 @@ class Services:
     setup: Setup
     assignments: Assignments
     asks: Asks
+    simulation: Simulation
     callbacks: Callbacks
     accounts: AccountDesk
     admission: Admission

@@ -1,7 +1,7 @@
 """The bodies that services send, checked: what is wrong is said all at once, and never repeated."""
 
 from gateway.bodies.faults import codes, pointer, read
-from gateway.bodies.kinds import Id, Instant, Place, Reason, Word, fault, phone_place, write_instant
+from gateway.bodies.kinds import Day, Id, Instant, Place, Reason, Word, fault, phone_place, write_instant
 from gateway.bodies.models import (
     MAX_DAYS_AHEAD,
     ActorIn,
@@ -32,6 +32,7 @@ __all__ = [
     "CancelIn",
     "CheckIn",
     "ContactIn",
+    "Day",
     "DebtIn",
     "DebtItem",
     "EventIn",

@@ -148,13 +148,13 @@ def replay(
     return _change(seen, after)
 
 
-def local_date(seen: Seen) -> str:
+def local_date(at: datetime, said: Mapping[str, Any]) -> str:
     """The date of a decision where the borrower is (the first possible zone), else in UTC."""
-    zones = [clue["zone"] for clue in seen.said["zones"] if clue.get("counts", True)]
+    zones = [clue["zone"] for clue in said["zones"] if clue.get("counts", True)]
     try:
-        day = zone(zones[0]).day(seconds(seen.at))
+        day = zone(zones[0]).day(seconds(at))
     except (IndexError, PolicyError):
-        return seen.at.date().isoformat()
+        return at.date().isoformat()
     return date.fromordinal(day).isoformat()
 
 

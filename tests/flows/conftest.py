@@ -128,6 +128,7 @@ def serve(vault, blinds, log, take_in, bell):
             setup=setup,
             assignments=Assignments(database, log, os.urandom),
             asks=desk,
+            simulation=desk,
             callbacks=desk,
             accounts=accounts,
             admission=door,

@@ -55,7 +55,7 @@ def load(own: Iterable[tuple[str, str]] = ()) -> tuple[Pack, ...]:
         except PolicyError as wrong:
             packs.append(_broken(text, name, wrong.faults))
             continue
-        if any(_overlap(pack, other) for other in packs):
+        if any(overlap(pack, other) for other in packs):
             said = f"{name}: another pack {pack.id} is in force on some of its dates; give since and until"
             pack = replace(pack, rules=(), broken=said)
         packs.append(pack)
@@ -79,7 +79,7 @@ def _broken(text: str, name: str, faults: Sequence[Fault]) -> Pack:
     )
 
 
-def _overlap(one: Pack, other: Pack) -> bool:
+def overlap(one: Pack, other: Pack) -> bool:
     """Whether two packs of one id are in force on a common date."""
     return (
         one.id == other.id
@@ -127,7 +127,13 @@ def applying(
 
 
 def _ready(packs: Iterable[Pack], calendar: str | None) -> tuple[Pack, ...]:
-    return tuple(_with_answered(_closed_on(pack, calendar)) for pack in packs)
+    general_first = sorted(packs, key=_narrow)
+    return tuple(_with_answered(_closed_on(pack, calendar)) for pack in general_first)
+
+
+def _narrow(pack: Pack) -> bool:
+    """Whether some of its rules are for some lenders or loans only; the law for all is named before it."""
+    return any(rule.institutions or rule.products or rule.actors for rule in pack.rules)
 
 
 def _none_missing(assigned: tuple[str, ...], packs: tuple[Pack, ...]) -> None:
