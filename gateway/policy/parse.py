@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from functools import lru_cache
+from hashlib import sha256
 from importlib import resources
 from typing import Any
 
@@ -104,7 +105,13 @@ def parse_pack(source: str, where: str) -> Pack:
     rules = parse_rules(tables.get("rule", []), "/rule", faults, header)
     if faults:
         raise PolicyError([Fault(at=f"{where}:{f.at}", code=f.code, message=f.message) for f in faults])
-    return Pack(rules=rules, **{key: found for key, found in header.items() if key in _OF_PACK})
+    known = {key: found for key, found in header.items() if key in _OF_PACK}
+    return Pack(rules=rules, digest=digest(source), **known)
+
+
+def digest(source: str) -> str:
+    """What a pack's text is known by for ever."""
+    return sha256(source.encode()).hexdigest()
 
 
 def _dates_in_order(read: Mapping[str, Any], at: str, faults: Faults) -> None:
@@ -124,17 +131,23 @@ def _ids_once(value: list[Any], at: str, faults: Faults) -> None:
             seen.add(name)
 
 
+def shipped_texts() -> Iterator[tuple[str, str]]:
+    """(file name, TOML text) of each pack that comes with the gateway."""
+    for file in sorted(resources.files("gateway.policy.packs").iterdir(), key=lambda file: file.name):
+        if file.name.endswith(".toml"):
+            yield file.name, file.read_text("utf-8")
+
+
 @lru_cache(maxsize=1)
 def shipped() -> Mapping[str, Pack]:
     """The packs that come with the gateway, by id; PolicyError with all their mistakes."""
     packs: list[Pack] = []
     faults: list[Fault] = []
-    for file in sorted(resources.files("gateway.policy.packs").iterdir(), key=lambda file: file.name):
-        if file.name.endswith(".toml"):
-            try:
-                packs.append(parse_pack(file.read_text("utf-8"), file.name))
-            except PolicyError as wrong:
-                faults += wrong.faults
+    for name, source in shipped_texts():
+        try:
+            packs.append(parse_pack(source, name))
+        except PolicyError as wrong:
+            faults += wrong.faults
     if faults:
         raise PolicyError(faults)
     return {pack.id: pack for pack in packs}
@@ -241,6 +254,17 @@ def _release(value: Any, at: str, faults: Faults) -> str | None:
         return value
     faults.add(at, "wrong_type", "this must be a release of the time-zone database, 2026f")
     return None
+
+
+@lru_cache(maxsize=1)
+def _blocks() -> tuple[str, ...]:
+    """The blocks that a rule on content may name (gateway.policy.content)."""
+    source = resources.files("gateway.policy").joinpath("content.toml").read_text("utf-8")
+    return tuple(tomllib.loads(source))
+
+
+def _block(value: Any, at: str, faults: Faults) -> str | None:
+    return word(_blocks())(value, at, faults)
 
 
 def _fixed_zone(value: Any, at: str, faults: Faults) -> str | None:
@@ -352,7 +376,7 @@ _KINDS: dict[str, tuple[type[Any], dict[str, Key]]] = {
     ConsentRequired.kind: (ConsentRequired, {"form": Key(word(FORMS)), "unless": Key(text)}),
     Coverage.kind: (Coverage, {"calendars": Key(many(_any_calendar)), "tzdata": Key(_release)}),
     Review.kind: (Review, _HOLD_KEYS),
-    Content.kind: (Content, {"require": Key(many(text)), "forbid": Key(many(text))}),
+    Content.kind: (Content, {"require": Key(many(_block)), "forbid": Key(many(_block))}),
     Retention.kind: (Retention, _RETENTION_KEYS),
 }
 _HEADER = {
