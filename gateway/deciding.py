@@ -25,6 +25,7 @@ from gateway.policy.content import breaches, concerning
 from gateway.policy.explain import decision_json
 from gateway.policy.gate import Decision, Reachable, decide
 from gateway.policy.inputs import written
+from gateway.policy.inuse import digest_of, members
 from gateway.policy.localtime import zone
 from gateway.policy.model import Question
 from gateway.policy.overrides import Overrides
@@ -120,6 +121,7 @@ class Desk:
     ) -> None:
         self._catalog = catalog
         self._packs = packs
+        self._policy = digest_of(members(packs)) if isinstance(packs, tuple) else None
         self._stated = stated
         self._accounts = accounts
         self._vault = vault
@@ -163,8 +165,8 @@ class Desk:
             weighed.entries.append(_unfit(work, faults, moment))
         weighed.verdicts.append(verdict)
         read = _read(decision, facts.overrides.get(work.tenant, {}), permit)
-        place = len(weighed.verdicts) - 1
-        weighed.entries.append(_decided(work, verdict, decision, said, read, ready, moment, place))
+        where = {"person": work.person, "place": len(weighed.verdicts) - 1, "policy": self._policy}
+        weighed.entries.append(_decided(work, verdict, decision, said, read, ready, moment, where))
         if ready is not None:
             weighed.ready.append(ready)
             facts.history[work.tenant, work.person].append(_intended(ready, moment))
@@ -533,10 +535,13 @@ def _decided(
     read: Mapping[str, Pii[str]],
     ready: Ready | None,
     moment: Moment,
-    place: int,
+    where: Mapping[str, Any],
 ) -> Entry:
-    """The record of a decision: every finding, and for a send the intent. `place`: of those decided together."""
-    body: dict[str, Any] = {"decision": said, "person": work.person, "place": place}
+    """The record of a decision: every finding, and for a send the intent.
+
+    `where` it stands: whose it is, its place among those decided together, the packs in use.
+    """
+    body: dict[str, Any] = {"decision": said, **where}
     clear = dict(read)
     ids = {"debt": work.debt}
     if ready is not None:

@@ -157,6 +157,7 @@ async def _up(settings: Settings, quarantine: timedelta, stop: asyncio.Event, *,
         stack.push_async_callback(gateway.aclose)
         await gateway.vault.prepare()
         await migrate.upgrade(gateway.database)
+        await gateway.keep_packs()
         await _refuse_open(gateway, settings.listen)
         await _first_keys(gateway, settings.data)
         await _accounts(gateway, settings, stack)
@@ -301,6 +302,7 @@ async def _clustered(settings: Settings, stack: AsyncExitStack) -> Gateway:
     stack.push_async_callback(gateway.aclose)
     await migrate.check(gateway.database)
     await gateway.vault.check()
+    await gateway.keep_packs()
     await gateway.accounts.refresh()
     if settings.accounts is not None and not await gateway.account_rows.accounts():
         await gateway.import_accounts(settings.accounts)

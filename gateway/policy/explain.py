@@ -28,7 +28,12 @@ def decision_json(decision: Decision) -> dict[str, Any]:
         "findings": [finding_json(finding) for finding in decision.findings],
         "zones": [clue._asdict() for clue in decision.zones.evidence],
         "packs": [
-            {"pack": pack.id, "version": pack.version, "review_status": pack.review_status}
+            {
+                "pack": pack.id,
+                "version": pack.version,
+                "review_status": pack.review_status,
+                "sha256": pack.digest,
+            }
             for pack in decision.packs
         ],
         "tzdata": decision.tzdata,

@@ -367,6 +367,7 @@ class Pack:
     `answered_as`: the outcome that an answered call, not surely a machine, counts as.
     `holidays` "residence": its hours close on the holidays of the borrower's place.
     `broken`: why it could not be read; nothing is sent to whom it applies.
+    `digest`: the SHA-256 of its text, in hex.
     """
 
     id: str
@@ -382,6 +383,7 @@ class Pack:
     answered_as: str | None = None
     holidays: str | None = None
     broken: str = ""
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -128,6 +128,26 @@ policy_assignment = Table(
 )
 """Which packs are added for a tenant or a portfolio. Rows are only added; the newest version is in force."""
 
+pack_text = Table(
+    "pack_text",
+    metadata,
+    _text("sha256", key=True),
+    _text("pack"),
+    _text("version"),
+    _text("text"),
+    _instant("at"),
+)
+"""The TOML of every pack that was ever in use, by its digest; decisions name packs by it."""
+
+pack_set = Table(
+    "pack_set",
+    metadata,
+    _text("sha256", key=True),
+    _text("packs"),  # JSON list of {pack, version, sha256}
+    _instant("at"),
+)
+"""Which packs were in use together, by the digest of the list; each decision's record names one."""
+
 clock = Table(
     "clock",
     metadata,

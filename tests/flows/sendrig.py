@@ -353,6 +353,7 @@ async def opened(
             await set_clock(gateway.database, clock)
             drawn = parse(simulators.accounts(**(ports or {})), adapters=channels.names(), environ=SIGNED_IN)
             await gateway.account_desk.bring_in(drawn, who="tests", reason="a test")
+        await gateway.keep_packs()
         await gateway.accounts.refresh()
         rig = Rig(gateway, simulators, len(simulators.ledger()))
         yield rig
