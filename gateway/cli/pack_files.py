@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gateway import own_packs
 from gateway.errors import Fault, PolicyError
+from gateway.policy.parse import shipped_texts
 from gateway.policy.written import Written, read_all, shipped_files
 
 LARGEST = 1024 * 1024
@@ -16,6 +17,21 @@ LARGEST = 1024 * 1024
 def packs_named(names: Iterable[str]) -> list[Written]:
     """The packs of these files, folders and shipped ids; PolicyError with the mistakes of one that has some."""
     return [written for name in names for written in _packs(name)]
+
+
+def texts_named(names: Iterable[str]) -> list[tuple[str, str]]:
+    """(file, text) of the packs of these files, folders and shipped ids, whatever is in them."""
+    return [found for name in names for found in _texts(name)]
+
+
+def _texts(name: str) -> Iterable[tuple[str, str]]:
+    path = Path(name)
+    if path.is_dir():
+        return [(str(path / file), text) for file, text in own_packs.read(path)]
+    if path.exists():
+        return [(name, pack_text(path))]
+    files = {written.name for written in _shipped(name)}
+    return [(file, text) for file, text in shipped_texts() if file in files]
 
 
 def _packs(name: str) -> Iterable[Written]:

@@ -1,4 +1,4 @@
-"""`gateway policy`: check worked cases against packs, look at packs, and assign them."""
+"""`gateway policy`: check worked cases against packs, look at packs, try and assign them."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ LARGEST_FILE = 256 * 1024 * 1024
 LATER = {
     **dict.fromkeys(("assign", "assigned", "history"), "gateway.cli.assign"),
     **dict.fromkeys(("lint", "diff", "docs"), "gateway.cli.policy_files"),
+    "simulate": "gateway.cli.simulate",
 }
 """Command → the module that holds it."""
 
@@ -38,7 +39,7 @@ class _Policy(click.Group):
 
 @click.group(cls=_Policy)
 def policy() -> None:
-    """Check packs and cases of the rule language, compare and describe packs, and assign them."""
+    """Check packs and cases of the rule language, compare, describe, try and assign packs."""
 
 
 @policy.command("check")

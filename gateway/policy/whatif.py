@@ -18,7 +18,7 @@ from gateway.policy.calendars import Calendars
 from gateway.policy.gate import Decision, Snapshot, decide
 from gateway.policy.inputs import read
 from gateway.policy.localtime import seconds, zone
-from gateway.policy.model import Cap, Event, Finding, Pack
+from gateway.policy.model import AnyRule, Cap, Content, Event, Finding, Pack
 from gateway.policy.packs import ASSIGNED, with_overrides
 from gateway.policy.unread import CONSENTS, barred, reads, spared, unread
 
@@ -201,3 +201,25 @@ def _gap(worst: Decision, missing: Collection[str], packs: Sequence[Pack]) -> Ga
     if names == [CONSENTS]:
         return Gap(Why.CONSENTS)
     return Gap(Why.FACT, ", ".join(name for name in names if name != CONSENTS))
+
+
+def cautions(proposed: Sequence[Pack], since: date, until: date) -> list[str]:
+    """What of these packs a replay of decisions from `since` to before `until` cannot show."""
+    rules = [(pack, rule) for pack in proposed for rule in pack.rules]
+    asleep = [
+        rule.id for pack, rule in rules if not (_awake(pack, since, until) and _awake(rule, since, until))
+    ]
+    shadow = [rule.id for _, rule in rules if rule.in_shadow]
+    texts = [rule.id for _, rule in rules if isinstance(rule, Content)]
+    assigned = [pack.id for pack in proposed if ASSIGNED in pack.applies]
+    said = {
+        "in force on none of these dates, so they change nothing here": asleep,
+        "drafts or unsure, so they never object": shadow,
+        "about texts, which are not replayed": texts,
+        "applied to everybody here, as if assigned to the whole tenant": assigned,
+    }
+    return [f"{', '.join(names)}: {what}" for what, names in said.items() if names]
+
+
+def _awake(one: Pack | AnyRule, since: date, until: date) -> bool:
+    return (one.since is None or one.since < until) and (one.until is None or since < one.until)

@@ -46,10 +46,7 @@ async def send(rig, person, count, **more):
     """So many messages to one person, sent as far as they may be."""
     await rig.put(borrower(person, **{**WHERE, **more}), debt(person))
     names = await rig.take(
-        *(
-            by_id(person, idempotency_key=f"{person}.{n}", channels=["sms"], repeat=True)
-            for n in range(count)
-        )
+        *(by_id(person, idempotency_key=f"{person}.{n}", channels=["sms"], repeat=True) for n in range(count))
     )
     await rig.drain()
     return names
