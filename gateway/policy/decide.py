@@ -55,12 +55,8 @@ def judge(
     places = _places(packs, ask, zones)
     at, horizon = seconds(now), seconds(now + timedelta(days=horizon_days))
     answers = _answers(places, ask, at)
-    findings = tuple(
-        _finding(place, word, ask, horizon)
-        for place, word, here in answers
-        if in_force(place.rule, ask, here)
-    )
-    barring = [(place.rule, word) for place, word, _ in answers if word.objects and not place.rule.in_shadow]
+    findings = tuple(_finding(place, word, ask, horizon) for place, word in answers if word.in_force)
+    barring = [(place.rule, word) for place, word in answers if word.objects and not place.rule.in_shadow]
     if not barring:
         return Verdict(action=Action.SEND, until=None, findings=findings)
     return _closed(barring, places, ask, findings, at, horizon)
@@ -107,13 +103,13 @@ def holding(
 ) -> Iterator[AnyRule]:
     """The enforced rules that have a word on such a reminder and are in force wherever they must hold."""
     ask = Ask(question, (), facts)
-    at = seconds(now)
+    at, possible = seconds(now), _zones(zones)
     for pack in packs:
         for rule in pack.rules:
             if (
                 not rule.in_shadow
                 and concerns(rule, ask)
-                and all(in_force(rule, ask, Here(where, at)) for where in _zones_of(rule, zones))
+                and all(in_force(rule, ask, Here(where, at)) for where in _where(rule, possible))
             ):
                 yield rule
 
@@ -143,22 +139,26 @@ def relaxed_flags(
 
 def _places(packs: Sequence[Pack], ask: Ask, zones: Sequence[str]) -> list[Place]:
     """Every rule that has a word on the question, in each zone where it must hold."""
+    possible = _zones(zones)
     return [
         Place(rule, where)
         for pack in packs
         for rule in pack.rules
         if concerns(rule, ask)
-        for where in _zones_of(rule, zones)
+        for where in _where(rule, possible)
     ]
 
 
-def _zones_of(rule: AnyRule, zones: Sequence[str]) -> list[Zone]:
+def _zones(names: Sequence[str]) -> tuple[Zone, ...]:
+    return tuple(zone(name) for name in dict.fromkeys(names))
+
+
+def _where(rule: AnyRule, possible: tuple[Zone, ...]) -> tuple[Zone, ...]:
     """Where a rule must hold."""
-    names = dict.fromkeys(zones) if rule.zone is None else (rule.zone,)
-    return [zone(name) for name in names]
+    return possible if rule.zone is None else (zone(rule.zone),)
 
 
-def _answers(places: Iterable[Place], ask: Ask, at: int) -> list[tuple[Place, Answer, Here]]:
+def _answers(places: Iterable[Place], ask: Ask, at: int) -> list[tuple[Place, Answer]]:
     """What each rule says at one instant."""
     heres: dict[str, Here] = {}
     answers = []
@@ -166,7 +166,7 @@ def _answers(places: Iterable[Place], ask: Ask, at: int) -> list[tuple[Place, An
         here = heres.get(place.zone.name)
         if here is None:
             here = heres[place.zone.name] = Here(place.zone, at)
-        answers.append((place, answer(place.rule, ask, here), here))
+        answers.append((place, answer(place.rule, ask, here)))
     return answers
 
 

@@ -62,6 +62,7 @@ class Answer(NamedTuple):
     holds_until: int
     counted: int | None = None
     note: str | None = None
+    in_force: bool = True
 
 
 def concerns(rule: AnyRule, ask: Ask) -> bool:
@@ -84,17 +85,25 @@ def in_scope(rule: AnyRule, question: Question) -> bool:
     """Whether the rule is about such a reminder; what the question does not say is taken to be so."""
     if question.purpose in rule.exempt_purposes or not rule.exempt_flags.isdisjoint(question.flags):
         return False
-    return all(
-        named is None or said is None or said in named
-        for named, said in (
-            (rule.channels, question.channel),
-            (rule.purposes, question.purpose),
-            (rule.actors, question.actor_role),
-            (rule.institutions, question.institution),
-            (rule.products, question.product),
-            (rule.technologies, question.technology),
-        )
+    for key, named in _scopes(rule):
+        said = getattr(question, key)
+        if said is not None and said not in named:
+            return False
+    return True
+
+
+@lru_cache(maxsize=65_536)
+def _scopes(rule: AnyRule) -> tuple[tuple[str, frozenset[str]], ...]:
+    """The keys of a question that the rule names values of."""
+    named = (
+        ("channel", rule.channels),
+        ("purpose", rule.purposes),
+        ("actor_role", rule.actors),
+        ("institution", rule.institutions),
+        ("product", rule.products),
+        ("technology", rule.technologies),
     )
+    return tuple((key, values) for key, values in named if values is not None)
 
 
 def in_force(rule: AnyRule, ask: Ask, here: Here) -> bool:
@@ -107,11 +116,11 @@ def answer(rule: AnyRule, ask: Ask, here: Here) -> Answer:
     """The rule's word, within the dates on which it is in force and unless a consent makes it give way."""
     first, after = _force_dates(rule, ask, here.zone)
     if here.day < first:
-        return _passes(here.start_of(first))
+        return Answer(objects=False, holds_until=here.start_of(first), in_force=False)
     if here.day >= after:
-        return _passes(here.end)
+        return Answer(objects=False, holds_until=here.end, in_force=False)
     word = KINDS[type(rule)](rule, ask, here)
-    if rule.relaxed_by is not None:
+    if rule.relaxed_by is not None and ask.told.consents:
         word = _unless_relaxed(word, rule, ask, here)
     return word if after == _NEVER_DAY else _cut(word, here.start_of(after))
 
@@ -312,13 +321,21 @@ def _passes(until: int, counted: int | None = None) -> Answer:
 
 def _force_dates(rule: AnyRule, ask: Ask, zone: Zone) -> tuple[int, int]:
     """The first date on which the rule is in force, and the first one on which it no longer is (ordinals)."""
-    first = 0 if rule.since is None else rule.since.toordinal()
-    after = _NEVER_DAY if rule.until is None else rule.until.toordinal()
+    first, after = _dated(rule)
     if rule.since_fact is not None and (day := _fact_date(rule.since_fact, ask, zone)) is not None:
         first = max(first, day)
     if rule.until_fact is not None and (day := _fact_date(rule.until_fact, ask, zone)) is not None:
         after = min(after, day)
     return first, after
+
+
+@lru_cache(maxsize=65_536)
+def _dated(rule: AnyRule) -> tuple[int, int]:
+    """The dates that the rule itself names, as ordinals."""
+    return (
+        0 if rule.since is None else rule.since.toordinal(),
+        _NEVER_DAY if rule.until is None else rule.until.toordinal(),
+    )
 
 
 def _fact_date(wanted: FromFact, ask: Ask, zone: Zone) -> int | None:
