@@ -107,11 +107,8 @@ def _header(pack: Pack, today: date) -> Iterator[_Odd]:
     if pack.review_by is None:
         yield _Odd("/pack", "review_by_missing", "give review_by, the date by which somebody looks again")
     elif pack.review_by <= today:
-        yield _Odd(
-            "/pack/review_by",
-            "review_past",
-            f"the review was due on {pack.review_by}: look, then set the next",
-        )
+        message = f"the review was due on {pack.review_by}: look, then set the next"
+        yield _Odd("/pack/review_by", "review_past", message)
     elif pack.review_by - today <= SOON:
         yield _Odd("/pack/review_by", "review_soon", f"the review is due on {pack.review_by}")
 
@@ -146,9 +143,8 @@ def _dates(rule: AnyRule, pack: Pack, at: str) -> Iterator[_Odd]:
     if not _meet(rule, rule):
         yield _Odd(at, "never_in_force", "since is not before until: this rule is in force on no date")
     elif not _meet(rule, pack):
-        yield _Odd(
-            at, "never_in_force", "this rule's dates lie outside its pack's: it is in force on no date"
-        )
+        message = "this rule's dates lie outside its pack's: it is in force on no date"
+        yield _Odd(at, "never_in_force", message)
 
 
 def _meet(one: AnyRule | Pack, other: AnyRule | Pack) -> bool:
@@ -166,7 +162,7 @@ def _outcomes(rule: AnyRule, at: str) -> Iterator[_Odd]:
             key = "after"
         case _:
             return
-    if rule.channels is not None and wanted and not wanted & _possible(rule.channels):
+    if rule.channels and wanted and not wanted & _possible(rule.channels):
         channels = ", ".join(sorted(rule.channels))
         message = f"{channels} never ends so: the rule sees nothing but unknown outcomes"
         yield _Odd(below(at, key), "outcome_impossible", message)
@@ -180,13 +176,11 @@ def _calendars(rule: AnyRule, at: str, today: date) -> Iterator[_Odd]:
     for name in dict.fromkeys(getattr(rule, "calendars", ())):
         ends = SHIPPED.coverage(name).ends
         if ends < today:
-            yield _Odd(
-                at, "calendar_ended", f"calendar {name} ended on {ends}: this rule holds every reminder"
-            )
+            message = f"calendar {name} ended on {ends}: this rule holds every reminder"
+            yield _Odd(at, "calendar_ended", message)
         elif ends - today <= SOON:
-            yield _Odd(
-                at, "calendar_ends", f"calendar {name} ends on {ends}: then this rule holds every reminder"
-            )
+            message = f"calendar {name} ends on {ends}: then this rule holds every reminder"
+            yield _Odd(at, "calendar_ends", message)
 
 
 def _hours(rule: Window, pack: Pack, at: str, today: date) -> Iterator[_Odd]:
@@ -195,11 +189,8 @@ def _hours(rule: Window, pack: Pack, at: str, today: date) -> Iterator[_Odd]:
     if not minutes and rule.address_kinds is None and rule.channels is None and rule.until is None:
         yield _Odd(below(at, "days"), "never_open", "no hour is open: this rule bars everything, for good")
     for place in pack.applies if minutes and rule.zone is None else ():
-        for month in (1, 7):
-            when = datetime(today.year, month, 1, tzinfo=UTC)
-            if not common(minutes, zones_of_place(place), when):
-                message = (
-                    f"no hour is open in all zones of {place}: who is known to be there only is never reached"
-                )
-                yield _Odd(below(at, "days"), "no_common_hour", message)
-                break
+        zones = zones_of_place(place)
+        winter, summer = (datetime(today.year, month, 1, tzinfo=UTC) for month in (1, 7))
+        if not (common(minutes, zones, winter) and common(minutes, zones, summer)):
+            message = f"no hour is open in all zones of {place}: who may be anywhere there is never reached"
+            yield _Odd(below(at, "days"), "no_common_hour", message)

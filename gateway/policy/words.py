@@ -13,7 +13,6 @@ Keys = Mapping[str, Any]
 
 DAYS = tuple(day.capitalize() for day in WEEKDAYS)
 CLOSED = "closed"
-ALL_ZONES = "local time in every zone the borrower may be in"
 _TIMES = {"day": "a day", "week": "a calendar week", "month": "a calendar month"}
 _CONSENTS = {"oral": "an oral or stronger", "written": "a written or separate", "separate": "a separate"}
 _SAME = {"day": "on that date", "week": "in that calendar week", "month": "in that calendar month"}
@@ -28,10 +27,8 @@ def terms(keys: Keys) -> Iterator[tuple[str, str]]:
     """What else its keys say: (heading, words), in a fixed order."""
     for key, heading in _TERMS.items():
         if key in keys:
-            yield (
-                heading,
-                term(keys[key]) + (" (an unknown one always is)" if key == "count_outcomes" else ""),
-            )
+            always = " (an unknown one always is)" if key == "count_outcomes" else ""
+            yield heading, term(keys[key]) + always
 
 
 def value(key: str, found: Any, rule: AnyRule | None) -> str | None:
@@ -87,16 +84,14 @@ def clock_spans(spans: Iterable[tuple[int, int]]) -> str:
 
 def whose_time(zone: str | None) -> str:
     """Whose local time a rule means."""
-    return (
-        ALL_ZONES
-        if zone is None
-        else f"local time of {zone.removeprefix('fixed:')}, wherever the borrower is"
-    )
+    if zone is None:
+        return "local time in every zone the borrower may be in"
+    return f"local time of {zone.removeprefix('fixed:')}, wherever the borrower is"
 
 
 def listed(words: Iterable[str], last: str = "and") -> str:
-    """`a, b and c`."""
-    *most, end = words
+    """`a, b and c`; of nothing, `none`."""
+    *most, end = [*words] or ["none"]
     return f"{', '.join(most)} {last} {end}" if most else end
 
 

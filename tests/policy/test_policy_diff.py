@@ -5,6 +5,7 @@ import subprocess
 import sys
 from datetime import date, datetime
 from pathlib import Path
+from random import Random
 
 import policy_draws as draws
 import pytest
@@ -146,10 +147,11 @@ def parsed(rule, case):
     return parse_cases(json.dumps({"packs": {"A": [rule]}, "cases": [case]}).encode())[0]
 
 
-@given(st.randoms(use_true_random=False))
+@given(st.integers(0, 1 << 32).map(Random))
 @settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 def test_what_is_called_stricter_objects_whenever_the_other_did(r):
     rules, case = draws.case(r)
+    case["horizon_days"] = 0  # no search for an opening: what counts is now
     old, base = rules[0], datetime.fromisoformat(case["now"])
     other = rule_draws.KINDS[old["kind"]](r) | rule_draws.scope(r) | rule_draws.in_time(r, base)
     other["relaxed_by"] = rule_draws.relaxed_by(r)
@@ -168,11 +170,11 @@ def test_what_is_called_stricter_objects_whenever_the_other_did(r):
     assert not (way is Effect.LOOSER and then and not found), (key, old, new)
 
 
-@given(st.randoms(use_true_random=False))
+@given(st.integers(0, 1 << 32).map(Random))
 @settings(max_examples=80, deadline=None, derandomize=True)
 def test_hours_within_hours_are_never_open_alone(r):
     drawn = [{"id": name, "kind": "window", **rule_draws.window(r)} for name in "AB"]
-    case = draws.case(r)[1] | {"facts": {}, "horizon_days": 1, "zones": ["UTC"]}
+    case = draws.case(r)[1] | {"facts": {}, "horizon_days": 0, "zones": ["UTC"]}
     drawn = [{k: v for k, v in rule.items() if k not in ("address_kinds", "not_if")} for rule in drawn]
     inner, outer = (parsed(rule, case) for rule in drawn)
 

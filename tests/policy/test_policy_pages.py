@@ -157,6 +157,13 @@ def test_hours_are_a_table_with_runs_of_days_and_holidays():
     assert "local time of Asia/Bangkok, wherever the borrower is" in text
 
 
+def test_lists_that_hold_nothing_say_so():
+    text = page(written(f"{CAP}channels = []\nper = []\nexempt_flags = []\n"))
+
+    assert "At most 1 contact by none a day." in text
+    assert "- Not for flags: none" in text
+
+
 def test_hours_of_the_residence_close_on_its_holidays():
     text = page(written(HOURS, header=HEADER + 'holidays = "residence"\n'))
 
