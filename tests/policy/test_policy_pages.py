@@ -131,7 +131,7 @@ def test_what_narrows_a_rule_is_said_beside_it(keys, said):
 
 def test_rules_on_texts_and_on_records_have_their_own_headings():
     content, keep = (
-        rule('kind = "content"\nrequire = ["identity"]'),
+        rule('kind = "content"\nrequire = ["creditor_name"]'),
         rule('kind = "retention"\nrecords = ["message"]'),
     )
     keep = keep.replace("ZZ.R", "ZZ.KEEP") + 'min = {years = 3, from = "event"}\n'
