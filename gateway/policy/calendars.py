@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from hashlib import sha256
 from importlib import resources
 from importlib.metadata import version
@@ -68,7 +68,7 @@ class Calendars:
         self._holiday = lru_cache(maxsize=_DAYS)(self._find_holiday)
         self._workday = lru_cache(maxsize=_DAYS)(self._find_workday)
 
-    @property
+    @cached_property
     def version(self) -> str:
         """What these calendars are made of: `holidays 0.109`, and a digest of the overrides where there are any."""
         shipped = f"holidays {version('holidays')}"
