@@ -7,7 +7,7 @@ UV ?= uv
 UPGRADE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults check docs lock wheel clean
+.PHONY: help demo test faults bench check docs lock wheel clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
@@ -20,6 +20,9 @@ test: $(VENV)/.dev check ## every check and every test (ARGS go to pytest)
 
 faults: $(VENV)/.dev ## the long search for disagreement: 20 000 drawn cases by two engines, on two processes (ARGS go to pytest)
 	@$(PY) -m pytest -n 2 -v tests/faults $(ARGS)
+
+bench: $(VENV)/.dev ## how fast rules are decided, against the plain second implementation (ARGS=--rounds 20)
+	@$(PY) bench/policy.py $(ARGS)
 
 check: $(VENV)/.dev ## lint, format, types, import contracts
 	@$(PY) -m ruff check --quiet .

@@ -216,9 +216,9 @@ def _opening(places: list[Place], ask: Ask, at: int, horizon: int) -> tuple[int 
 
 def _finding(place: Place, word: Answer, ask: Ask, horizon: int) -> Finding:
     """One rule's word in one zone, as it is kept with the decision."""
-    alone = None
+    rule, where = place
+    opens = None
     if word.objects and word.holds_until < horizon:
         alone, _ = _opening([place], ask, word.holds_until, horizon)
-    opens = None if alone is None else instant(alone)
-    rule, where = place
+        opens = None if alone is None else instant(alone)
     return Finding(rule, ask.question.channel, where.name, word.objects, word.counted, opens, word.note)

@@ -72,7 +72,9 @@ def concerns(rule: AnyRule, ask: Ask) -> bool:
         return False
     match rule:
         case Window():
-            return _window_concerns(rule, ask)
+            return _at_such_an_address(rule, question) and _is_on(rule, ask)
+        case Cap():
+            return _at_such_an_address(rule, question)
         case Hold() | HoldUntil() | Review():
             return question.purpose not in rule.allow_purposes
         case ThirdParty() | Refusal():
@@ -114,6 +116,8 @@ def in_force(rule: AnyRule, ask: Ask, here: Here) -> bool:
 
 def answer(rule: AnyRule, ask: Ask, here: Here) -> Answer:
     """The rule's word, within the dates on which it is in force and unless a consent makes it give way."""
+    if _always(rule):
+        return KINDS[type(rule)](rule, ask, here)
     first, after = _force_dates(rule, ask, here.zone)
     if here.day < first:
         return Answer(objects=False, holds_until=here.start_of(first), in_force=False)
@@ -151,7 +155,7 @@ def cap(rule: Cap, ask: Ask, here: Here) -> Answer:
     if rule.only_after is not None and not _starts(rule, rule.only_after, ask, here.at):
         return _passes(ask.next_event(here.at))
     places = ask.kept(rule, here.at, lambda: _counted(rule, ask))
-    inside = _inside(rule.window, places, ask, here)
+    inside = _inside(rule.window, places, ask, here) if places else []
     counted = len(inside)
     if counted < rule.max:
         return _passes(_no_sooner(rule.window, ask, here), counted)
@@ -240,6 +244,8 @@ def third_party(rule: ThirdParty, ask: Ask, here: Here) -> Answer:
 
 def borrower_window(_rule: BorrowerWindow, ask: Ask, here: Here) -> Answer:
     """Objects in hours that the borrower denies, and outside those allowed where any are."""
+    if not ask.told.windows:
+        return _passes(NEVER)
     told = [own for own in ask.told.windows if _own_concerns(own, ask.question)]
     known = [own for own in told if _within(here.day, own.since, own.until)]
     weekday = WEEKDAYS[(here.day + 6) % 7]
@@ -311,12 +317,15 @@ KINDS: Mapping[type, Callable[[Any, Ask, Here], Answer]] = {
 """Kind of rule → what evaluates it."""
 
 
+_AGREES, _OBJECTS = False, True
+
+
 def _bars(until: int, counted: int | None = None, note: str | None = None) -> Answer:
-    return Answer(objects=True, holds_until=until, counted=counted, note=note)
+    return Answer(_OBJECTS, until, counted, note)
 
 
 def _passes(until: int, counted: int | None = None) -> Answer:
-    return Answer(objects=False, holds_until=until, counted=counted)
+    return Answer(_AGREES, until, counted)
 
 
 def _force_dates(rule: AnyRule, ask: Ask, zone: Zone) -> tuple[int, int]:
@@ -327,6 +336,13 @@ def _force_dates(rule: AnyRule, ask: Ask, zone: Zone) -> tuple[int, int]:
     if rule.until_fact is not None and (day := _fact_date(rule.until_fact, ask, zone)) is not None:
         after = min(after, day)
     return first, after
+
+
+@lru_cache(maxsize=65_536)
+def _always(rule: AnyRule) -> bool:
+    """Whether the rule names no dates and no consent."""
+    limits = (rule.since, rule.until, rule.since_fact, rule.until_fact, rule.relaxed_by)
+    return all(limit is None for limit in limits)
 
 
 @lru_cache(maxsize=65_536)
@@ -403,9 +419,11 @@ def _within(day: int, since: date | None, until: date | None) -> bool:
     return (since is None or since.toordinal() <= day) and (until is None or day < until.toordinal())
 
 
-def _window_concerns(rule: Window, ask: Ask) -> bool:
-    if rule.address_kinds is not None and ask.question.address_kind not in rule.address_kinds:
-        return False
+def _at_such_an_address(rule: Window | Cap, question: Question) -> bool:
+    return rule.address_kinds is None or question.address_kind in rule.address_kinds
+
+
+def _is_on(rule: Window, ask: Ask) -> bool:
     return rule.not_if is None or ask.number_of(rule.not_if.fact) <= rule.not_if.gt
 
 
