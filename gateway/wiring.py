@@ -43,6 +43,7 @@ from gateway.store.accounts import AccountRows
 from gateway.store.asks import AskStore
 from gateway.store.assignments import Assignments
 from gateway.store.audit import AuditStore
+from gateway.store.audits import Audits
 from gateway.store.backlog import BacklogStore
 from gateway.store.database import Database
 from gateway.store.dispatch import DispatchStore
@@ -193,6 +194,7 @@ class Gateway:
 
     def services(self) -> Services:
         """What the API's routes call."""
+        log = AuditStore(self.database, self.vault, self.log_keys)
         return Services(
             intake=self._intake(IntakeStore(self.database, self.log), self.bell),
             reads=Reads(self.database, self.vault, time.monotonic),
@@ -206,12 +208,13 @@ class Gateway:
                 entropy=secrets.token_bytes,
             ),
             simulation=WhatIf(
-                log=AuditStore(self.database, self.vault, self.log_keys),
+                log=log,
                 accounts=self.accounts,
                 packs=self.packs,
                 calendars=self.overrides.calendars,
                 monotonic=time.monotonic,
             ),
+            audits=Audits(log, self.pack_texts, self.overrides.calendars),
             callbacks=Callbacks(
                 store=self.store,
                 accounts=self.accounts,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
 
 from gateway.bodies import CheckIn
@@ -27,6 +28,15 @@ class Asks(Protocol):
 
     async def check(self, tenant: Tenant, body: CheckIn) -> Mapping[str, Any]:
         """Whether a contact may be made now, and the place that is kept for it."""
+
+
+class Audits(Protocol):
+    """The witness."""
+
+    async def check(
+        self, tenant: Tenant, since: datetime, until: datetime, *, after: str, limit: int
+    ) -> Mapping[str, Any]:
+        """What the sends of a page of persons came to."""
 
 
 class Callbacks(Protocol):
@@ -94,6 +104,7 @@ class Services:
     assignments: Assignments
     asks: Asks
     simulation: Simulation
+    audits: Audits
     callbacks: Callbacks
     accounts: AccountDesk
     admission: Admission

@@ -75,6 +75,28 @@ def allowed(
     return all(word.shadow for word in words)
 
 
+def standing(
+    packs: Sequence[Pack],
+    question: Question,
+    *,
+    zones: Sequence[str],
+    facts: Mapping[str, Fact],
+    at: datetime,
+) -> list[AnyRule]:
+    """The rules not in the shadow that speak of such a reminder and are in force in each zone where they must hold."""
+    days = Days()
+    found = []
+    for rule in (rule for pack in packs for rule in pack.rules):
+        names = zones if rule.zone is None else [rule.zone]
+        heres = [
+            Here(question, (), facts, NOTHING_TOLD, whole(at), zoneinfo.ZoneInfo(n), days) for n in names
+        ]
+        shadow = rule.force == "draft" or rule.unsure != ""
+        if not shadow and _concerned(rule, question) and all(_in_force(rule, here) for here in heres):
+            found.append(rule)
+    return found
+
+
 def _word(pack: Pack, rule: AnyRule, zone: str, here: Here) -> Word:
     return Word(
         pack=pack.id,

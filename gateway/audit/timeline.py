@@ -92,9 +92,14 @@ class Seen:
     freed: datetime | None = None
     erased: bool = False
 
+    @property
+    def ours(self) -> bool:
+        """Whether it is an attempt of the gateway's own: its intent was there before whatever was decided after it."""
+        return self.place >= 0
+
     def known(self, at: datetime) -> Word | None:
         """The word that stood then, None when there was none yet."""
-        said = [word for word in self.words if word.told <= at]
+        said = [word for n, word in enumerate(self.words) if word.told <= at or (self.ours and n == 0)]
         return max(said, key=lambda word: (_LEVEL.get(word.state, len(_LEVELS)), word.told), default=None)
 
     def open(self, at: datetime) -> bool:
@@ -121,6 +126,16 @@ class Seen:
         return word.state
 
 
+@dataclass(frozen=True, slots=True)
+class Stray:
+    """What was told first of an attempt of which no decision is recorded."""
+
+    record: str
+    told: datetime
+    reminder: str | None
+    attempt: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeline:
     """One person's decisions and contacts, each in the order of their instants."""
@@ -129,6 +144,7 @@ class Timeline:
     seen: Sequence[Seen]
     merged: Sequence[tuple[datetime, str, str]] = ()
     """(when, who is no more, whose everything is since)."""
+    strays: Sequence[Stray] = ()
 
     def contacts(self, at: datetime, *, before: Judged) -> Iterator[Seen]:
         """The contacts with that decision's person that were known at `at`; attempts only if begun before it."""
@@ -173,6 +189,7 @@ def timeline(records: Iterable[Opened]) -> Timeline:
     judged: list[Judged] = []
     begun: list[Seen] = []
     merged: list[tuple[datetime, str, str]] = []
+    first: dict[str, Stray] = {}
     for record in kept:
         leaf, body, at = record.leaf, _body(record), _at(record.leaf["at"])
         match leaf["kind"]:
@@ -182,6 +199,8 @@ def timeline(records: Iterable[Opened]) -> Timeline:
                     begun.append(_attempted(record))
                     told[leaf["attempt"]].append(Word(told=at, state="intent", final_at=None))
             case "attempt" | "outcome" | "receipt" if leaf.get("attempt"):
+                stray = Stray(leaf["id"], at, leaf.get("reminder"), leaf["attempt"])
+                first.setdefault(stray.attempt, stray)
                 told[leaf["attempt"]].append(_word(leaf, body))
             case "contact":
                 begun.append(_contact(record))
@@ -196,7 +215,13 @@ def timeline(records: Iterable[Opened]) -> Timeline:
             case _:
                 pass
     seen = [_seen(one, told[one.ref], used.get(one.ref)) for one in begun]
-    return Timeline(judged=judged, seen=sorted(seen, key=lambda one: one.event.at), merged=merged)
+    decided = {one.ref for one in begun}
+    return Timeline(
+        judged=judged,
+        seen=sorted(seen, key=lambda one: one.event.at),
+        merged=merged,
+        strays=[stray for ref, stray in first.items() if ref not in decided],
+    )
 
 
 def _body(record: Opened) -> Mapping[str, Any]:

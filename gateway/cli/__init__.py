@@ -27,6 +27,7 @@ COMMANDS = {
     "caps": ("gateway.cli.caps", "Show and set how often one person may be contacted."),
     "explain": ("gateway.cli.explain", "Say why a reminder went out or did not, rule by rule."),
     "log": ("gateway.cli.log", "Search the send log."),
+    "audit": ("gateway.cli.audit", "Check from the send log alone that what was sent was allowed."),
     "tail": ("gateway.cli.log", "Follow the send log as it grows."),
 }
 """Command → (module that holds a click command of the same name, one line of help)."""

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 import orjson
-from sqlalchemy import exists, select
+from sqlalchemy import Row, exists, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.audit.timeline import LOOKBACK, Opened, Timeline, timeline
 from gateway.domain import Tenant, to_us
+from gateway.errors import SetupError
 from gateway.sendlog.record import Kind, LogKeys, disagreements
 from gateway.store import schema
 from gateway.store.database import Database, chunks
-from gateway.vault import Vault
+from gateway.vault import DataKey, Vault
 
 MOST = 200
 """Persons on a page."""
@@ -88,11 +90,7 @@ class AuditStore:
         keys = await self._vault.keys_for(tenant, sorted(owners), create=False)
         found: dict[str, list[Opened]] = defaultdict(list)
         for row in taken:
-            key = keys.get(row.borrower)
-            side = None
-            if key is not None and row.side_enc is not None:
-                side = key.open(row.side_enc, table="record_side", column="side_enc", row=row.id)
-            found[owners[row.borrower]].append(self._opened(row.leaf, side))
+            found[owners[row.borrower]].append(self._opened(row, keys.get(row.borrower)))
         return list(found.values())
 
     async def _owners(
@@ -105,10 +103,14 @@ class AuditStore:
         )
         return {row.id: row.person for row in rows}
 
-    def _opened(self, leaf: bytes, side: bytes | None) -> Opened:
-        said = orjson.loads(leaf)
-        if side is None:
-            return Opened(leaf=said, side=None)
-        if disagreements(leaf, side, self._keys):
-            return Opened(leaf=said, side=None, torn=True)
-        return Opened(leaf=said, side=orjson.loads(side))
+    def _opened(self, row: Row[Any], key: DataKey | None) -> Opened:
+        leaf = orjson.loads(row.leaf)
+        if key is None or row.side_enc is None:
+            return Opened(leaf=leaf, side=None, torn=key is not None)
+        try:
+            side = key.open(row.side_enc, table="record_side", column="side_enc", row=row.id)
+        except SetupError:
+            return Opened(leaf=leaf, side=None, torn=True)
+        if disagreements(row.leaf, side, self._keys):
+            return Opened(leaf=leaf, side=None, torn=True)
+        return Opened(leaf=leaf, side=orjson.loads(side))

@@ -129,6 +129,7 @@ def serve(vault, blinds, log, take_in, bell):
             assignments=Assignments(database, log, os.urandom),
             asks=desk,
             simulation=desk,
+            audits=desk,
             callbacks=desk,
             accounts=accounts,
             admission=door,

@@ -56,6 +56,7 @@ ROLES = {
     ("GET", "/v1/policies"): "ops compliance compliance-approver",
     ("GET", "/v1/policies/{portfolio}/history"): "ops compliance compliance-approver",
     ("PUT", "/v1/policies/{portfolio}"): "compliance compliance-approver",
+    ("GET", "/v1/audit/check"): "compliance compliance-approver",
     ("POST", "/v1/policy/simulate"): "ops compliance compliance-approver",
     ("GET", "/v1/clock"): "service ops compliance compliance-approver",
     ("POST", "/v1/clock"): "ops",
