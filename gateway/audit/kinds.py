@@ -49,7 +49,7 @@ def objects(rule: AnyRule, here: Here) -> bool:  # noqa: C901, PLR0911, PLR0912 
         case Window():
             return _window(rule, here)
         case Cap():
-            return _binds(rule, here) and count(rule, here) + 1 > rule.max
+            return _there(rule, here) and _binds(rule, here) and count(rule, here) + 1 > rule.max
         case Cooldown():
             return any(_too_recent(rule.rest, event, here) for event in _after(rule, here))
         case Spacing():
@@ -96,6 +96,11 @@ def count(rule: Cap, here: Here) -> int:
 def _counted_outcome(rule: Cap, outcome: str) -> bool:
     named = rule.count_outcomes is None or outcome in rule.count_outcomes
     return named and outcome not in rule.exclude_outcomes
+
+
+def _there(rule: Window | Cap, here: Here) -> bool:
+    """Whether the reminder is to an address of a kind that the rule names; of an unknown kind it is to none."""
+    return rule.address_kinds is None or here.question.address_kind in rule.address_kinds
 
 
 def _binds(rule: Cap, here: Here) -> bool:
@@ -162,7 +167,7 @@ def _too_recent(rest: Dates | Elapsed, event: Event, here: Here) -> bool:
 
 def _window(rule: Window, here: Here) -> bool:
     """Whether the time is in none of the date's hours, or the date is beyond a calendar that the rule names."""
-    if rule.address_kinds is not None and here.question.address_kind not in rule.address_kinds:
+    if not _there(rule, here):
         return False
     if rule.not_if is not None and here.number(rule.not_if.fact) > rule.not_if.gt:
         return False

@@ -164,7 +164,7 @@ class Window(Rule):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Cap(Rule):
-    """At most `max` events in the span, this one included."""
+    """At most `max` events in the span, this one included; only to an address of `address_kinds`, where named."""
 
     kind: ClassVar[str] = "cap"
     max: int
@@ -174,6 +174,7 @@ class Cap(Rule):
     exclude_outcomes: frozenset[str] = frozenset()
     exclude_flags: frozenset[str] = frozenset()
     only_after: frozenset[str] | None = None
+    address_kinds: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -339,6 +339,7 @@ _CAP_KEYS = {
     "exclude_outcomes": Key(_OUTCOMES),
     "exclude_flags": Key(_WORDS),
     "only_after": Key(_OUTCOME),
+    "address_kinds": Key(_WORDS),
 }
 _HOLD_UNTIL_KEYS = {
     "fact": Key(text, required=True),

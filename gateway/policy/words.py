@@ -133,9 +133,7 @@ def _while_relaxed(found: Keys) -> str:
 
 
 def _window(keys: Keys) -> str:
-    where = (
-        f" at an address of kind {_quoted(keys['address_kinds'], 'or')}" if "address_kinds" in keys else ""
-    )
+    where = _at(keys)
     if not keys["days"]:
         return f"No contact{_by(keys)}{where}."
     return f"Contact{_by(keys)}{where} only within these hours; {whose_time(keys.get('zone'))}."
@@ -147,7 +145,7 @@ def _cap(keys: Keys) -> str:
     )
     once = keys.get("only_after")
     after = f", once there has been a contact with outcome `{once}`" if once else ""
-    return f"{most}{_per(keys)}{after}."
+    return f"{most}{_at(keys)}{_per(keys)}{after}."
 
 
 def _cooldown(keys: Keys) -> str:
@@ -258,6 +256,11 @@ def _by(keys: Keys) -> str:
     return f" by {listed(keys['channels'], 'or')}" if "channels" in keys else ""
 
 
+def _at(keys: Keys) -> str:
+    kinds = keys.get("address_kinds")
+    return f" at an address of kind {_quoted(kinds, 'or')}" if kinds is not None else ""
+
+
 def _over(window: Keys) -> str:
     kind = window["type"]
     return _TIMES.get(kind) or f"in {plural(window['n'], kind.removesuffix('s'))}"
@@ -275,7 +278,7 @@ def cap_in_short(keys: Keys) -> str:
         f" {word} {keys[key]}" for key, word in (("since", "from"), ("until", "before")) if key in keys
     )
     most = f"{keys['max']} {_noun(keys)} {_over(keys['window'])}" if keys["max"] else f"no {_noun(keys)}"
-    return most + dates
+    return most + _at(keys) + dates
 
 
 def _per(keys: Keys) -> str:

@@ -120,7 +120,7 @@ MORE = {
     "a cap that does not wait": without("only_after", None, ["cap"]),
     "holidays forgotten": without("closed_on_holidays", None, ["window"]),
     "the hours of holidays forgotten": without("holiday_as", None, ["window"]),
-    "address kinds forgotten": without("address_kinds", None, ["window"]),
+    "address kinds forgotten": without("address_kinds", None, ["window", "cap"]),
     "a switch forgotten": without("not_if", None, ["window"]),
     "reasons forgotten": without("reasons", None, ["blackout"]),
     "a form forgotten": without("form", None, ["consent_required"]),

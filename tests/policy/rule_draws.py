@@ -92,6 +92,8 @@ def cap(r):
         keys["exclude_flags"] = r.sample(["a", "b"], r.randint(0, 2))
     if often(r, 0.25):
         keys["only_after"] = r.choice(OUTCOMES)
+    if often(r, 0.15):
+        keys["address_kinds"] = some(r, ["workplace", "home"])
     return keys
 
 

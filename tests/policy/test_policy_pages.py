@@ -69,6 +69,8 @@ def test_every_kind_of_rule_has_a_sentence():
         ('kind = "cap"\nmax = 0\nwindow = {type = "day"}\nchannels = ["visit"]', "No contacts by visit."),
         ('kind = "cap"\nmax = 2\nwindow = {type = "month"}\nonly_after = "conversation"',
          "At most 2 contacts a calendar month, once there has been a contact with outcome `conversation`."),
+        ('kind = "cap"\nmax = 1\nwindow = {type = "week"}\naddress_kinds = ["workplace"]\nper = ["debt"]',
+         "At most 1 contact a calendar week at an address of kind `workplace` per debt."),
         ('kind = "cooldown"\nafter = "conversation"\ndates = 7\nper = ["debt"]',
          "After a conversation with the same debt, silence for 7 dates, its own being the first."),
         ('kind = "spacing"\nhours = 48', "After any contact, silence for 48 hours."),
