@@ -19,6 +19,7 @@ LARGEST_FILE = 256 * 1024 * 1024
 LATER = {
     **dict.fromkeys(("assign", "assigned", "history"), "gateway.cli.assign"),
     **dict.fromkeys(("lint", "diff", "docs"), "gateway.cli.policy_files"),
+    "retention": "gateway.cli.retention",
     "simulate": "gateway.cli.simulate",
 }
 """Command → the module that holds it."""
