@@ -39,7 +39,7 @@ __all__ = ["Done", "Intake", "Result"]
 B = TypeVar("B", bound=Body)
 
 LOOK_ANEW = frozenset({"zone_unknown", "no_address"})
-"""Reasons to defer that a change of the borrower may have ended."""
+"""Reasons to defer that end when the borrower is known."""
 
 Step = Callable[[IntakeTx, list[Item[B]], Work], Awaitable[None]]
 
@@ -224,7 +224,7 @@ class Intake:
             homes = await tx.borrowers(sorted({w.borrower for w in waiting if w.anchor}), lock=False)
             zones = {name: zones_of(borrower) for name, borrower in homes.items()}
             moves = debts.moves(waiting, current, zones, now)
-            moves += _anew(waiting, work.borrowers, {move.id for move in moves}, now)
+            moves += _anew(waiting, work, {move.id for move in moves}, now)
             await tx.move(moves)
             due = {move.id for move in moves if move.next_at <= now}
             return {(w.channel, w.shard) for w in waiting if w.id in due}
@@ -277,8 +277,8 @@ def _cancelled(tenant: Tenant, now: datetime, gone: Waiting, body: CancelIn) -> 
     )
 
 
-def _anew(waiting: Iterable[Waiting], borrowers: set[str], moved: set[str], now: datetime) -> list[Move]:
-    """Reminders that waited for what was not known of their borrower."""
+def _anew(waiting: Iterable[Waiting], work: Work, moved: set[str], now: datetime) -> list[Move]:
+    """Reminders that waited for what was not known of their borrower, or by a rule and what the borrower said."""
     return [
         Move(
             id=w.id,
@@ -288,5 +288,13 @@ def _anew(waiting: Iterable[Waiting], borrowers: set[str], moved: set[str], now:
             expires_at=w.expires_at,
         )
         for w in waiting
-        if w.borrower in borrowers and w.reason in LOOK_ANEW and not w.called and w.id not in moved
+        if _may_open(w, work) and not w.called and w.id not in moved
     ]
+
+
+def _may_open(waiting: Waiting, work: Work) -> bool:
+    """Whether what was put of its borrower may end the reason that it waits for; a rule's id has a dot."""
+    if waiting.reason in LOOK_ANEW:
+        return waiting.borrower in work.borrowers
+    by_rule = waiting.reason is not None and ("." in waiting.reason or waiting.reason in ("held", "review"))
+    return by_rule and waiting.borrower in work.changed

@@ -32,11 +32,15 @@ from gateway.templating import Catalog
 
 @dataclass(slots=True, kw_only=True)
 class Work:
-    """What one transaction did: results by item, queues with something due, what reminders may follow."""
+    """What one transaction did: results by item, queues with something due, what reminders may follow.
+
+    `changed`: those of `borrowers` that are not as they were.
+    """
 
     results: dict[int, Result] = field(default_factory=dict)
     queues: set[tuple[str, int]] = field(default_factory=set)
     borrowers: set[str] = field(default_factory=set)
+    changed: set[str] = field(default_factory=set)
     debts: set[str] = field(default_factory=set)
 
 
@@ -83,6 +87,7 @@ async def accept(tx: IntakeTx, tools: Tools, items: list[Item[ReminderIn]], keys
     await _write_debts(tx, tools.tenant, book.debt_puts)
     await _write_reminders(tx, tools, desk, fits, _persons(known, joined), work)
     work.borrowers |= book.puts.keys() & book.borrowers.keys()
+    work.changed |= {name for name, put in book.puts.items() if put.changed}
     work.debts |= book.debt_puts.keys() & book.debts.keys()
 
 
@@ -167,6 +172,7 @@ async def put_borrowers(
     joined = join({name: shown[name] for name in puts}, known, lambda: tools.new_id("pn_", now))
     await people.write(tx, tools.tenant, puts, joined)
     work.borrowers |= puts.keys() & stored.keys()
+    work.changed |= {name for name, put in puts.items() if put.changed}
 
 
 async def put_debts(tx: IntakeTx, tools: Tools, items: list[Item[DebtItem]], work: Work) -> None:

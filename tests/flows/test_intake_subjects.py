@@ -200,19 +200,31 @@ async def test_a_borrower_is_shown_behind_masks(service):
         assert clear not in reply.text
 
 
-async def test_a_deferred_reminder_is_looked_at_anew_when_its_borrower_becomes_known(sqlite, service, bell):
+@pytest.mark.parametrize(
+    ("reason", "said", "anew"),
+    [
+        ("zone_unknown", {"residence": "CN-GD"}, True),
+        ("OP.PERSON.TIMES", {"blackouts": []}, False),
+        ("OP.PERSON.TIMES", {"policy_facts": {"vulnerable": False}}, True),
+        ("review", {"policy_facts": {"vulnerable": False}}, True),
+        ("quota", {"policy_facts": {"vulnerable": False}}, False),
+    ],
+)
+async def test_a_deferred_reminder_is_looked_at_anew_when_what_it_waits_for_may_be_over(
+    sqlite, service, bell, reason, said, anew
+):
     await service.post("/v1/reminders", json=reminder())
     async with sqlite.write() as conn:
         await conn.exec_driver_sql(
-            "UPDATE reminder SET state = 'deferred', reason = 'zone_unknown', next_at = next_at + 900000000"
+            f"UPDATE reminder SET state = 'deferred', reason = '{reason}', next_at = next_at + 900000000"
         )
     bell.rung.clear()
 
-    await put(service, "/v1/borrowers/B-1", {"residence": "CN-GD"})
+    await put(service, "/v1/borrowers/B-1", said)
 
     (row,) = await rows(sqlite, "reminder")
-    assert abs(from_us(row.next_at) - NOW) < timedelta(seconds=20)
-    assert bell.rung == [(row.channel, row.shard)]
+    assert (abs(from_us(row.next_at) - NOW) < timedelta(seconds=20)) is anew
+    assert bell.rung == [(row.channel, row.shard)] * anew
 
 
 # Debts.
