@@ -204,7 +204,7 @@ async def test_a_borrower_is_shown_behind_masks(service):
     ("reason", "said", "anew"),
     [
         ("zone_unknown", {"residence": "CN-GD"}, True),
-        ("OP.PERSON.TIMES", {"blackouts": []}, False),
+        ("OP.PERSON.TIMES", {}, False),
         ("OP.PERSON.TIMES", {"policy_facts": {"vulnerable": False}}, True),
         ("review", {"policy_facts": {"vulnerable": False}}, True),
         ("quota", {"policy_facts": {"vulnerable": False}}, False),
