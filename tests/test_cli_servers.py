@@ -254,6 +254,18 @@ def test_a_redis_that_refuses_to_show_its_settings_is_only_warned_of(shell, redi
     assert "managed" in checked(ran)["redis settings"][1]
 
 
+def test_proposed_caps_are_tried_over_postgresql(shell):
+    shell("tenant", "create", "gamma", "--operator", "ann")
+    span = ("--from", "2026-11-01", "--to", "2026-12-01")
+
+    ran = shell(
+        "policy", "simulate", "--tenant", "gamma", "--operator", "ann", "--cap", "OP.CAPS.DAY=2", *span
+    )
+
+    assert ran.code == 0, ran.err
+    assert ran.out.startswith("0 decisions on 0 reminders")
+
+
 @pytest.mark.parametrize(
     ("login", "said"), [("gateway:wrong-word@", "it refuses the login"), (None, "it does not answer")]
 )

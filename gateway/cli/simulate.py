@@ -162,7 +162,7 @@ def _tell(tally: Tally, tried: Tried, warned: Sequence[str]) -> None:
         show.table(("change", "rule", "reminders", "median"), _by_rule(tally), empty="")
         click.echo()
         show.table(("day", *(kind.value for kind in Kind)), _by_day(tally), empty="")
-    else:
+    elif tally.decisions:
         show.say("nothing would have been decided otherwise")
     if tally.gaps:
         click.echo()
