@@ -165,13 +165,16 @@ MISTAKES = [
     (("log", "--from", "yesterday"), "--from: an instant with its offset"),
     (("log", "--from", "2026-11-24"), "--from: an instant with its offset"),
     (("log", "--limit", "0"), "--limit"),
+    (("audit", "check", "--from", "24.11.2026", "--to", "2026-11-25"), "--from: give a date (2026-11-24"),
+    (("audit", "check", "--from", "2026-11-24", "--to", "2026-11-24"), "--to: give an instant after `from`"),
+    (("audit", "check", "--from", "2026-11-24"), "--to"),
     (("tail", "--channel", "x" * 17, "--no-follow"), "--channel: send at most 16 characters"),
     (("caps", "set", "OP.CAPS.NONE", "3", "--reason", "r"), "RULE: there are: OP.CAPS.DAY, OP.CAPS.WEEK"),
     (("caps", "set", "OP.CAPS.DAY", "3", "--reason", "call 13812345678"), "--reason: say why"),
     (("caps", "set", "OP.CAPS.DAY", "3", "--reason", ""), "--reason: say why"),
     (("caps", "set", "OP.CAPS.DAY", "3"), "--reason"),
     (("caps", "set", "OP.CAPS.DAY", "1001", "--reason", "r"), "MAX"),
-    ((*ASSIGN, "--pack", "CN.GBT", "--pack", "CN.GTB"), "--pack, no. 2: there are: CN."),
+    ((*ASSIGN, "--pack", "CN.GBT", "--pack", "CN.GTB"), "--pack, no. 2: there are: "),
     ((*ASSIGN, "--licence", "XX"), "--licence, no. 1: send an ISO 3166 code"),
     ((*ASSIGN, "--pack", "CN.GBT", "--pack", "CN.GBT"), "--pack: name each once"),
     ((*ASSIGN, "--institution", "A Bank"), "--institution: a word of small letters"),
@@ -339,6 +342,17 @@ def test_log_holds_to_its_filters(shell, ids):
     assert len(later) + len(earlier) == len(mine)
     assert shell("log", "--mode", "test", "--reason", "no_such", "--json").json == []
     assert "no record of that kind" in shell("log", "--mode", "test", "--reason", "no_such").err
+
+
+def test_the_audit_says_how_many_of_the_sends_broke_a_rule(shell, ids):
+    span = ("--from", "2020-01-01", "--to", "2099-01-01T00:00:00+08:00", "--mode", "test")
+    sent = shell("log", "--mode", "test", "--state", "sending", "--limit", "500", "--json").json
+
+    told = shell("audit", "check", *span, "--json")
+    line = shell("audit", "check", *span)
+
+    assert (told.code, told.json["checked"], told.json["violations"]) == (0, len(sent), [])
+    assert (line.code, line.out) == (0, f"0 of {len(sent)} sends broke a rule\n")
 
 
 def test_a_change_is_in_the_log_with_who_made_it(shell):

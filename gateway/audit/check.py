@@ -49,9 +49,10 @@ class Gap(NamedTuple):
 
 @dataclass(slots=True, kw_only=True)
 class Found:
-    """What a check came to. `withdrawn`: intents of which no call came."""
+    """What a check came to. `refused`: how many of those checked a provider refused; `withdrawn`: never called."""
 
     checked: int = 0
+    refused: int = 0
     withdrawn: int = 0
     violations: list[Violation] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
@@ -97,10 +98,12 @@ def check(line: Timeline, *, since: datetime, until: datetime, known: Known) -> 
     for judged in line.judged:
         if judged.state != "sending" or not since <= judged.at < until:
             continue
-        if judged.attempt is not None and line.outcome_of(judged.attempt) == "void":
+        ended = None if judged.attempt is None else line.outcome_of(judged.attempt)
+        if ended == "void":
             found.withdrawn += 1
             continue
         found.checked += 1
+        found.refused += ended == "rejected"
         _check_one(line, judged, known, found)
     return found
 
@@ -119,9 +122,10 @@ def _check_one(line: Timeline, judged: Judged, known: Known, found: Found) -> No
     if why is not None:
         found.gaps.append(Gap(judged.record, judged.at, judged.attempt, why))
         return
+    first = dict(reversed(broken))
     found.violations += [
-        Violation(judged.record, judged.at, judged.reminder, judged.attempt, rule, what)
-        for rule, what in dict.fromkeys(broken)
+        Violation(judged.record, judged.at, judged.reminder, judged.attempt, rule, first[rule])
+        for rule in reversed(first)
     ]
 
 

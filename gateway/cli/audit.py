@@ -14,6 +14,7 @@ from gateway.cli import show
 from gateway.cli.session import Door, Session, named, with_session
 from gateway.errors import BadInput, Fault
 
+COUNTS = ("checked", "refused", "withdrawn")
 _FORM = "a date (2026-11-24, from its beginning in UTC) or an instant with its offset"
 
 
@@ -45,7 +46,7 @@ def check(ctx: click.Context, door: Door, since: str, until: str, *, as_json: bo
 
 async def _check(session: Session, query: dict[str, str]) -> dict[str, Any]:
     """All pages as one answer; how far it is shows on a terminal."""
-    found: dict[str, Any] = {"checked": 0, "withdrawn": 0, "violations": []}
+    found: dict[str, Any] = {**dict.fromkeys(COUNTS, 0), "violations": []}
     unknown: Counter[str] = Counter()
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
@@ -53,7 +54,7 @@ async def _check(session: Session, query: dict[str, str]) -> dict[str, Any]:
         after: str | None = ""
         while after is not None:
             page = await session.get("/v1/audit/check", {**query, "after": after or None})
-            for key in ("checked", "withdrawn"):
+            for key in COUNTS:
                 found[key] += page[key]
             found["violations"] += page["violations"]
             unknown.update(page["undeterminable"])
@@ -74,7 +75,8 @@ def _tell(found: dict[str, Any]) -> None:
     broken = len({one["record"] for one in found["violations"]})
     why = ", ".join(f"{word} {count}" for word, count in sorted(found["undeterminable"].items()))
     unknown = f" ({sum(found['undeterminable'].values())} not determinable: {why})" if why else ""
-    show.say(f"{broken} of {found['checked']} sends broke a rule{unknown}")
+    refused = f", {found['refused']} of them refused by a provider" if found["refused"] else ""
+    show.say(f"{broken} of {found['checked']} sends{refused} broke a rule{unknown}")
 
 
 def _instant(option: str, given: str) -> str:

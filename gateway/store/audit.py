@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
-from sqlalchemy import Row, exists, select
+from sqlalchemy import exists, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.audit.timeline import LOOKBACK, Opened, Timeline, timeline
@@ -103,7 +103,7 @@ class AuditStore:
         )
         return {row.id: row.person for row in rows}
 
-    def _opened(self, row: Row[Any], key: DataKey | None) -> Opened:
+    def _opened(self, row: Any, key: DataKey | None) -> Opened:
         leaf = orjson.loads(row.leaf)
         if key is None or row.side_enc is None:
             return Opened(leaf=leaf, side=None, torn=key is not None)

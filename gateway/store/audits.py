@@ -40,6 +40,7 @@ class Audits:
             pages.append(await asyncio.to_thread(check, line, since=since, until=until, known=known))
         return {
             "checked": sum(found.checked for found in pages),
+            "refused": sum(found.refused for found in pages),
             "withdrawn": sum(found.withdrawn for found in pages),
             "violations": [_shown(one) for found in pages for one in found.violations],
             "undeterminable": dict(Counter(gap.why for found in pages for gap in found.gaps)),

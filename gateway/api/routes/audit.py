@@ -36,6 +36,7 @@ class CheckSpan(Body):
 
 FOUND: dict[str, Any] = {
     "checked": 353,
+    "refused": 14,
     "withdrawn": 2,
     "violations": [
         {
