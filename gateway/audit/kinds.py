@@ -66,7 +66,9 @@ def objects(rule: AnyRule, here: Here) -> bool:  # noqa: C901, PLR0911, PLR0912 
         case OptOut():
             return _opt_out(rule, here)
         case ThirdParty():
-            return here.question.recipient_role in rule.roles and not _failed_often(rule, here)
+            return here.question.recipient_role in rule.roles and not (
+                _for_such_a_purpose(rule, here) and _failed_often(rule, here)
+            )
         case Refusal():
             return here.question.recipient_role in rule.roles and here.is_set("contact_refused")
         case BorrowerWindow():
@@ -225,6 +227,11 @@ def _opt_out(rule: OptOut, here: Here) -> bool:
     passed = here.seconds_since(here.fact_instant("optout_at"))
     confirms = here.question.purpose == "optout_confirmation" and rule.confirm_within_s is not None
     return passed >= 0 and not (confirms and passed <= (rule.confirm_within_s or 0))
+
+
+def _for_such_a_purpose(rule: ThirdParty, here: Here) -> bool:
+    """Whether the purpose is one that the rule admits; where it names some, none said is none of them."""
+    return rule.only_purposes is None or here.question.purpose in rule.only_purposes
 
 
 def _failed_often(rule: ThirdParty, here: Here) -> bool:

@@ -11,7 +11,18 @@ from typing import Any, assert_never
 
 from gateway.policy.gate import Decision
 from gateway.policy.localtime import read_instant, seconds, zone
-from gateway.policy.model import Cap, ChannelLock, Cooldown, Dates, Elapsed, Finding, IsoWeek, Month, Span
+from gateway.policy.model import (
+    Cap,
+    ChannelLock,
+    Cooldown,
+    Dates,
+    Elapsed,
+    Finding,
+    IsoWeek,
+    Month,
+    Span,
+    ThirdParty,
+)
 
 _HOUR, _MINUTE = 3600, 60
 
@@ -97,6 +108,8 @@ def _terms(finding: Finding) -> Iterator[tuple[str, Any]]:
             yield "channels", None if rule.channels is None else sorted(rule.channels)
         case Cooldown() | ChannelLock():
             yield "after", sorted(rule.after)
+        case ThirdParty(only_purposes=named) if named is not None:
+            yield "only_purposes", sorted(named)
         case _:
             pass
 
@@ -149,6 +162,8 @@ def _line(finding: Mapping[str, Any], texts: Mapping[str, Any]) -> str:
     if bars:
         opens = _local(finding["next"], [finding["zone"]])
         parts.append(texts["opens"].format(next=opens) if opens else texts["never"])
+    if finding.get("only_purposes"):
+        parts.append(texts["purposes"].format(purposes=", ".join(finding["only_purposes"])))
     if finding.get("unsure"):
         parts.append(texts["unsure"].format(why=finding["unsure"]))
     elif finding["force"] == "draft":

@@ -246,12 +246,13 @@ class OptOut(Rule):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ThirdParty(Rule):
-    """Others than the debtor only after so many failed calls to the debtor, and so many dates later."""
+    """Others than the debtor only for these purposes, after so many failed calls to the debtor, and dates later."""
 
     kind: ClassVar[str] = "third_party"
     roles: frozenset[str]
     fails: int
     delay_dates: int
+    only_purposes: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -352,6 +352,7 @@ _THIRD_PARTY_KEYS = {
     "roles": Key(_WORDS, required=True),
     "fails": Key(whole(1), required=True),
     "delay_dates": Key(_COUNT, required=True),
+    "only_purposes": Key(_WORDS),
 }
 _PREREQUISITE_KEYS = {
     "fact": Key(text, required=True),

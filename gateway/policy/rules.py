@@ -229,11 +229,13 @@ def opt_out(rule: OptOut, ask: Ask, here: Here) -> Answer:
 
 
 def third_party(rule: ThirdParty, ask: Ask, here: Here) -> Answer:
-    """Objects unless the latest calls to the debtor are a run of failures that is long and old enough."""
+    """Objects to other purposes, and unless the latest calls to the debtor all failed, often and long enough ago."""
     calls = ask.kept("calls to the debtor", here.at, lambda: _calls_to_debtor(ask))
     run = 0
     while run < len(calls) and ask.events[calls[-1 - run]].outcome in FAILURES:
         run += 1
+    if rule.only_purposes is not None and ask.question.purpose not in rule.only_purposes:
+        return _bars(NEVER, run)
     change = ask.next_event(here.at)
     if run < rule.fails:
         return _bars(change, run)

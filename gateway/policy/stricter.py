@@ -73,6 +73,7 @@ _LISTS = {
         _More(Effect.STRICTER, _EVERYTHING),
     ),
     "count_outcomes": _More(Effect.STRICTER, _EVERYTHING),
+    "only_purposes": _More(Effect.LOOSER, _EVERYTHING),
     **dict.fromkeys(("roles", "require", "forbid", "calendars"), _More(Effect.STRICTER, ())),
     **dict.fromkeys(
         ("exempt_purposes", "exempt_flags", "exclude_outcomes", "exclude_flags", "allow_purposes", "per"),

@@ -189,7 +189,8 @@ def _opt_out(keys: Keys) -> str:
 
 def _third_party(keys: Keys) -> str:
     fails, dates = plural(keys["fails"], "failed call"), plural(keys["delay_dates"], "date")
-    return f"{_roles(keys)} only after {fails} in a row to the debtor, and {dates} later."
+    what = f" for {_quoted(keys['only_purposes'], 'or')} alone," if "only_purposes" in keys else ""
+    return f"{_roles(keys)}{what} only after {fails} in a row to the debtor, and {dates} later."
 
 
 def _refusal(keys: Keys) -> str:

@@ -99,6 +99,7 @@ MORE = {
     "a confirmation that comes a second late": shifted("confirm_within_s", 1, "opt_out"),
     "one failed call too few": shifted("fails", 1, "third_party"),
     "a failed call of a date less": shifted("delay_dates", 1, "third_party"),
+    "the purposes of an approach forgotten": without("only_purposes", None, ["third_party"]),
     "a rule that begins a date late": shifted("since", ONE_DAY, *COMMON),
     "a rule that ends a date late": shifted("until", ONE_DAY, *COMMON),
     "a rule that ends by its fact a date late": Mutant(list(COMMON), moved_in("until_fact", "plus_dates", 1)),

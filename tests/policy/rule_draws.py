@@ -118,7 +118,8 @@ def hold_until(r):
 
 def third_party(r):
     roles = r.choice([["spouse"], ["debtor"], ["debtor", "spouse"]])
-    return {"roles": roles, "fails": r.choice([1, 2, 3]), "delay_dates": r.choice([0, 1, 2])}
+    keys = {"roles": roles, "fails": r.choice([1, 2, 3]), "delay_dates": r.choice([0, 1, 2])}
+    return keys | ({"only_purposes": some(r, PURPOSES)} if often(r, 0.3) else {})
 
 
 def consent_required(r):

@@ -217,6 +217,8 @@ def test_hours_within_hours_are_never_open_alone(r):
         ("exclude_outcomes", ["busy"], None),
         ("exclude_flags", ["a", "b"], ["a"]),
         ("allow_purposes", ["collection"], None),
+        ("only_purposes", ["collection", "relay_request"], ["relay_request"]),
+        ("only_purposes", None, ["relay_request"]),
         ("per", ["borrower", "debt"], ["debt"]),
         ("not_if", {"fact": "dpd", "gt": 15}, None),
         ("unless", "broken", None),

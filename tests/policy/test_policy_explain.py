@@ -115,7 +115,7 @@ applies = ["CN"]
         ("HOLD", "hold", 'fact = "held"'),
         ("UNTIL", "hold_until", 'fact = "promise"\nplus_dates = 1'),
         ("OUT", "opt_out", ""),
-        ("THIRD", "third_party", 'roles = ["debtor"]\nfails = 1\ndelay_dates = 1'),
+        ("THIRD", "third_party", 'roles = ["debtor"]\nfails = 1\ndelay_dates = 1\nonly_purposes = ["relay"]'),
         ("REFUSAL", "refusal", 'roles = ["debtor"]'),
         ("OWN", "borrower_window", ""),
         ("OFF", "blackout", 'unsure = "why"'),
@@ -150,6 +150,7 @@ def test_every_kind_has_words_in_both_languages(lang, objects):
     assert len(lines) == 1 + len(told["findings"]) + len(told["packs"])
     assert all(finding["rule"] in line for finding, line in zip(told["findings"], lines[1:], strict=False))
     assert "{" not in "".join(lines)
+    assert any({"en": "only for: relay", "zh": "仅限用途"}[lang] in line for line in lines)
     assert any({"en": "a draft, not enforced", "zh": "草案"}[lang] in line for line in lines)
 
 

@@ -88,6 +88,9 @@ def test_every_kind_of_rule_has_a_sentence():
          "No contact by sms from `optout_at` on, but one confirmation within 300 seconds."),
         ('kind = "third_party"\nroles = ["spouse"]\nfails = 3\ndelay_dates = 1',
          "Recipients in the role `spouse` only after 3 failed calls in a row to the debtor, and 1 date later."),
+        ('kind = "third_party"\nroles = ["x"]\nfails = 1\ndelay_dates = 1\nonly_purposes = ["relay"]',
+         ("Recipients in the role `x` for `relay` alone, only after 1 failed call in a row to the debtor, "
+          "and 1 date later.")),
         ('kind = "refusal"\nroles = ["spouse", "contact"]',
          "Recipients in the role `spouse` or `contact` never once `contact_refused` is set."),
         ('kind = "blackout"\nreasons = ["wedding"]', "No contact during a blackout for `wedding`."),
