@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 import orjson
 import pytest
 
-from gateway.audit.check import LAG, Known, check
+from gateway.audit.check import JUST_AFTER, JUST_BEFORE, Known, check
 from gateway.audit.timeline import Opened, timeline
 from gateway.domain import Action, Channel, DebtState
 from gateway.policy.calendars import SHIPPED
@@ -293,13 +293,22 @@ def test_a_send_over_a_cap_is_named_with_what_was_counted():
 
 
 @pytest.mark.parametrize(
-    ("after", "rules"), [(-LAG - S, set()), (S, set()), (LAG, set()), (LAG + S, {"X.CAP"})]
+    ("after", "rules"), [(-S, set()), (S, set()), (JUST_AFTER, set()), (JUST_AFTER + S, {"X.CAP"})]
 )
 def test_an_attempt_that_came_to_nothing_counts_until_that_is_told(after, rules):
-    """Told within the lag: whoever decided may have known."""
+    """Whoever decided may have waited for a lock while it was told."""
     void = became("void", NOON + after, final=NOON + after, attempt="at_0")
 
     assert broken(sent("at_0", NOON - H, body=BY_CAP), void, sent(body=BY_CAP), packs=TWO) == rules
+
+
+@pytest.mark.parametrize(
+    ("before", "rules"), [(timedelta(), set()), (JUST_BEFORE / 2, set()), (JUST_BEFORE, {"X.CAP"})]
+)
+def test_a_contact_told_just_before_may_not_have_been_there_to_be_read(before, rules):
+    contact = told(NOON - before, NOON - H, channel="sms", outcome="delivered")
+
+    assert broken(contact, sent(body=BY_CAP), packs=TWO) == rules
 
 
 def test_two_sends_at_once_are_counted_one_after_the_other():

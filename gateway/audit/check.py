@@ -23,8 +23,9 @@ from gateway.audit.reading import Word, objecting
 from gateway.audit.timeline import Judged, Timeline
 from gateway.policy.model import Event, Fact, Pack, Question
 
-LAG = timedelta(seconds=2)
-"""What was told within this of a decision may have been read by it or not: both are held against it."""
+JUST_BEFORE, JUST_AFTER = timedelta(milliseconds=250), timedelta(seconds=2)
+"""An instant is taken when a transaction begins: what was told so shortly before a decision may not have been committed
+when it read, and what was told so shortly after may have been, while it waited for a lock."""
 
 
 class Violation(NamedTuple):
@@ -139,7 +140,7 @@ def _unreadable(line: Timeline, judged: Judged, known: Known) -> str | None:
         return "inputs_not_recorded"
     if known.packs.get(judged.policy) is None:
         return "pack_text_missing"
-    if any(seen.erased for seen in line.contacts(judged.at + LAG, before=judged)):
+    if any(seen.erased for seen in line.contacts(judged.at + JUST_AFTER, before=judged)):
         return "contacts_erased"
     return None
 
@@ -153,9 +154,10 @@ def _other_data(judged: Judged, known: Known) -> bool:
 def _broken(line: Timeline, judged: Judged, known: Known) -> Iterator[tuple[str, str]]:
     """Every rule, and every word of the gateway's own, that this send broke, and how."""
     inputs, at = judged.inputs or {}, judged.at
-    histories = [line.history(when, before=judged) for when in (at - LAG, at, at + LAG)]
+    views = (at - JUST_BEFORE, at, at + JUST_AFTER)
+    histories = [line.history(when, before=judged) for when in views]
     yield from _around(judged, inputs, histories)
-    if all(_voice_open(line, judged, when) for when in (at - LAG, at, at + LAG)):
+    if all(_voice_open(line, judged, when) for when in views):
         yield "open_voice", "a call to the person could still become a conversation"
     if not inputs["zones"]:
         yield "zone_unknown", "no time zone of the borrower was known"

@@ -75,8 +75,8 @@ def _tell(found: dict[str, Any]) -> None:
     broken = len({one["record"] for one in found["violations"]})
     why = ", ".join(f"{word} {count}" for word, count in sorted(found["undeterminable"].items()))
     unknown = f" ({sum(found['undeterminable'].values())} not determinable: {why})" if why else ""
-    refused = f", {found['refused']} of them refused by a provider" if found["refused"] else ""
-    show.say(f"{broken} of {found['checked']} sends{refused} broke a rule{unknown}")
+    refused = f"; {found['refused']} of them a provider refused" if found["refused"] else ""
+    show.say(f"{broken} of {found['checked']} sends broke a rule{unknown}{refused}")
 
 
 def _instant(option: str, given: str) -> str:

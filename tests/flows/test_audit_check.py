@@ -8,6 +8,7 @@ import pytest
 from makers import NOW, borrower, by_id, contact, debt, phone, rows
 from sendrig import ON_SQLITE, TENANT
 from sqlalchemy import text
+from test_send_caps import Unlocked, have_one_slot_left, race_for_the_last_slot
 
 from gateway.deciding import Desk
 from gateway.policy.model import Cap, Hours, Window
@@ -171,6 +172,20 @@ async def test_an_attempt_without_a_decision_is_found(rig):
     found = await check(rig)
 
     assert [(one["rule"], one["attempt"]) for one in found["violations"]] == [("undecided", "at_stray")]
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_workers_that_do_not_wait_for_each_other_are_found_out(rig, database_url, open_rig):
+    other = await open_rig(database_url, clock=None)
+    await have_one_slot_left(rig)
+    await rig.advance(seconds=5)
+
+    reached = await race_for_the_last_slot(rig, other, Unlocked, 20)
+
+    found = await check(rig)
+    assert found["checked"] == len(reached) > 1
+    assert len({one["attempt"] for one in found["violations"]}) == len(reached) - 1
+    assert "OP.CAPS.DAY" in broken(found)
 
 
 @ON_SQLITE

@@ -106,12 +106,17 @@ class StoreOf(DispatchStore):
             yield self.kind(conn, moment, self.gateway.log, self.meeting)
 
 
-async def race_for_the_last_slot(first, second, kind, count):
-    """Reminders of a person with one slot left, on three channels, sent by two workers; who was reached."""
-    await first.put(borrower(1, addresses=EVERYWHERE), debt(1))
-    await first.contacts(
+async def have_one_slot_left(rig):
+    """A person whom others have contacted twice."""
+    await rig.put(borrower(1, addresses=EVERYWHERE), debt(1))
+    await rig.contacts(
         *(contact(1, idempotency_key=f"c{n}", channel="sms", outcome="delivered") for n in range(2))
     )
+
+
+async def race_for_the_last_slot(first, second, kind, count):
+    """Reminders of a person with one slot left, on three channels, sent by two workers; who was reached."""
+    await have_one_slot_left(first)
     await first.take(
         *(
             by_id(1, idempotency_key=f"k{channel}{n}", channels=[channel], repeat=True)
