@@ -5,8 +5,9 @@ A fact that no rule read then, and that is not among what a decision read, may h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import fields, replace
+from functools import lru_cache
 from typing import Any
 
 from gateway.policy.gate import Snapshot
@@ -27,34 +28,50 @@ CONSENTS = "/consents"
 """Stands for consents to be contacted among the names of facts."""
 REFUSED = "contact_refused"
 
-Touches = Callable[[Pack], bool]
-"""Whether a pack is one of those proposed."""
+_KEPT = 128
 
 _COMMON = tuple(field.name for field in fields(Rule))
 _NO_HOURS = ((),) * 7
 
 
 def unread(
-    after: Iterable[Pack], before: Iterable[Pack], asked: Snapshot, touches: Touches
+    after: Iterable[Pack], before: Iterable[Pack], asked: Snapshot, proposed: frozenset[str]
 ) -> frozenset[str]:
-    """The facts that the proposed ones among the packs `after` read, and neither `asked` holds nor `before` read."""
-    wanted = _of_packs(pack for pack in after if touches(pack))
+    """The facts that those `proposed` (ids) of the packs `after` read, and neither `asked` holds nor `before` read."""
+    wanted = _of_packs(pack for pack in after if pack.id in proposed)
     return wanted - _of_packs(before) - _told(asked) if wanted else wanted
 
 
-def spared(packs: tuple[Pack, ...], missing: Collection[str], touches: Touches) -> tuple[Pack, ...]:
+@lru_cache(maxsize=_KEPT)
+def spared(packs: tuple[Pack, ...], missing: frozenset[str], proposed: frozenset[str]) -> tuple[Pack, ...]:
     """The packs as if no proposed rule that reads a missing fact objected."""
-    return tuple(_with(pack, _without(pack, missing)) if touches(pack) else pack for pack in packs)
+    return tuple(_with(pack, _without(pack, missing)) if pack.id in proposed else pack for pack in packs)
 
 
+@lru_cache(maxsize=_KEPT)
 def barred(
-    packs: tuple[Pack, ...], missing: Collection[str], asked: Snapshot, touches: Touches
+    packs: tuple[Pack, ...],
+    missing: frozenset[str],
+    proposed: frozenset[str],
+    *,
+    role: str,
+    standing: frozenset[str],
 ) -> tuple[Pack, ...]:
-    """The packs as if every proposed rule that reads a missing fact objected, as far as it depends on the fact."""
-    return tuple(
-        _with(pack, (_worst(rule, missing, asked) for rule in pack.rules)) if touches(pack) else pack
-        for pack in packs
-    )
+    """The packs as if every proposed rule that reads a missing fact objected, as far as it depends on the fact.
+
+    `role` is the recipient's, `standing` are the names of the facts that are set.
+    """
+
+    def worst(pack: Pack) -> Pack:
+        return _with(pack, (_worst(rule, missing, role, standing) for rule in pack.rules))
+
+    return tuple(worst(pack) if pack.id in proposed else pack for pack in packs)
+
+
+def standing(asked: Snapshot) -> frozenset[str]:
+    """The names of the facts that are set."""
+    facts = (asked.facts or {}).items()
+    return frozenset(name for name, value in facts if value is not None and value is not False)
 
 
 def reads(rule: AnyRule) -> frozenset[str]:
@@ -101,7 +118,7 @@ def _without(pack: Pack, missing: Collection[str]) -> Iterator[AnyRule]:
     return (rule for rule in pack.rules if reads(rule).isdisjoint(missing))
 
 
-def _worst(rule: AnyRule, missing: Collection[str], asked: Snapshot) -> AnyRule:
+def _worst(rule: AnyRule, missing: Collection[str], role: str, standing: Collection[str]) -> AnyRule:
     """A rule that holds whatever a missing fact is."""
     if reads(rule).isdisjoint(missing):
         return rule
@@ -113,9 +130,9 @@ def _worst(rule: AnyRule, missing: Collection[str], asked: Snapshot) -> AnyRule:
     match rule:
         case Prerequisite() | Hold() | HoldUntil() | Review() if rule.fact in missing:
             return _never_open(rule, kept)
-        case ConsentRequired() if CONSENTS in missing and not _set(rule.unless, asked):
+        case ConsentRequired() if CONSENTS in missing and rule.unless not in standing:
             return _never_open(rule, kept)
-        case Refusal() if REFUSED in missing and asked.recipient_role in rule.roles:
+        case Refusal() if REFUSED in missing and role in rule.roles:
             return _never_open(rule, kept)
         case _:
             return replace(rule, **kept)
@@ -127,8 +144,3 @@ def _never_open(rule: AnyRule, kept: Mapping[str, Any]) -> AnyRule:
     common |= {name: kept[name] for name in kept if name in common}
     common["exempt_purposes"] |= getattr(rule, "allow_purposes", frozenset())
     return Window(week=_NO_HOURS, **common)
-
-
-def _set(fact: str | None, asked: Snapshot) -> bool:
-    value = None if fact is None else (asked.facts or {}).get(fact)
-    return value is not None and value is not False

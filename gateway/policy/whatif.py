@@ -20,7 +20,7 @@ from gateway.policy.inputs import read
 from gateway.policy.localtime import seconds, zone
 from gateway.policy.model import AnyRule, Cap, Content, Event, Finding, Pack
 from gateway.policy.packs import ASSIGNED, with_overrides
-from gateway.policy.unread import CONSENTS, barred, reads, spared, unread
+from gateway.policy.unread import CONSENTS, barred, reads, spared, standing, unread
 
 NOT_RULES = frozenset({"account_down", "rejected_content", "lookup_failed", "policy_unavailable"})
 """Reasons that no pack gave: such a decision would have been the same."""
@@ -76,11 +76,10 @@ class Proposal:
     """Packs and caps to be tried, beside those that are loaded. PolicyError when a cap is of no rule."""
 
     def __init__(self, loaded: tuple[Pack, ...], proposed: tuple[Pack, ...], caps: Caps) -> None:
-        ids = {pack.id for pack in proposed}
+        self.ids = frozenset(pack.id for pack in proposed)
         self.assigned = tuple(sorted(pack.id for pack in proposed if ASSIGNED in pack.applies))
         self._loaded = loaded
-        self._merged = (*(pack for pack in loaded if pack.id not in ids), *proposed)
-        self._proposed = frozenset(ids)
+        self._merged = (*(pack for pack in loaded if pack.id not in self.ids), *proposed)
         self._caps = dict(caps)
         self._tuned: dict[tuple[bool, tuple[tuple[str, int], ...]], tuple[Pack, ...]] = {}
         with_overrides(self._merged, self._caps)
@@ -92,10 +91,6 @@ class Proposal:
     def after(self, caps: Caps) -> tuple[Pack, ...]:
         """The packs with those proposed, with a tenant's caps where no other is proposed."""
         return self._with(self._merged, {**caps, **self._caps}, proposed=True)
-
-    def touches(self, pack: Pack) -> bool:
-        """Whether it is one of those proposed."""
-        return pack.id in self._proposed
 
     def _with(self, packs: tuple[Pack, ...], caps: Caps, *, proposed: bool) -> tuple[Pack, ...]:
         key = (proposed, tuple(sorted(caps.items())))
@@ -139,10 +134,11 @@ def replay(
     asked = replace(asked, assigned=tuple(dict.fromkeys((*asked.assigned, *proposal.assigned))))
     packs = proposal.after(caps)
     after = decided(asked, packs)
-    missing = unread(after.packs, before.packs, asked, proposal.touches)
+    missing = unread(after.packs, before.packs, asked, proposal.ids)
     if missing:
-        after = decided(asked, spared(packs, missing, proposal.touches))
-        worst = decided(asked, barred(packs, missing, asked, proposal.touches))
+        after = decided(asked, spared(packs, missing, proposal.ids))
+        role, known = asked.recipient_role, standing(asked)
+        worst = decided(asked, barred(packs, missing, proposal.ids, role=role, standing=known))
         if after.action is Action.SEND and (worst.action, worst.channel) != (after.action, after.channel):
             return _gap(worst, missing, packs)
     return _change(seen, after)
