@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from hashlib import sha256
 
 import orjson
 import pytest
@@ -248,3 +249,21 @@ async def test_what_cannot_be_worked_out_is_said_to_be_so(rig, harm, why):
     found = await check(rig)
 
     assert (found["checked"], found["violations"], found["undeterminable"]) == (1, [], {why: 1})
+
+
+@ON_SQLITE
+async def test_the_packs_in_use_are_kept_once_and_are_on_record(rig):
+    gateway = rig.gateway
+    await gateway.keep_packs()
+    (first,) = await rows(rig.database, "record", "tenant = '*/live' AND kind = 'config'")
+    listed = orjson.loads(first.leaf)["body"]["after"]
+    texts = {row.sha256: row.text for row in await rows(rig.database, "pack_text")}
+
+    await gateway.pack_texts.keep(gateway.packs[:2], list(texts.values()), "ops")
+
+    assert {one["sha256"] for one in listed["packs"]} == set(texts)
+    assert all(sha256(text.encode()).hexdigest() == name for name, text in texts.items())
+    assert len(await rows(rig.database, "record", "tenant = '*/live' AND kind = 'config'")) == 2
+    assert {pack.id for pack in await gateway.pack_texts.packs(listed["sha256"])} == {
+        pack.id for pack in gateway.packs
+    }
