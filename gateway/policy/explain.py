@@ -75,19 +75,28 @@ def finding_json(finding: Finding) -> dict[str, Any]:
 
 
 def sentences(decision: Mapping[str, Any], lang: str = "en") -> list[str]:
-    """What was decided, then one line a fault and a rule, from a decision's JSON; `lang` is `en` or `zh`."""
+    """What was decided, then one line a fault and a rule, those that object first; then what their packs rest on.
+
+    From a decision's JSON; `lang` is `en` or `zh`.
+    """
     texts = _texts()[lang]
     by_rule: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for finding in decision["findings"]:
         by_rule.setdefault((finding["rule"], finding["channel"]), []).append(finding)
+    spoke = {finding["pack"] for finding in decision["findings"]}
     statuses = [
         f"{pack['pack']} {pack['version']}{texts['colon']}{pack['review_status']}"
         for pack in decision["packs"]
-        if pack.get("review_status")
+        if pack.get("review_status") and pack["pack"] in spoke
     ]
-    lines = [_line(_telling(found), texts) for found in by_rule.values()]
+    lines = [_line(found, texts) for found in sorted(map(_telling, by_rule.values()), key=_standing)]
     faults = [fault["message"] for fault in decision.get("faults", ())]
     return [_headline(decision, texts), *faults, *lines, *statuses]
+
+
+def _standing(finding: Mapping[str, Any]) -> int:
+    """What objects comes first, then what would."""
+    return 0 if finding["objects"] else 1 if finding["shadow"] else 2
 
 
 def _written(at: datetime | None) -> str | None:
@@ -168,7 +177,8 @@ def _line(finding: Mapping[str, Any], texts: Mapping[str, Any]) -> str:
         parts.append(texts["unsure"].format(why=finding["unsure"]))
     elif finding["force"] == "draft":
         parts.append(texts["shadow"])
-    parts += [extra for extra in (finding.get("note"), finding["cite"]) if extra]
+    note = finding.get("note")
+    parts += [extra for extra in (texts["note"].get(note, note), finding["cite"]) if extra]
     return f"{finding['rule']} ({finding['channel']}){texts['colon']}{texts['join'].join(parts)}"
 
 
