@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
-from operator import attrgetter
+from operator import attrgetter, le
 
 from gateway.errors import Fault, PolicyError
 from gateway.policy.calendars import SHIPPED, Calendars
@@ -16,7 +16,18 @@ from gateway.policy.model import NOTHING_TOLD, Event, Fact, Question, Told
 class Ask:
     """A question, what is known to answer it, and its history. Events are named by their place in time order."""
 
-    __slots__ = ("_days", "_kept", "_shared", "calendars", "events", "facts", "question", "times", "told")
+    __slots__ = (
+        "_days",
+        "_in_order",
+        "_kept",
+        "_shared",
+        "calendars",
+        "events",
+        "facts",
+        "question",
+        "times",
+        "told",
+    )
 
     def __init__(
         self,
@@ -35,6 +46,7 @@ class Ask:
         self.times = [times[place] for place in order]
         self.events = [history[place] for place in order]
         self._days: dict[str, list[int]] = {}
+        self._in_order: dict[str, bool] = {}
         self._kept: dict[object, list[int]] = {}
         self._shared: dict[tuple[str, ...], list[int]] = {}
 
@@ -44,6 +56,14 @@ class Ask:
         if days is None:
             days = self._days[zone.name] = zone.days(self.times)
         return days
+
+    def in_order(self, zone: Zone) -> bool:
+        """Whether the local dates in that zone never return (they do where a clock goes back past midnight)."""
+        ordered = self._in_order.get(zone.name)
+        if ordered is None:
+            days = self.days(zone)
+            ordered = self._in_order[zone.name] = all(map(le, days, days[1:]))
+        return ordered
 
     def shared(self, per: tuple[str, ...]) -> list[int]:
         """The events that share these keys with the question; a key that either side lacks matches."""

@@ -55,7 +55,7 @@ def judge(
     places = _places(packs, ask, zones)
     at, horizon = seconds(now), seconds(now + timedelta(days=horizon_days))
     answers = _answers(places, ask, at)
-    findings = tuple(_finding(place, word, ask, horizon) for place, word in answers if word.in_force)
+    findings = tuple([_finding(place, word, ask, horizon) for place, word in answers if word.in_force])
     barring = [(place.rule, word) for place, word in answers if word.objects and not place.rule.in_shadow]
     if not barring:
         return Verdict(action=Action.SEND, until=None, findings=findings)

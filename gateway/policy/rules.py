@@ -6,6 +6,7 @@ early, never late: whoever searches asks again there. So a search jumps from edg
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 from functools import lru_cache
@@ -53,6 +54,10 @@ from gateway.policy.model import (
 
 _NEVER_DAY = 1 << 40
 """A date after every other one."""
+
+
+_AGREES, _OBJECTS = False, True
+_NOT_IN_FORCE = False
 
 
 class Answer(NamedTuple):
@@ -116,17 +121,19 @@ def in_force(rule: AnyRule, ask: Ask, here: Here) -> bool:
 
 def answer(rule: AnyRule, ask: Ask, here: Here) -> Answer:
     """The rule's word, within the dates on which it is in force and unless a consent makes it give way."""
-    if _always(rule):
-        return KINDS[type(rule)](rule, ask, here)
-    first, after = _force_dates(rule, ask, here.zone)
+    first, after, fixed = _dated(rule)
+    if not fixed:
+        first, after = _force_dates(rule, ask, here.zone)
     if here.day < first:
-        return Answer(objects=False, holds_until=here.start_of(first), in_force=False)
+        return Answer(_AGREES, here.start_of(first), None, None, _NOT_IN_FORCE)
     if here.day >= after:
-        return Answer(objects=False, holds_until=here.end, in_force=False)
+        return Answer(_AGREES, here.end, None, None, _NOT_IN_FORCE)
     word = KINDS[type(rule)](rule, ask, here)
     if rule.relaxed_by is not None and ask.told.consents:
         word = _unless_relaxed(word, rule, ask, here)
-    return word if after == _NEVER_DAY else _cut(word, here.start_of(after))
+    if after != _NEVER_DAY:
+        return _cut(word, here.start_of(after))
+    return _cut(word, here.end) if first else word  # dates return where a clock goes back past midnight
 
 
 def is_relaxed(rule: AnyRule, ask: Ask, here: Here) -> bool:
@@ -154,7 +161,7 @@ def cap(rule: Cap, ask: Ask, here: Here) -> Answer:
     """Objects when the events of the span and this one are more than `max`."""
     if rule.only_after is not None and not _starts(rule, rule.only_after, ask, here.at):
         return _passes(ask.next_event(here.at))
-    places = ask.kept(rule, here.at, lambda: _counted(rule, ask))
+    places = ask.kept(_counting(rule), here.at, lambda: _counted(rule, ask))
     inside = _inside(rule.window, places, ask, here) if places else []
     counted = len(inside)
     if counted < rule.max:
@@ -266,7 +273,7 @@ def blackout(rule: Blackout, ask: Ask, here: Here) -> Answer:
     known = [off for off in ask.told.blackouts if rule.reasons is None or off.reason in rule.reasons]
     for off in known:
         if _within(here.day, off.since, off.until):
-            return _bars(NEVER if off.until is None else here.start_of(off.until.toordinal()))
+            return _bars(here.end if off.until is None else here.start_of(off.until.toordinal()))
     ahead = [off.since.toordinal() for off in known if off.since.toordinal() > here.day]
     return _passes(here.start_of(min(ahead)) if ahead else here.end)
 
@@ -319,9 +326,6 @@ KINDS: Mapping[type, Callable[[Any, Ask, Here], Answer]] = {
 """Kind of rule → what evaluates it."""
 
 
-_AGREES, _OBJECTS = False, True
-
-
 def _bars(until: int, counted: int | None = None, note: str | None = None) -> Answer:
     return Answer(_OBJECTS, until, counted, note)
 
@@ -332,7 +336,7 @@ def _passes(until: int, counted: int | None = None) -> Answer:
 
 def _force_dates(rule: AnyRule, ask: Ask, zone: Zone) -> tuple[int, int]:
     """The first date on which the rule is in force, and the first one on which it no longer is (ordinals)."""
-    first, after = _dated(rule)
+    first, after, _ = _dated(rule)
     if rule.since_fact is not None and (day := _fact_date(rule.since_fact, ask, zone)) is not None:
         first = max(first, day)
     if rule.until_fact is not None and (day := _fact_date(rule.until_fact, ask, zone)) is not None:
@@ -341,18 +345,12 @@ def _force_dates(rule: AnyRule, ask: Ask, zone: Zone) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=65_536)
-def _always(rule: AnyRule) -> bool:
-    """Whether the rule names no dates and no consent."""
-    limits = (rule.since, rule.until, rule.since_fact, rule.until_fact, rule.relaxed_by)
-    return all(limit is None for limit in limits)
-
-
-@lru_cache(maxsize=65_536)
-def _dated(rule: AnyRule) -> tuple[int, int]:
-    """The dates that the rule itself names, as ordinals."""
+def _dated(rule: AnyRule) -> tuple[int, int, bool]:
+    """The dates that the rule itself names, as ordinals, and whether no fact moves them."""
     return (
         0 if rule.since is None else rule.since.toordinal(),
         _NEVER_DAY if rule.until is None else rule.until.toordinal(),
+        rule.since_fact is None and rule.until_fact is None,
     )
 
 
@@ -363,13 +361,13 @@ def _fact_date(wanted: FromFact, ask: Ask, zone: Zone) -> int | None:
 
 def _cut(word: Answer, at: int) -> Answer:
     """The same word, good until that instant at most."""
-    return word if word.holds_until <= at else word._replace(holds_until=at)
+    return word if word.holds_until <= at else Answer(word.objects, at, word.counted, word.note)
 
 
 def _unless_relaxed(word: Answer, rule: AnyRule, ask: Ask, here: Here) -> Answer:
     """The rule's word where no consent makes it give way."""
     spans = list(_relaxing(rule, ask, here))
-    edge = _next_edge(spans, here.at)
+    edge = min(_next_edge(spans, here.at), here.end)
     if any(given <= here.at < end for given, end in spans):
         return Answer(objects=False, holds_until=edge, counted=word.counted, note="relaxed by consent")
     return _cut(word, edge)
@@ -461,10 +459,21 @@ def _of(rule: Cap | Cooldown | Spacing, outcomes: frozenset[str], ask: Ask) -> l
     return [p for p in places if events[p].technology is None or events[p].technology in by]
 
 
-def _counted(rule: Cap, ask: Ask) -> list[int]:
-    """The events that a cap counts, whatever its span; an unknown outcome counts as any."""
+@lru_cache(maxsize=65_536)
+def _counting(rule: Cap) -> tuple[object, ...]:
+    """By what a cap chooses the events that it counts: caps that choose alike share the choice."""
+    return rule.per, _outcomes(rule), rule.channels, rule.technologies, rule.exclude_flags
+
+
+def _outcomes(rule: Cap) -> frozenset[str]:
+    """The outcomes that a cap counts; an unknown one counts as any."""
     named = OUTCOMES if rule.count_outcomes is None else rule.count_outcomes
-    places = _of(rule, named - rule.exclude_outcomes | {UNKNOWN}, ask)
+    return named - rule.exclude_outcomes | {UNKNOWN}
+
+
+def _counted(rule: Cap, ask: Ask) -> list[int]:
+    """The events that a cap counts, whatever its span."""
+    places = _of(rule, _outcomes(rule), ask)
     if not rule.exclude_flags:
         return places
     return [p for p in places if rule.exclude_flags.isdisjoint(ask.events[p].flags)]
@@ -492,7 +501,10 @@ def _inside(span: Span, places: list[int], ask: Ask, here: Here) -> list[int]:
         return [times[p] for p in places if times[p] > oldest]
     first, after = _dates_of(span, here.day)
     days = ask.days(here.zone)
-    return [days[p] for p in places if first <= days[p] < after]
+    if not ask.in_order(here.zone):
+        return [days[p] for p in places if first <= days[p] < after]
+    own = days if len(places) == len(days) else [days[p] for p in places]
+    return own[bisect_left(own, first) : bisect_left(own, after)]
 
 
 def _leaves(span: Span, measure: int, here: Here) -> int:
