@@ -523,7 +523,12 @@ def _read(decision: Decision, caps: Mapping[str, int], permit: timedelta) -> dic
     """What a decision read, for its record: enough to decide it again."""
     if decision.asked is None:
         return {}
-    inputs = {**written(decision.asked), "caps": dict(caps), "permit_s": int(permit.total_seconds())}
+    inputs = {
+        **written(decision.asked),
+        "caps": dict(caps),
+        "permit_s": int(permit.total_seconds()),
+        "reach_s": {channel.value: int(span.total_seconds()) for channel, span in decision.reach.items()},
+    }
     return {"inputs": Pii(orjson.dumps(inputs).decode())}
 
 

@@ -264,6 +264,22 @@ def test_the_hours_hold_from_the_decision_to_the_end_of_the_permit(at, rules):
     assert broken(sent(at=at, body=body), packs=(pack, EVERYWHERE)) == rules
 
 
+@pytest.mark.parametrize(
+    ("at", "reach_s", "rules"),
+    [
+        (datetime(2026, 11, 24, 13, 57, 49, tzinfo=UTC), {"sms": 120}, set()),
+        (datetime(2026, 11, 24, 13, 57, 50, tzinfo=UTC), {"sms": 120}, {"X.HOURS"}),
+        (datetime(2026, 11, 24, 13, 57, 50, tzinfo=UTC), {"sms": 0, "voice": 120}, set()),
+        (datetime(2026, 11, 24, 13, 57, 50, tzinfo=UTC), {}, set()),
+    ],
+)
+def test_the_hours_hold_for_as_long_as_the_channel_was_said_to_disturb(at, reach_s, rules):
+    pack = own('days = [{on = ["tue"], open = "09:00", close = "22:00"}]', kind="window", name="X.HOURS")
+    record = sent(at=at, inputs={"reach_s": reach_s}, body={"decision": named(pack)})
+
+    assert broken(record, packs=(pack, EVERYWHERE)) == rules
+
+
 def own(*keys, kind, name, applies='"everyone"'):
     header = f'id = "X"\nversion = "1"\ntitle = "t"\nreview_status = "r"\nsource = "s"\napplies = {applies}'
     rule = "\n".join([f'id = "{name}"', f'kind = "{kind}"', *keys])

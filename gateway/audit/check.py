@@ -187,13 +187,22 @@ def _by_packs(send: _Send) -> Iterator[tuple[str, str]]:
     when = {"zones": inputs["zones"], "at": send.at}
     if inputs["recipient_role"] != "debtor" and not speaks_of_role(rules, send.question, send.facts, **when):
         yield "third_party", "no rule says when others than the debtor may be approached"
-    ends = send.at + timedelta(seconds=inputs["permit_s"])
-    for at, where in ((send.at, "when it was decided"), (ends, "at the end of the permit to call")):
+    for at, where in _instants(send):
         views = [_objections(send, rules, history, at) for history in send.histories]
         for word in views[1]:
             if all(any(word.rule == other.rule for other in view) for view in views):
                 counted = "" if word.counted is None else f", {word.counted} counted before it"
                 yield word.rule, f"objects in {word.zone} {where}{counted}"
+
+
+def _instants(send: _Send) -> Iterator[tuple[datetime, str]]:
+    """When nothing may object: at both ends of the permit to call, and when the channel would disturb no more."""
+    ends = send.at + timedelta(seconds=send.inputs["permit_s"])
+    yield send.at, "when it was decided"
+    yield ends, "at the end of the permit to call"
+    reach_s = send.inputs.get("reach_s", {}).get(send.question.channel, 0)  # older records hold none
+    if reach_s:
+        yield ends + timedelta(seconds=reach_s), "before the channel would disturb no more"
 
 
 def _objections(send: _Send, packs: Sequence[Pack], history: tuple[Event, ...], at: datetime) -> list[Word]:

@@ -6,7 +6,7 @@ What is not known means not now, and is never a final word: it defers and is loo
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import Any, assert_never
 
@@ -116,7 +116,7 @@ class Decision:
     """What to do with a reminder now, and everything that it rests on.
 
     `deliver_by`: with a send, when the provider must have delivered. `flags`: what the attempt is marked with.
-    `note`: which pack cannot be used. `calendars`: the version of those read.
+    `note`: which pack cannot be used. `calendars`: the version of those read. `asked` and `reach`: what it was given.
     """
 
     action: Action
@@ -134,6 +134,7 @@ class Decision:
     tzdata: str = TZDATA_VERSION
     calendars: str = SHIPPED.version
     asked: Snapshot | None = None
+    reach: Mapping[Channel, timedelta] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,7 +198,7 @@ def decide(
                 last=_last(snapshot),
             )
             word = _not_yet(snapshot, now) or _by_channels(look, reach)
-    return _decision(word, snapshot, now, calendars)
+    return _decision(word, snapshot, now, reach, calendars)
 
 
 def _last(snapshot: Snapshot) -> datetime:
@@ -207,7 +208,9 @@ def _last(snapshot: Snapshot) -> datetime:
     return min(snapshot.expires_at, _ends(snapshot.valid_on, snapshot.zones))
 
 
-def _decision(word: _Word, snapshot: Snapshot, now: datetime, calendars: Calendars) -> Decision:
+def _decision(
+    word: _Word, snapshot: Snapshot, now: datetime, reach: Mapping[Channel, timedelta], calendars: Calendars
+) -> Decision:
     return Decision(
         action=word.action,
         reason=word.reason,
@@ -223,6 +226,7 @@ def _decision(word: _Word, snapshot: Snapshot, now: datetime, calendars: Calenda
         note=word.note,
         calendars=calendars.version,
         asked=snapshot,
+        reach=reach,
     )
 
 

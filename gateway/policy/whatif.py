@@ -105,7 +105,7 @@ def replay(
 ) -> Change | Gap | None:
     """What would have become of a decision; None when nothing else.
 
-    `reach`: how long after hand-over each channel still disturbs.
+    `reach`: how long after hand-over each channel still disturbs, where the record does not say.
     """
     if seen.said["reason"] in NOT_RULES:
         return None
@@ -114,6 +114,7 @@ def replay(
     try:
         asked, caps = read(seen.inputs), seen.inputs["caps"]
         permit = timedelta(seconds=seen.inputs["permit_s"])
+        reach = _reach(seen.inputs, reach)
     except (KeyError, TypeError, ValueError):  # written by a version that kept less
         return Gap(Why.NOT_RECORDED)
 
@@ -142,6 +143,12 @@ def replay(
         if after.action is Action.SEND and (worst.action, worst.channel) != (after.action, after.channel):
             return _gap(worst, missing, packs)
     return _change(seen, after)
+
+
+def _reach(inputs: Mapping[str, Any], otherwise: Mapping[Channel, timedelta]) -> Mapping[Channel, timedelta]:
+    if "reach_s" not in inputs:
+        return otherwise
+    return {Channel(word): timedelta(seconds=span) for word, span in inputs["reach_s"].items()}
 
 
 def local_date(at: datetime, said: Mapping[str, Any]) -> str:

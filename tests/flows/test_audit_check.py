@@ -154,6 +154,22 @@ async def test_a_gateway_that_breaks_a_rule_is_found_out(rig, change, hours, sen
     assert {one["attempt"] for one in found["violations"]} <= attempts
 
 
+@ON_SQLITE
+@pytest.mark.parametrize(("minutes", "rules"), [(57, []), (58, ["CN.CBA.HOURS", "CN.GBT.HOURS"])])
+async def test_a_call_that_would_be_talked_on_past_closing_is_found_out(rig, minutes, rules):
+    await people(rig, 1)
+    await rig.advance(hours=11, minutes=minutes)  # 22:00 is closing, a call may last two minutes
+    sit(rig, loosened(rig.gateway.packs, no_nights))
+    await rig.take(asked(1, "a", "voice"))
+    await rig.drain()
+
+    found = await check(rig)
+
+    assert found["checked"] == 1
+    assert broken(found) == rules
+    assert all("disturb" in one["what"] for one in found["violations"])
+
+
 async def test_an_attempt_without_a_decision_is_found(rig):
     await people(rig, 1)
     await rig.take(asked(1, "a"))

@@ -248,6 +248,28 @@ def test_another_number_for_a_cap(had, most, expected):
     assert tried(seen(history=sent(had)), OP_CAPS_DAY=most) == expected
 
 
+CLOSING = datetime(2026, 11, 24, 11, 58, tzinfo=UTC)  # 19:58 in Shanghai
+CALL = replace(PLAIN, channels=(Channel.VOICE,), addresses={Channel.VOICE: (MINE,)})
+LATE = pack([hours("08:00", "20:00")])
+
+
+@pytest.mark.parametrize(
+    ("reach_s", "expected"),
+    [
+        ({"voice": 109}, None),
+        ({"voice": 110}, Change(Kind.DEFERRED, "NEW.0", timedelta(hours=12, minutes=2))),
+        ({}, None),
+        (None, Change(Kind.DEFERRED, "NEW.0", timedelta(hours=12, minutes=2))),
+    ],
+)
+def test_a_channel_disturbs_for_as_long_as_was_recorded_else_as_the_accounts_say_now(reach_s, expected):
+    record = seen(CALL, at=CLOSING)
+    if reach_s is not None:
+        record = replace(record, inputs={**record.inputs, "reach_s": reach_s})
+
+    assert tried(record, LATE) == expected
+
+
 def test_a_tenants_own_number_holds_where_none_is_proposed():
     record = replace(seen(history=sent(3)), inputs={**seen().inputs, "caps": {"OP.CAPS.DAY": 5}})
     record = replace(record, said={**record.said, "action": "send", "channel": "sms", "reason": None})
