@@ -45,11 +45,11 @@ def reviews_due(packs: Collection[Pack], today: date) -> dict[str, date]:
 
 
 def _has_hours(pack: Pack) -> bool:
-    """Whether the pack has hours for every channel."""
-    return any(
-        isinstance(rule, Window)
-        and not rule.in_shadow
-        and rule.channels is None
-        and rule.address_kinds is None
-        for rule in pack.rules
-    )
+    """Whether the pack has hours for every channel, lender and loan, at any time."""
+    return any(isinstance(rule, Window) and not rule.in_shadow and _for_all(rule) for rule in pack.rules)
+
+
+def _for_all(rule: Window) -> bool:
+    scope = (rule.channels, rule.purposes, rule.actors, rule.institutions, rule.products, rule.technologies)
+    when = (rule.address_kinds, rule.not_if, rule.since_fact, rule.until_fact)
+    return all(limit is None for limit in (*scope, *when))
