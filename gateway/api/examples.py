@@ -90,4 +90,5 @@ QUESTION: dict[str, Any] = {
     "channel": "voice",
     "purpose": "collection",
     "actor": {"role": "agency", "id": "north-desk"},
+    "technology": "live",
 }

@@ -403,14 +403,17 @@ class ContactIn(Body):
 
 
 class CheckIn(Body):
-    """The question whether this borrower may be contacted now, by somebody else's hand."""
+    """The question whether this borrower may be contacted now, by somebody else's hand.
+
+    A call is taken to be a person's own voice unless `technology` says otherwise.
+    """
 
     borrower: Id
     debt: Id
     channel: ContactChannel
     address: AddressValue | None = None
     actor: ActorIn | None = None
-    technology: Technology | None = None
+    technology: Technology | None = "live"
     purpose: Purpose = _lax()
     recipient_role: Word = "debtor"
 
