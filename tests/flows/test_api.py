@@ -351,6 +351,7 @@ async def test_questions_are_checked_and_handed_on(api, service):
     assert previewed.json() == {"decision": {"action": "send"}, "rendered": []}
     (_, tenant, question), (_, _, raw) = api.desk.asked
     assert (tenant, question.channel, question.purpose) == ("acme/live", "voice", "collection")
+    assert question.technology == "live"
     assert question.address.reveal("test") == phone(1)
     assert raw == by_id()
 
