@@ -265,7 +265,7 @@ class Desk:
         )
         if decision.reason == "no_address" and self._unserved(ask, facts):
             until = min(moment.policy + LOOK_AGAIN, ask.expires_at)
-            return replace(decision, action=Action.DEFER, reason="account_down", until=until)
+            return replace(decision, action=Action.DEFER, reason="account_down", until=until, again=True)
         return decision
 
     def decide_elsewhere(
@@ -592,7 +592,8 @@ def _until_free(decision: Decision, history: Sequence[Past]) -> Decision:
     frees = [past.final_at for past in history if past.reserved and past.final_at is not None]
     if decision.action is not Action.DEFER or decision.until is None or not frees:
         return decision
-    return replace(decision, until=min(decision.until, *frees))
+    first = min(frees)
+    return replace(decision, until=first, again=True, ends=None) if first < decision.until else decision
 
 
 def _unknown(work: Work, moment: Moment) -> Decision:
@@ -602,6 +603,7 @@ def _unknown(work: Work, moment: Moment) -> Decision:
         reason="lookup_failed",
         at=moment.policy,
         until=min(moment.policy + LOOK_AGAIN, work.expires_at),
+        again=True,
         zones=Zones(names=(), evidence=()),
     )
 

@@ -140,4 +140,4 @@ def as_moment(value: Fact) -> date | datetime | None:
 def wrong_fact(name: str, wanted: str) -> PolicyError:
     """The error for a fact of the wrong type."""
     fault = Fault(at=f"/facts/{name}", code="wrong_type", message=f"this fact must be {wanted}")
-    return PolicyError([fault], fault.message)
+    return PolicyError([fault], f"the fact {name} must be {wanted}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -9,6 +10,7 @@ from functools import lru_cache
 from importlib import resources
 from typing import Any, assert_never
 
+from gateway.domain import Action
 from gateway.policy.gate import Decision
 from gateway.policy.localtime import read_instant, seconds, zone
 from gateway.policy.model import (
@@ -23,6 +25,7 @@ from gateway.policy.model import (
     Span,
     ThirdParty,
 )
+from gateway.policy.rules import RELAXED
 
 _HOUR, _MINUTE = 3600, 60
 
@@ -33,6 +36,9 @@ def decision_json(decision: Decision) -> dict[str, Any]:
         "action": decision.action.value,
         "channel": None if decision.channel is None else decision.channel.value,
         "until": _written(decision.until),
+        "again": decision.again,
+        "opens": _written(decision.opens),
+        "ends": _written(decision.ends),
         "reason": decision.reason,
         "at": _written(decision.at),
         "deliver_by": _written(decision.deliver_by),
@@ -154,20 +160,44 @@ def _weight(finding: Mapping[str, Any]) -> tuple[bool, bool, str, int]:
 
 def _headline(decision: Mapping[str, Any], texts: Mapping[str, Any]) -> str:
     zones = list(dict.fromkeys(clue["zone"] for clue in decision["zones"] if clue.get("counts", True)))
-    filled: str = texts[decision["action"]].format(
+    reason = texts["reason"].get(decision["reason"], decision["reason"])
+    note = _noted(decision.get("note"), texts)
+    filled: str = texts[_outcome(decision)].format(
         channel=decision["channel"],
         deliver_by=_local(decision["deliver_by"], zones),
         until=_local(decision["until"], zones),
-        reason=texts["reason"].get(decision["reason"], decision["reason"]),
+        opens=_local(decision.get("opens"), zones),
+        ends=_local(decision.get("ends"), zones),
+        reason=reason if note is None else f"{reason}{texts['colon']}{note}",
     )
-    note = decision.get("note")
-    return filled if note is None else f"{filled} {note}"
+    return filled
+
+
+def _outcome(decision: Mapping[str, Any]) -> str:
+    """Which headline says it: a wait for an opening, one that its end cuts short, or until it is looked at again."""
+    action: str = decision["action"]
+    if action != Action.DEFER:
+        return action
+    if decision.get("ends"):
+        return "ends_unsure" if decision["again"] else "ends_first"
+    return "again" if decision.get("again") else action
+
+
+def _noted(note: str | None, texts: Mapping[str, Any]) -> str | None:
+    """A note in the language of these texts; one of no known form stays as it is."""
+    if note is None:
+        return None
+    for form, said in texts["note"].items():
+        if (found := re.fullmatch(form, note)) is not None:
+            return str(said.format(*found.groups()))
+    return note
 
 
 def _line(finding: Mapping[str, Any], texts: Mapping[str, Any]) -> str:
     """`CN.GBT.EFF3DAY (voice): 3 of 3 effective calls today; opens 2026-11-25 00:00 Asia/Shanghai; …`."""
     bars = finding["objects"] or finding["shadow"]
-    parts = [_word(finding, texts, bars=bars)]
+    note = finding.get("note")
+    parts = [_word(finding, texts, bars=bars or note == RELAXED)]
     if bars:
         opens = _local(finding["next"], [finding["zone"]])
         parts.append(texts["opens"].format(next=opens) if opens else texts["never"])
@@ -177,8 +207,7 @@ def _line(finding: Mapping[str, Any], texts: Mapping[str, Any]) -> str:
         parts.append(texts["unsure"].format(why=finding["unsure"]))
     elif finding["force"] == "draft":
         parts.append(texts["shadow"])
-    note = finding.get("note")
-    parts += [extra for extra in (texts["note"].get(note, note), finding["cite"]) if extra]
+    parts += [extra for extra in (_noted(note, texts), finding["cite"]) if extra]
     return f"{finding['rule']} ({finding['channel']}){texts['colon']}{texts['join'].join(parts)}"
 
 

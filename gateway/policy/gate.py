@@ -116,7 +116,10 @@ class Decision:
     """What to do with a reminder now, and everything that it rests on.
 
     `deliver_by`: with a send, when the provider must have delivered. `flags`: what the attempt is marked with.
-    `note`: which pack cannot be used. `calendars`: the version of those read. `asked` and `reach`: what it was given.
+    `until`: when it is decided anew. `opens`: when it may go out, though that may be too late; None when that is not
+    known (`again`: it is only looked at again). `ends`: when its time is over, where that comes first.
+    `note`: which pack or fact cannot be used. `calendars`: the version of those read. `asked` and `reach`: what it
+    was given.
     """
 
     action: Action
@@ -124,6 +127,9 @@ class Decision:
     at: datetime
     zones: Zones
     until: datetime | None = None
+    again: bool = False
+    opens: datetime | None = None
+    ends: datetime | None = None
     channel: Channel | None = None
     address_key: str | None = None
     deliver_by: datetime | None = None
@@ -144,6 +150,7 @@ class _Word:
     action: Action
     reason: str | None = None
     until: datetime | None = None
+    again: bool = False
     channel: Channel | None = None
     address_key: str | None = None
     deliver_by: datetime | None = None
@@ -211,12 +218,16 @@ def _last(snapshot: Snapshot) -> datetime:
 def _decision(
     word: _Word, snapshot: Snapshot, now: datetime, reach: Mapping[Channel, timedelta], calendars: Calendars
 ) -> Decision:
+    last = _last(snapshot)
     return Decision(
         action=word.action,
         reason=word.reason,
         at=now,
         zones=snapshot.zones,
         until=None if word.until is None else min(word.until, snapshot.expires_at),
+        again=word.again,
+        opens=None if word.again else word.until,
+        ends=last if word.until is not None and word.until >= last else None,
         channel=word.channel,
         address_key=word.address_key,
         deliver_by=word.deliver_by,
@@ -250,8 +261,9 @@ def _wait(until: datetime, reason: str) -> _Word:
     return _Word(action=Action.DEFER, reason=reason, until=until)
 
 
-def _later(now: datetime, reason: str) -> _Word:
-    return _wait(now + LOOK_AGAIN, reason)
+def _later(now: datetime, reason: str, after: timedelta = LOOK_AGAIN) -> _Word:
+    """Nobody knows when it opens."""
+    return replace(_wait(now + after, reason), again=True)
 
 
 def _final_word(snapshot: Snapshot, history: Sequence[Event], now: datetime) -> _Word | None:
@@ -326,7 +338,7 @@ def _not_yet(snapshot: Snapshot, now: datetime) -> _Word | None:
         return _wait(snapshot.not_before, "not_before")
     if snapshot.valid_on is not None and (word := _valid_on(snapshot.valid_on, snapshot.zones, now)):
         return word
-    return _wait(now + CALL_RUNS, "open_voice") if snapshot.open_voice else None
+    return _later(now, "open_voice", CALL_RUNS) if snapshot.open_voice else None
 
 
 def _valid_on(day: date, zones: Zones, now: datetime) -> _Word | None:
@@ -386,8 +398,8 @@ def _channel(look: _Look, channel: Channel, reach: timedelta) -> _Word:
     for reachable in look.snapshot.addresses[channel]:
         try:
             word = _address(look, channel, reachable, facts, reach)
-        except PolicyError:  # a fact of the wrong type, a zone that is gone: not known is not now
-            return replace(_later(look.at, "lookup_failed"), channel=channel)
+        except PolicyError as wrong:  # a fact of the wrong type, a zone that is gone: not known is not now
+            return replace(_later(look.at, "lookup_failed"), channel=channel, note=str(wrong) or None)
         if best is None or _rank(word) < _rank(best):
             best = word
     assert best is not None  # noqa: S101 (a channel without an address is not asked)

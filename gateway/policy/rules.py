@@ -59,6 +59,9 @@ _NEVER_DAY = 1 << 40
 _AGREES, _OBJECTS = False, True
 _NOT_IN_FORCE = False
 
+RELAXED = "relaxed by consent"
+"""The note of a rule that would object, and gives way to a consent."""
+
 
 class Answer(NamedTuple):
     """One rule's word at one instant in one zone."""
@@ -365,11 +368,11 @@ def _cut(word: Answer, at: int) -> Answer:
 
 
 def _unless_relaxed(word: Answer, rule: AnyRule, ask: Ask, here: Here) -> Answer:
-    """The rule's word where no consent makes it give way."""
+    """The rule's word, and that it gives way where it would object and a consent stands against that."""
     spans = list(_relaxing(rule, ask, here))
     edge = min(_next_edge(spans, here.at), here.end)
-    if any(given <= here.at < end for given, end in spans):
-        return Answer(objects=False, holds_until=edge, counted=word.counted, note="relaxed by consent")
+    if word.objects and any(given <= here.at < end for given, end in spans):
+        return Answer(objects=False, holds_until=edge, counted=word.counted, note=RELAXED)
     return _cut(word, edge)
 
 

@@ -49,7 +49,7 @@ def test_a_block_of_phrases_is_known_in_every_language(name):
 
 @pytest.mark.parametrize(("name", "language"), EXAMPLES)
 def test_an_example_is_recognised_and_forbids_nothing(name, language):
-    example = BLOCKS[name].example[language]
+    example = BLOCKS[name].example[language].replace("{phone}", "+1 212 555 0100")
 
     assert stand(name, example, language)
     assert not stand("consequence_threat", example, language)

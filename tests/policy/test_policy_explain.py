@@ -1,14 +1,17 @@
 """A decision said to machines and to people."""
 
 import json
+import re
 from dataclasses import replace
 from datetime import date, timedelta
+from pathlib import Path
 
 import pytest
 from test_policy_gate import DEBT, MINE, NOON, PACKS, PLAIN, ask, event, utc
 
 from gateway.domain import Channel, DebtState
 from gateway.policy import explain
+from gateway.policy.ask import wrong_fact
 from gateway.policy.explain import decision_json, sentences
 from gateway.policy.model import Absence, Consent, OwnWindow, Told
 from gateway.policy.packs import with_overrides
@@ -177,5 +180,156 @@ def test_a_calendar_s_end_is_said():
     )
     lines = sentences(decision_json(ask(snapshot, now=now)))
 
-    assert lines[0].startswith("Waits until 2027-11-24 12:15 Asia/Taipei: a calendar of holidays ends")
+    again = "Waits, and is looked at again at 2027-11-24 12:15 Asia/Taipei: a calendar of holidays ends"
+    assert lines[0].startswith(again)
     assert any("calendar TW ends 2026-12-31" in line and "no opening in sight" in line for line in lines)
+
+
+NIGHT = utc(24, 15)  # 23:00 in Shanghai; it opens at 08:00
+OPENS = utc(25, 0)
+
+
+@pytest.mark.parametrize(
+    ("ends", "english", "chinese"),
+    [
+        (
+            OPENS + timedelta(seconds=1),
+            "Waits until 2026-11-25 08:00 Asia/Shanghai: CN.GBT.HOURS.",
+            "等到2026-11-25 08:00 Asia/Shanghai",
+        ),
+        (
+            OPENS,
+            "Waits, but its time is over at 2026-11-25 08:00 Asia/Shanghai, before it opens at 2026-11-25 08:00",
+            "有效期到2026-11-25 08:00 Asia/Shanghai为止",
+        ),
+        (
+            OPENS - timedelta(hours=2),
+            "Waits, but its time is over at 2026-11-25 06:00 Asia/Shanghai, before it opens at 2026-11-25 08:00",
+            "有效期到2026-11-25 06:00 Asia/Shanghai为止",
+        ),
+    ],
+)
+def test_an_opening_that_comes_too_late_is_not_waited_for(ends, english, chinese):
+    told = decision_json(ask(replace(PLAIN, channels=(Channel.SMS,), expires_at=ends), now=NIGHT))
+
+    assert told["opens"] == "2026-11-25T00:00:00Z"
+    assert sentences(told)[0].startswith(english)
+    assert chinese in sentences(told, "zh")[0]
+
+
+def test_the_end_of_its_only_date_comes_before_an_opening_too():
+    told = decision_json(ask(replace(PLAIN, valid_on=date(2026, 11, 24)), now=NIGHT))
+
+    assert (told["until"], told["ends"]) == ("2026-11-25T00:00:00Z", "2026-11-24T16:00:00Z")
+    assert sentences(told)[0].startswith("Waits, but its time is over at 2026-11-25 00:00 Asia/Shanghai")
+
+
+UNKNOWN = [
+    replace(PLAIN, debt=replace(DEBT, state=DebtState.HARDSHIP)),
+    replace(PLAIN, debt=replace(DEBT, state_at=NOON - timedelta(hours=25))),
+    replace(PLAIN, debt=replace(DEBT, state=DebtState.PROMISED)),
+    replace(PLAIN, open_voice=True),
+    replace(PLAIN, zones=possible_zones([], None, [])),
+    replace(PLAIN, told=Told(blackouts=(Absence(reason="wedding", since=date(2026, 11, 1)),))),
+    replace(PLAIN, facts={"vulnerable": True}),
+    replace(PLAIN, facts={"seen": True}),
+]
+"""Nobody knows when these open."""
+UNSURE = """
+[pack]
+id = "X"
+version = "1"
+title = "t"
+review_status = "r"
+source = "s"
+applies = ["CN"]
+[[rule]]
+id = "X.OFF"
+kind = "blackout"
+[[rule]]
+id = "X.LOOK"
+kind = "review"
+fact = "vulnerable"
+[[rule]]
+id = "X.SEEN"
+kind = "prerequisite"
+fact = "seen"
+dates = 1
+"""
+
+
+@pytest.mark.parametrize("snapshot", UNKNOWN)
+def test_what_is_only_looked_at_again_is_no_opening(snapshot):
+    packs = (*PACKS, parse_pack(UNSURE, "X.toml"))
+    snapshot = replace(snapshot, facts={"seen": "2026-11-01", **(snapshot.facts or {})})
+    told = decision_json(ask(snapshot, packs=packs))
+    cut = decision_json(ask(replace(snapshot, expires_at=NOON + timedelta(seconds=9)), packs=packs))
+
+    assert (told["action"], told["again"], told["opens"], told["ends"]) == ("defer", True, None, None)
+    assert sentences(told)[0].startswith("Waits, and is looked at again at 2026-11-24 ")
+    assert "再次判断" in sentences(told, "zh")[0]
+    assert "before it is looked at again" in sentences(cut)[0]
+    assert "早于下次判断" in sentences(cut, "zh")[0]
+
+
+def test_a_fact_of_the_wrong_type_is_named_and_its_value_is_not():
+    packs = (*PACKS, parse_pack(UNSURE, "X.toml"))
+    told = decision_json(ask(replace(PLAIN, facts={"seen": "a secret"}), packs=packs))
+
+    assert told["reason"] == "lookup_failed"
+    assert sentences(told)[0].endswith("the fact seen must be a date (2026-11-30) or an instant.")
+    assert sentences(told, "zh")[0].endswith("事实seen须为日期(2026-11-30)或时刻。")
+    assert "a secret" not in json.dumps(told)
+
+
+@pytest.mark.parametrize(
+    ("now", "said", "chinese"),
+    [
+        (
+            NIGHT,
+            "outside the hours of contact; gives way to a consent on record",
+            "因已有同意记录而放行",
+        ),
+        (NOON, "within the hours of contact", "在可联系时段内"),
+    ],
+)
+def test_a_consent_is_said_where_the_rule_would_object_without_it(now, said, chinese):
+    consent = Consent(kind="relax", form="oral", rules=("CN.GBT.HOURS",), given_at=NOON - timedelta(days=9))
+    told = decision_json(ask(replace(PLAIN, told=Told(consents=(consent,))), now=now))
+
+    (line,) = (line for line in sentences(told) if line.startswith("CN.GBT.HOURS (sms)"))
+    assert line.removeprefix("CN.GBT.HOURS (sms): ").startswith(said)
+    assert ("gives way" in line) == (now == NIGHT)
+    (line,) = (line for line in sentences(told, "zh") if line.startswith("CN.GBT.HOURS (sms)"))
+    assert chinese in line
+    assert ("不在可联系时段" in line) == (now == NIGHT)
+
+
+NOTES = [
+    "calendar TH ends 2027-01-05",
+    "calendar TH begins 2026-01-01",
+    "time-zone data is of 2026f, older than 2099a",
+    "the pack my own.toml cannot be used",
+    "the assigned pack X is not loaded",
+    "no pack that applies everyone is loaded",
+    "no such time zone; use an IANA name, Area/City",
+    *(str(wrong_fact("f", wanted)) for wanted in ("a number", "a date (2026-11-30) or an instant")),
+    str(wrong_fact("f", "an instant (2026-11-30T08:00:00Z)")),
+]
+
+
+@pytest.mark.parametrize("note", NOTES)
+def test_a_note_is_said_in_both_languages(note):
+    told = decision_json(ask(replace(PLAIN, open_voice=True))) | {"note": note}
+
+    assert sentences(told)[0].endswith(f": {note}.")
+    assert not re.search(r"\b(is|the|ends|begins|no|must)\b", sentences(told, "zh")[0])
+
+
+def test_every_reason_of_the_page_on_states_has_a_sentence_in_both_languages():
+    page = (Path(__file__).parents[2] / "docs" / "states.md").read_text("utf-8").partition("## Reasons")[2]
+    reasons = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
+
+    assert {"quota", "rejected_content", "rejected_config", "account_down"} < reasons
+    for lang in ("en", "zh"):
+        assert reasons == explain._texts()[lang]["reason"].keys()
