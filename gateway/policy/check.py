@@ -169,6 +169,9 @@ def _pack(name: str, rules: Any, faults: Faults) -> Pack | None:
 def _fact(value: Any, at: str, faults: Faults) -> Fact:
     if value is None or isinstance(value, str | bool):
         return value
+    if isinstance(value, list | dict):
+        faults.add(at, "wrong_type", "a fact must be a text, a number, true or false")
+        return None
     return number(value, at, faults)
 
 

@@ -83,6 +83,8 @@ def _rule(pack: str, name: str, old: _Side | None, new: _Side | None) -> Iterato
 
 def _appears(old: _Side | None, new: _Side | None) -> Effect:
     """Which way it goes that a rule is new, gone, or of another kind."""
+    if any(side is not None and _keeps(side) for side in (old, new)):
+        return Effect.CHANGED
     before, after = (side is not None and _enforced(side) for side in (old, new))
     if before and after:
         return Effect.CHANGED
@@ -92,7 +94,12 @@ def _appears(old: _Side | None, new: _Side | None) -> Effect:
 
 
 def _enforced(side: _Side) -> bool:
-    return side[1] is not None and not side[1].in_shadow and not isinstance(side[1], Retention)
+    return side[1] is not None and not side[1].in_shadow
+
+
+def _keeps(side: _Side) -> bool:
+    """Whether it says how long records are kept, in earnest: that objects to nothing, but it holds."""
+    return _enforced(side) and isinstance(side[1], Retention)
 
 
 def _keys(pack: str, name: str, old: _Side, new: _Side) -> Iterator[Change]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime
 from difflib import get_close_matches
-from math import isfinite
 from typing import Any, NamedTuple, TypeVar
 
 from gateway.errors import Fault
@@ -142,10 +142,11 @@ def whole(least: int, most: int = LARGEST) -> Reader[int]:
 
 
 def number(value: Any, at: str, faults: Faults) -> float | None:
-    """A finite number."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value):
+    """A number that a float can hold."""
+    held = isinstance(value, int | float) and abs(value) <= sys.float_info.max
+    if held and not isinstance(value, bool):
         return value
-    faults.add(at, "wrong_type", "this must be a finite number")
+    faults.add(at, "wrong_type", "this must be a finite number, none too large for a float")
     return None
 
 

@@ -71,6 +71,7 @@ from gateway.policy.model import (
     ThirdParty,
     Window,
 )
+from gateway.policy.zones import is_place, same_place
 
 STARTS = ("event", "last_contact", "closure")
 ACTORS = tuple(role.value for role in ActorRole)
@@ -283,10 +284,25 @@ def a_channels(value: Any, at: str, faults: Faults) -> frozenset[str] | None:
 
 
 def _applies(value: Any, at: str, faults: Faults) -> tuple[str, ...] | None:
-    """Places by ISO 3166, or a word."""
-    return (value,) if value in ("everyone", "elsewhere", "assigned") else many(text)(value, at, faults)
+    """Places by ISO 3166, one at least, or a word."""
+    if isinstance(value, str) and value in _APPLIES:
+        return (value,)
+    if isinstance(value, list) and value:
+        return many(_place)(value, at, faults)
+    faults.add(at, "wrong_type", f"this must be a list of one place or more, {_A_PLACE}; {_OR_A_WORD}")
+    return None
 
 
+def _place(value: Any, at: str, faults: Faults) -> str | None:
+    if isinstance(value, str) and is_place(value):
+        return same_place(value)
+    faults.add(at, "place_unknown", f"no such place: give {_A_PLACE}; {_OR_A_WORD}")
+    return None
+
+
+_APPLIES = ("everyone", "elsewhere", "assigned")
+_A_PLACE = "an ISO 3166 code, CN or US-NY, of a city US-NY-NYC"
+_OR_A_WORD = f"or, without a list, one of the words {', '.join(_APPLIES)}"
 _COUNTED = {"dates": _DAY, "hours": _HOUR, "minutes": _MINUTE}
 _FIXED: dict[str, Span] = {"day": Dates(n=1), "week": IsoWeek(), "month": Month()}
 OPEN_CLOSE = {"open": Key(_clock, required=True), "close": Key(_clock, required=True)}

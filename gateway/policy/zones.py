@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,10 @@ from typing import Any, NamedTuple
 from gateway.policy.localtime import Zone, seconds, zone_names
 
 DECLARED, RESIDENCE = "declared", "residence"
+
+_CODE = re.compile(r"([A-Z]{2})((?:-[A-Z0-9]{1,3}){0,2})", re.ASCII)
+_NOBODYS = re.compile(r"AA|Q[M-Z]|X[A-Z]|ZZ", re.ASCII)
+"""What ISO 3166-1 leaves to its users."""
 
 _STATED, _PLACE, _COUNTRY = "stated", "place", "country"
 _COMPARED = (seconds(datetime(2024, 1, 1, tzinfo=UTC)), seconds(datetime(2038, 1, 1, tzinfo=UTC)))
@@ -118,6 +123,20 @@ def canonical(name: str) -> str | None:
 def is_country(code: str) -> bool:
     """Whether ISO 3166 has that country."""
     return code in _countries()
+
+
+def is_place(code: str) -> bool:
+    """Whether this is a country, a part of one or a city in it; a part is looked up where all are known."""
+    form = _CODE.fullmatch(code)
+    if form is None or not (is_country(form[1]) or _NOBODYS.fullmatch(form[1])):
+        return False
+    part = "-".join(code.split("-")[:2])
+    return (
+        part == form[1]
+        or form[1] not in _places()["complete"]
+        or part in _listed()
+        or part != same_place(part)
+    )
 
 
 @lru_cache(maxsize=4096)

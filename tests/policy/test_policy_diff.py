@@ -106,6 +106,14 @@ def test_a_rule_that_comes_or_goes_is_shown_in_words():
     assert changes(pack(HOURS), pack(HOURS, draft))[0][-1] == "shadow"
 
 
+@pytest.mark.parametrize(("force", "way"), [("law", "changed"), ("draft", "shadow")])
+def test_a_rule_on_how_long_records_are_kept_is_no_shadow_unless_it_is_a_draft(force, way):
+    keep = f'[[rule]]\nid = "ZZ.KEEP"\nforce = "{force}"\n{KEEP}\n'
+
+    assert changes(pack(HOURS), pack(HOURS, keep))[0][-1] == way
+    assert changes(pack(HOURS, keep), pack(HOURS))[0][-1] == way
+
+
 def test_a_rule_that_leaves_the_shadow_is_stricter_in_all_it_says():
     draft = CALLS + 'force = "draft"\n'
 
@@ -133,13 +141,13 @@ def test_the_header_is_compared_too():
 
 def test_packs_that_come_and_go_are_named():
     other = read_written((HEADER + CALLS).replace("ZZ", "XX"), "XX.toml")
-    third = read_written((HEADER + CALLS).replace("ZZ", "YY"), "YY.toml")
+    third = read_written((HEADER + CALLS).replace("ZZ", "XY"), "XY.toml")
 
     found = diff([pack(CALLS), other], [pack(CALLS), third])
 
     assert [(c.pack, c.rule, c.old, c.new) for c in found] == [
         ("XX", None, "version 1, 1 rules", None),
-        ("YY", None, None, "version 1, 1 rules"),
+        ("XY", None, None, "version 1, 1 rules"),
     ]
 
 

@@ -205,6 +205,55 @@ def test_a_pack_with_a_mistake_is_not_loaded(old, new, at):
     assert at in [fault.at for fault in wrong.value.faults]
 
 
+@pytest.mark.parametrize(
+    ("applies", "at"),
+    [
+        *(
+            (f'["XX", "{place}"]', "/1")
+            for place in ("USA", "us-ny", "UK", "EU", "US-ZZ", "US-ZZ-NYC", "everyone")
+        ),
+        *(
+            (f'["{place}"]', "/0")
+            for place in ("", "US-", "US-NEWY", "US-NY-NYC-1", "FR\\n", "BR-XX", "AU-ZZ")
+        ),
+        ("[7]", "/0"),
+        ("[]", ""),
+        ('"FR"', ""),
+        ('"alone"', ""),
+    ],
+)
+def test_a_pack_for_a_place_that_does_not_exist_is_refused_and_told_what_is_allowed(applies, at):
+    with pytest.raises(PolicyError) as wrong:
+        parse_pack(TOML.replace('["XX"]', applies), "X.toml")
+
+    [fault] = wrong.value.faults
+    assert fault.at == f"X.toml:/pack/applies{at}"
+    assert "US-NY-NYC" in fault.message
+    assert "everyone, elsewhere, assigned" in fault.message
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        *(
+            (place, place)
+            for place in ("FR", "US-NY", "US-NY-NYC", "GB-LND", "FR-75", "BR-DF", "MX-CMX", "AU-ACT")
+        ),
+        *((place, place) for place in ("AA", "QM", "QZ", "XA", "XZ", "ZZ", "XX-1", "PR")),
+        ("US-PR", "PR"),
+        ("CN-HK", "HK"),
+    ],
+)
+def test_a_pack_for_a_place_of_iso_3166_or_one_left_to_its_users_is_for_that_place(given, meant):
+    assert parse_pack(TOML.replace('"XX"', f'"{given}"'), "X.toml").applies == (meant,)
+
+
+@pytest.mark.parametrize("code", ["AB", "QL", "YA", "ZY"])
+def test_a_code_beside_those_left_to_its_users_is_no_place(code):
+    with pytest.raises(PolicyError):
+        parse_pack(TOML.replace('"XX"', f'"{code}"'), "X.toml")
+
+
 def applied(packs, **given):
     found = applying(packs, **({"residence": "FR", "governing_law": None} | given))
     return ids(found.home), ids(found.law)
@@ -241,6 +290,10 @@ def test_an_own_pack_is_loaded_beside_the_shipped_ones():
     [
         (TOML.replace("20:00", "8pm"), ["XX", "XX-A"], ["FR", "CN"]),
         (TOML.replace('["XX"]', "3"), ["XX", "FR", "CN"], []),
+        (TOML.replace('["XX"]', '["USA"]'), ["US-NY", "FR", "CN"], []),
+        (TOML.replace('["XX"]', '["FR", "UK"]'), ["FR", "GB", "CN"], []),
+        (TOML.replace('["XX"]', "[]"), ["FR", "CN"], []),
+        (TOML.replace("20:00", "8pm").replace('["XX"]', '["CN-HK"]'), ["HK"], ["FR", "CN"]),
         ("[pack", ["FR", "CN", "US"], []),
         (TOML.replace('id = "X"', 'id = "CN.GBT"').replace('["XX"]', '["CN"]'), ["CN", "CN-GD"], ["FR"]),
     ],

@@ -5,7 +5,6 @@ The packs that ship with the gateway lie beside this file, one TOML each, named 
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -16,14 +15,13 @@ from gateway.errors import Fault, PolicyError
 from gateway.policy.calendars import is_calendar
 from gateway.policy.model import AnyRule, Cap, ChannelLock, Cooldown, Pack, Window
 from gateway.policy.parse import parse_pack, shipped
-from gateway.policy.zones import same_place
+from gateway.policy.zones import is_place, same_place
 
 Packs = tuple[Pack, ...] | PolicyError
 """The packs in use, or why they cannot be loaded."""
 
 EVERYONE, ELSEWHERE, ASSIGNED = "everyone", "elsewhere", "assigned"
 _CACHED = 4096
-_PLACE = re.compile(r"[A-Z]{2}(-[A-Z0-9]{1,3}){0,2}", re.ASCII)
 
 
 class Applied(NamedTuple):
@@ -69,12 +67,12 @@ def _broken(text: str, name: str, faults: Sequence[Fault]) -> Pack:
     except tomllib.TOMLDecodeError:
         header = {}
     places = header.get("applies") if isinstance(header, dict) else None
-    known = isinstance(places, list) and all(isinstance(p, str) and _PLACE.fullmatch(p) for p in places)
+    known = isinstance(places, list) and all(isinstance(p, str) and is_place(p) for p in places)
     said = "; ".join(f"{fault.at}: {fault.message}" for fault in faults[:3])
     return Pack(
         id=name,
         rules=(),
-        applies=tuple(places) if known and places else (EVERYONE,),
+        applies=tuple(same_place(place) for place in places) if known and places else (EVERYONE,),
         broken=said if len(faults) <= 3 else f"{said}; and {len(faults) - 3} more",  # noqa: PLR2004
     )
 
