@@ -143,8 +143,7 @@ def whole(least: int, most: int = LARGEST) -> Reader[int]:
 
 def number(value: Any, at: str, faults: Faults) -> float | None:
     """A number that a float can hold."""
-    held = isinstance(value, int | float) and abs(value) <= sys.float_info.max
-    if held and not isinstance(value, bool):
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max:
         return value
     faults.add(at, "wrong_type", "this must be a finite number, none too large for a float")
     return None

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from gateway.domain import AddressKind, Purpose
 from gateway.errors import PolicyError
 from gateway.policy.calendars import SHIPPED
-from gateway.policy.faults import below
-from gateway.policy.model import OUTCOMES, UNKNOWN, AnyRule, Cap, Cooldown, Pack, Window
+from gateway.policy.faults import below, one_of
+from gateway.policy.model import (
+    CHANNELS,
+    OUTCOMES,
+    UNKNOWN,
+    AnyRule,
+    Cap,
+    Cooldown,
+    Kept,
+    Pack,
+    Retention,
+    Window,
+)
 from gateway.policy.toml_lines import Place, Places
 from gateway.policy.week import common, ordinary
 from gateway.policy.written import Written, read_written
@@ -25,6 +37,13 @@ _SPOKEN = frozenset({"answered", "voicemail", "no_answer", "busy"})
 _READ = frozenset({"delivered", "read", "undelivered"})
 _NEVER = {**dict.fromkeys(("sms", "email", "letter"), _SPOKEN), **dict.fromkeys(("voice", "visit"), _READ)}
 """Channel → the outcomes that it never has."""
+_PURPOSES = frozenset(Purpose)
+_KNOWN = {
+    **dict.fromkeys(("purposes", "exempt_purposes", "allow_purposes", "only_purposes"), _PURPOSES),
+    "address_kinds": frozenset(AddressKind),
+}
+"""Key → the words that a reminder may have there."""
+_YEAR_DAYS = 365.2425
 
 _SYNTAX = re.compile(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", re.DOTALL)
 
@@ -92,13 +111,17 @@ def _odd(written: Written, today: date, shipped: Collection[Written]) -> Iterato
     pack = written.pack
     yield from _header(pack, today)
     yield from _taken(written, shipped)
-    for place, rule in enumerate(pack.rules):
+    yield from _strange_words(written.header, "/pack")
+    for place, (keys, rule) in enumerate(written.pairs):
         at = below("/rule", place)
-        yield from _sources(rule, at)
+        yield from _strange_words(keys, at)
+        yield from _sources(rule, at, today)
         yield from _shadow(rule, at)
         yield from _dates(rule, pack, at)
         yield from _outcomes(rule, at)
         yield from _calendars(rule, at, today)
+        if isinstance(rule, Retention):
+            yield from _lengths(rule, at)
         if isinstance(rule, Window):
             yield from _hours(rule, pack, at, today)
 
@@ -126,11 +149,23 @@ def _taken(written: Written, shipped: Collection[Written]) -> Iterator[_Odd]:
             yield _Odd("/pack/id", "id_taken", message)
 
 
-def _sources(rule: AnyRule, at: str) -> Iterator[_Odd]:
+def _strange_words(keys: Mapping[str, Any], at: str) -> Iterator[_Odd]:
+    """Words that no reminder of the gateway's own has; a host may have asked for them all the same."""
+    for key, known in _KNOWN.items():
+        for place, given in enumerate(keys.get(key, ())):
+            if given not in known:
+                message = f"the gateway has no such word: {one_of(given, known)}"
+                yield _Odd(below(below(at, key), place), "word_unknown", message)
+
+
+def _sources(rule: AnyRule, at: str, today: date) -> Iterator[_Odd]:
     lacking = [key for key in ("cite", "source", "checked") if not getattr(rule, key)]
     if lacking:
         message = f"give {', '.join(lacking)}: what to look up, where it was read, on which date"
         yield _Odd(at, "source_missing", message)
+    if rule.checked is not None and rule.checked > today:
+        message = "this date is still to come: give the date on which the source was read"
+        yield _Odd(below(at, "checked"), "checked_in_future", message)
 
 
 def _shadow(rule: AnyRule, at: str) -> Iterator[_Odd]:
@@ -157,6 +192,7 @@ def _outcomes(rule: AnyRule, at: str) -> Iterator[_Odd]:
     """Outcomes to count or to start from that the rule's channels never have."""
     match rule:
         case Cap(count_outcomes=named) if named is not None:
+            yield from _forgets(rule, named, at)
             key, wanted = "count_outcomes", named - rule.exclude_outcomes - {UNKNOWN}
         case Cooldown(after=wanted):
             key = "after"
@@ -166,6 +202,25 @@ def _outcomes(rule: AnyRule, at: str) -> Iterator[_Odd]:
         channels = ", ".join(sorted(rule.channels))
         message = f"{channels} never ends so: the rule sees nothing but unknown outcomes"
         yield _Odd(below(at, key), "outcome_impossible", message)
+
+
+def _forgets(rule: Cap, named: Collection[str], at: str) -> Iterator[_Odd]:
+    """A message that arrived and was then read has the outcome `read` alone."""
+    if "delivered" in named and "read" not in named and "read" in _possible(rule.channels or CHANNELS):
+        message = "delivered without read: a message is no longer counted once it is read; name read, too"
+        yield _Odd(below(at, "count_outcomes"), "read_not_counted", message)
+
+
+def _lengths(rule: Retention, at: str) -> Iterator[_Odd]:
+    """A longest time that ends before the shortest, both from the same event."""
+    least, most = rule.min, rule.max
+    if least and most and least.start == most.start and _days(most) < _days(least):
+        message = "max is shorter than min: no record can be kept so; say which of them holds"
+        yield _Odd(below(at, "max"), "max_below_min", message)
+
+
+def _days(kept: Kept) -> float:
+    return kept.days or (kept.years or 0) * _YEAR_DAYS
 
 
 def _possible(channels: Collection[str]) -> frozenset[str]:

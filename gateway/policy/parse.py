@@ -76,6 +76,7 @@ from gateway.policy.zones import is_place, same_place
 STARTS = ("event", "last_contact", "closure")
 ACTORS = tuple(role.value for role in ActorRole)
 RECORDS = ("decision", "message", "recording")
+_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _RELEASE = re.compile(r"20\d\d[a-z]", re.ASCII)
 _CLOCK = re.compile(r"([01]\d|2[0-3]):([0-5]\d)|24:00", re.ASCII)
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
@@ -104,6 +105,7 @@ def parse_pack(source: str, where: str) -> Pack:
     header = read_keys(tables.get("pack", {}), _HEADER, "/pack", faults)
     _dates_in_order(header, "/pack", faults)
     rules = parse_rules(tables.get("rule", []), "/rule", faults, header)
+    _ids_of_a_form(tables.get("rule", []), faults)
     if faults:
         raise PolicyError([Fault(at=f"{where}:{f.at}", code=f.code, message=f.message) for f in faults])
     known = {key: found for key, found in header.items() if key in _OF_PACK}
@@ -130,6 +132,23 @@ def _ids_once(value: list[Any], at: str, faults: Faults) -> None:
             if name in seen:
                 faults.add(below(below(at, place), "id"), "id_twice", "another rule of this pack has this id")
             seen.add(name)
+
+
+def _id(value: Any, at: str, faults: Faults) -> str | None:
+    """An id of a pack or of a rule, as it stands in file names, URLs and metrics."""
+    found = text(value, at, faults)
+    if found is None or _ID.fullmatch(found):
+        return found
+    faults.add(at, "id_form", "an id has 1 to 64 letters A-Z, digits, dots, hyphens and underscores")
+    return None
+
+
+def _ids_of_a_form(rules: Any, faults: Faults) -> None:
+    """The rules' ids in a file; those in somebody's cases may be any text."""
+    for place, one in enumerate(rules if isinstance(rules, list) else []):
+        name = one.get("id") if isinstance(one, dict) else None
+        if isinstance(name, str) and name:
+            _id(name, f"/rule/{place}/id", faults)
 
 
 def shipped_texts() -> Iterator[tuple[str, str]]:
@@ -398,7 +417,7 @@ _KINDS: dict[str, tuple[type[Any], dict[str, Key]]] = {
     Retention.kind: (Retention, _RETENTION_KEYS),
 }
 _HEADER = {
-    "id": Key(text, required=True),
+    "id": Key(_id, required=True),
     "version": Key(text, required=True),
     "title": Key(text, required=True),
     "since": Key(a_date),

@@ -27,6 +27,10 @@ applies = ["ZZ"]
 FROM = 'cite = "s. 1"\nsource = "a test"\nchecked = 2026-11-23\n'
 DAYS = 'days = [{on = ["mon"], open = "08:00", close = "20:00"}]\n'
 HOURS = f'[[rule]]\nid = "ZZ.HOURS"\nkind = "window"\n{FROM}{DAYS}'
+KEEP = (
+    f'[[rule]]\nid = "ZZ.KEEP"\nkind = "retention"\n{FROM}records = ["message"]\n'
+    'min = {years = 1, from = "event"}\n'
+)
 CAP = f'[[rule]]\nid = "ZZ.CAP"\nkind = "cap"\n{FROM}max = 1\nwindow = {{type = "day"}}\n'
 
 
@@ -63,6 +67,8 @@ def test_a_pack_without_a_mistake_and_nothing_odd_has_no_remark():
         (HEADER.replace('title = "Nowhere"\n', "") + HOURS, 1, 1, "missing_key", "required"),
         (HEADER.replace('version = "1"', "version = 1") + HOURS, 3, 1, "wrong_type", "text"),
         (HEADER + HOURS + "[[rules]]\n", 16, 1, "unknown_key", "did you mean rule?"),
+        (HEADER + HOURS.replace("ZZ.HOURS", "ZZ HOURS"), 10, 1, "id_form", "hyphens"),
+        (HEADER.replace('id = "ZZ"', f'id = "{"Z" * 65}"') + HOURS, 2, 1, "id_form", "64"),
         (HEADER, 1, 1, "missing_key", "required"),
         ("rule = 7\n" + HEADER, 1, 1, "wrong_type", "list"),
     ],
@@ -138,10 +144,21 @@ def test_an_odd_header_is_a_warning(source, code):
         (HOURS.replace(DAYS, 'days = []\naddress_kinds = ["workplace"]\n'), None),
         (HOURS.replace(DAYS, "days = []\nuntil = 2027-03-30\n"), None),
         (CAP + 'channels = ["sms"]\ncount_outcomes = ["answered", "voicemail"]\n', "outcome_impossible"),
-        (CAP + 'channels = ["sms"]\ncount_outcomes = ["answered", "delivered"]\n', None),
+        (CAP + 'channels = ["sms"]\ncount_outcomes = ["answered", "read"]\n', None),
         (CAP + 'channels = ["sms", "voice"]\ncount_outcomes = ["answered"]\n', None),
         (CAP + 'channels = ["voice"]\ncount_outcomes = ["read", "unknown"]\n', "outcome_impossible"),
         (CAP + 'count_outcomes = ["answered"]\n', None),
+        (CAP + 'count_outcomes = ["delivered"]\n', "read_not_counted"),
+        (CAP + 'count_outcomes = ["delivered", "read"]\n', None),
+        (CAP + 'address_kinds = ["work"]\n', "word_unknown"),
+        (CAP + 'address_kinds = ["workplace"]\n', None),
+        (CAP + 'exempt_purposes = ["colection"]\n', "word_unknown"),
+        (CAP + 'exempt_purposes = ["collection"]\n', None),
+        (HOURS.replace("2026-11-23", "2026-11-25"), "checked_in_future"),
+        (HOURS.replace("2026-11-23", "2026-11-24"), None),
+        (KEEP + 'max = {days = 364, from = "event"}\n', "max_below_min"),
+        (KEEP + 'max = {years = 1, from = "event"}\n', None),
+        (KEEP + 'max = {days = 1, from = "closure"}\n', None),
         (CAP + 'channels = ["voice"]\ncount_outcomes = ["busy"]\nexclude_outcomes = ["busy"]\n', None),
     ],
 )
@@ -167,7 +184,8 @@ def test_hours_that_the_zones_of_the_place_do_not_share_are_a_warning(opens, cod
 
 
 def test_a_calendar_is_told_45_days_ahead_and_after_its_end():
-    source = HEADER.replace("2027-11-24", "2029-01-01") + HOURS + 'closed_on_holidays = "TH"\n'
+    source = HEADER.replace("2027-11-24", "2029-01-01") + HOURS.replace("2026-11-23", "2026-11-15")
+    source += 'closed_on_holidays = "TH"\n'
 
     assert codes(source, date(2026, 11, 15)) == []
     assert codes(source, date(2026, 11, 16)) == ["calendar_ends"]
