@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 
 import httpx2
 import pytest
@@ -162,14 +162,30 @@ async def service(api):
     return await api.of()
 
 
+SENT_AT_MOST = 300
+"""After so many entries the simulators are started anew: like Aliyun, theirs takes 50 texts a day for one number."""
+
+
 @pytest.fixture(scope="session")
-def simulators(tmp_path_factory):
+def simulators_of_many(tmp_path_factory):
+    """Gives the running simulators, or fresh ones when these were asked for much."""
+    with ExitStack() as stack:
+        running = None
+
+        def give():
+            nonlocal running
+            if running is None or len(running.ledger()) > SENT_AT_MOST:
+                stack.close()
+                running = stack.enter_context(sendrig.simulating(tmp_path_factory.mktemp("simulators")))
+            return running
+
+        yield give
+
+
+@pytest.fixture
+def simulators(simulators_of_many):
     """The shipped simulators in a process of their own; their ledger is the witness of what was sent."""
-    process, running = sendrig.start_simulators(tmp_path_factory.mktemp("simulators"))
-    yield running
-    process.stdin.close()
-    process.wait(10)
-    process.stdout.close()
+    return simulators_of_many()
 
 
 @pytest.fixture

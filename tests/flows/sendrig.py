@@ -11,7 +11,7 @@ import os
 import socket
 import subprocess
 import sys
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -78,8 +78,9 @@ class Simulators:
         return text.replace('tenant = "default"', f'tenant = "{tenant}"')
 
 
-def start_simulators(folder):
-    """Start them; the process and what to ask of it."""
+@contextmanager
+def simulating(folder):
+    """Run them in a process of their own."""
     path = folder / "ledger.jsonl"
     process = subprocess.Popen(
         [
@@ -90,7 +91,12 @@ def start_simulators(folder):
         stdout=subprocess.PIPE,
         env={**os.environ, "SIM_SECRET": "simulator"},
     )
-    return process, Simulators(json.loads(process.stdout.readline()), path)
+    try:
+        yield Simulators(json.loads(process.stdout.readline()), path)
+    finally:
+        process.stdin.close()
+        process.wait(10)
+        process.stdout.close()
 
 
 def free_port():
