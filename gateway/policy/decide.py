@@ -1,4 +1,4 @@
-"""May this reminder go out now, and if not, when? RULES.md's answer, exact to the second."""
+"""May this reminder go out now, and if not, when? The answer of docs/language.md, exact to the second."""
 
 from __future__ import annotations
 
