@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -21,7 +21,7 @@ from gateway.domain import Handed, HandOver, Message, Outcome, Receipt, Tenant
 from gateway.errors import Unavailable
 from gateway.ports import Entry, Moment
 from gateway.telemetry import Metrics, get
-from gateway.work import Attempt, Due, Facts, Intent, Key, Outturn, Subject, Verdict, Work
+from gateway.work import Attempt, Due, Facts, Intent, Key, Outturn, Queue, Subject, Verdict, Work
 
 BATCH = 200
 CONCURRENCY = 32
@@ -88,8 +88,11 @@ class Opens(Protocol):
 class DispatchStore(Opens, Protocol):
     """The store, as dispatch uses it."""
 
-    async def pick(self, channel: str, shard: int, limit: int) -> list[Due]:
-        """Due reminders, unlocked."""
+    async def due_queues(self) -> list[Queue]:
+        """Queues with something due."""
+
+    async def pick(self, wanted: Mapping[str, int]) -> list[Due]:
+        """Due reminders of these queues, unlocked."""
 
     async def go(self, intents: Sequence[Intent], owner: str) -> set[str]:
         """Refs that may be called now."""
@@ -121,7 +124,7 @@ class Ended:
 
 
 class Dispatch:
-    """Drains queues of due reminders. One per process; `run` must be running beside it."""
+    """Drains channels of due reminders. One per process; `run` must be running beside it."""
 
     def __init__(
         self,
@@ -146,12 +149,13 @@ class Dispatch:
         """Take nothing new; what is being called is finished."""
         self._quiet = True
 
-    async def drain(self, channel: str, shard: int) -> bool:
-        """Work one queue until nothing is due or the time is up; True when more was left."""
+    async def drain(self, channel: str) -> bool:
+        """Work one channel until nothing is due or the time is up; True when more was left."""
         loop = asyncio.get_running_loop()
         end = loop.time() + DRAIN_LASTS
         while not self._quiet and self._owner.fit:
-            due = await self._store.pick(channel, shard, BATCH)
+            queues = [q.name for q in await self._store.due_queues() if q.channel == channel]
+            due = (await self._store.pick(dict.fromkeys(queues, BATCH)))[:BATCH]
             if not due:
                 return False
             await self._start(await self._claim(due))

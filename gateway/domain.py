@@ -185,6 +185,8 @@ class Account:
     price: Money | None = None
     credentials: Mapping[str, Pii[str]] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
+    weight: int | None = None
+    """This tenant's share where several share the account; None: the account is its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,6 +257,11 @@ class Receipt:
     code: str | None = None
     opt_out: bool = False
     address_dead: bool = False
+
+
+def queue_of(channel: Channel, tenant: Tenant, template: str, priority: int) -> str:
+    """What waits together: reminders of one queue need the same quotas, and go in the order of their due times."""
+    return f"{channel}|{tenant}|{template}|{priority}"
 
 
 def aware(value: datetime) -> datetime:

@@ -13,7 +13,7 @@ from gateway.accounts import Accounts
 from gateway.dispatch import DispatchTx, freed, outcome_entry
 from gateway.errors import Unavailable
 from gateway.telemetry import Metrics, get
-from gateway.work import Attempt, Key
+from gateway.work import Attempt, Key, Queue
 
 EVERY = 1.0
 """Seconds between two sweeps, give or take a quarter (`jitter`)."""
@@ -37,8 +37,8 @@ class SweepTx(DispatchTx, Protocol):
 class SweepStore(Protocol):
     """The store, as the sweep uses it."""
 
-    async def due_queues(self) -> list[tuple[str, int]]:
-        """Every (channel, shard) with something due."""
+    async def due_queues(self) -> list[Queue]:
+        """Every queue with something due."""
 
     def transaction(self) -> AbstractAsyncContextManager[SweepTx]:
         """One transaction."""
@@ -55,7 +55,7 @@ class Graves(Protocol):
 
 
 class Sweep:
-    """Wakes queues in this process, and for all of them voids and marks what no owner will finish."""
+    """Wakes channels in this process, and for all of them voids and marks what no owner will finish."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Sweep:
         store: SweepStore,
         graves: Graves,
         accounts: Accounts,
-        wake: Callable[[str, int], object],
+        wake: Callable[[str], object],
         metrics: Metrics,
         jitter: Callable[[], float],
         quarantine: timedelta = outcomes.QUARANTINE,
@@ -82,8 +82,8 @@ class Sweep:
 
     async def once(self) -> None:
         """One sweep."""
-        for channel, shard in await self._store.due_queues():
-            self._wake(channel, shard)
+        for channel in {queue.channel for queue in await self._store.due_queues()}:
+            self._wake(channel)
         if await self._graves.leads("sweep"):
             await self._void_overdue()
             await self._bury()

@@ -1,4 +1,4 @@
-"""The bell: arq tells workers that a queue has work. It carries a channel and a shard and nothing else.
+"""The bell: arq tells workers that a channel has work. It carries the channel and nothing else.
 
 Correctness never depends on it: the sweep of every worker finds what the bell forgot. arq loses jobs on an
 exception, a time-out or a flushed Redis, drops a job whose id is queued or running, and stops at a lost
@@ -9,7 +9,6 @@ outlives Redis.
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from typing import Any
@@ -26,46 +25,41 @@ QUEUE = "gateway:wake"
 JOB = "drain"
 BUCKET_S = 0.05
 POLL_S = 0.03
-DRAINS = 8
-"""Queues of one channel that one process drains at once: a provider that hangs holds up no other channel."""
 PAUSE_S = 1.0
 
 log = get(__name__)
 
-Drain = Callable[[str, int], Awaitable[bool]]
+Drain = Callable[[str], Awaitable[bool]]
 
 
 class Drains:
-    """The drains of this process: one per queue at most; a ring during one makes it pick once more."""
+    """The drains of this process: one per channel at most; a ring during one makes it pick once more."""
 
     def __init__(self, drain: Drain) -> None:
         self._drain = drain
-        self._slots: dict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(DRAINS))
-        self._running: dict[tuple[str, int], asyncio.Task[None]] = {}
-        self._again: set[tuple[str, int]] = set()
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._again: set[str] = set()
 
-    def start(self, channel: str, shard: int) -> asyncio.Task[None]:
-        """Drain a queue, now or once more; the task ends when nothing of it was due."""
-        queue = (channel, shard)
-        running = self._running.get(queue)
+    def start(self, channel: str) -> asyncio.Task[None]:
+        """Drain a channel, now or once more; the task ends when nothing of it can start."""
+        running = self._running.get(channel)
         if running is not None:
-            self._again.add(queue)
+            self._again.add(channel)
             return running
-        task = asyncio.create_task(self._run(queue))
-        self._running[queue] = task
+        task = asyncio.create_task(self._run(channel))
+        self._running[channel] = task
         return task
 
-    async def _run(self, queue: tuple[str, int]) -> None:
+    async def _run(self, channel: str) -> None:
         try:
-            async with self._slots[queue[0]]:
-                more = True
-                while more:
-                    self._again.discard(queue)
-                    more = await self._drain(*queue) or queue in self._again
+            more = True
+            while more:
+                self._again.discard(channel)
+                more = await self._drain(channel) or channel in self._again
         except Exception as wrong:
             log.exception("drain_failed", error=type(wrong).__name__)
         finally:
-            self._running.pop(queue, None)
+            self._running.pop(channel, None)
 
     async def finish(self) -> None:
         """Wait for every drain that runs."""
@@ -97,36 +91,36 @@ def _dumps(job: dict[str, Any]) -> bytes:
 
 
 class Bell:
-    """Rings for queues. Rings of one tick go out together; a Redis that is away costs nothing but the ring."""
+    """Rings for channels. Rings of one tick go out together; a Redis that is away costs nothing but the ring."""
 
     def __init__(self, target: RedisTarget, clock: Callable[[], float]) -> None:
         self._settings = redis_settings(target)
         self._clock = clock
         self._pool: ArqRedis | None = None
-        self._due: set[tuple[str, int]] = set()
+        self._due: set[str] = set()
         self._flush: asyncio.Task[None] | None = None
 
-    def ring(self, queues: Iterable[tuple[str, int]]) -> None:
+    def ring(self, channels: Iterable[str]) -> None:
         """Ask the workers to drain these; best effort, never waits and never fails."""
-        self._due.update(queues)
+        self._due.update(channels)
         if self._flush is None or self._flush.done():
             self._flush = asyncio.create_task(self._send())
 
     async def _send(self) -> None:
         await asyncio.sleep(0)
         while self._due:
-            queues, self._due = self._due, set()
+            rung, self._due = self._due, set()
             with suppress(RedisError, OSError, asyncio.TimeoutError):
-                await self._enqueue(queues)
+                await self._enqueue(rung)
 
-    async def _enqueue(self, queues: set[tuple[str, int]]) -> None:
+    async def _enqueue(self, channels: set[str]) -> None:
         if self._pool is None:
             self._pool = await create_pool(
                 self._settings, job_serializer=_dumps, job_deserializer=orjson.loads, default_queue_name=QUEUE
             )
         bucket = int(self._clock() / BUCKET_S)
-        for channel, shard in sorted(queues):
-            await self._pool.enqueue_job(JOB, channel, shard, _job_id=f"{channel}:{shard}:{bucket}")
+        for channel in sorted(channels):
+            await self._pool.enqueue_job(JOB, channel, _job_id=f"{channel}:{bucket}")
 
     async def aclose(self) -> None:
         """Close the connection."""
@@ -158,9 +152,8 @@ class Listener:
             await asyncio.sleep(PAUSE_S)
 
     async def _listen(self) -> None:
-        async def drain(ctx: dict[Any, Any], *queue: Any, **_none: Any) -> None:  # noqa: ARG001 (arq's form)
-            channel, shard = queue
-            await asyncio.shield(self._drains.start(channel, shard))
+        async def drain(ctx: dict[Any, Any], channel: str, **_none: Any) -> None:  # noqa: ARG001 (arq's form)
+            await asyncio.shield(self._drains.start(channel))
 
         pool = await create_pool(
             self._settings, job_serializer=_dumps, job_deserializer=orjson.loads, default_queue_name=QUEUE

@@ -95,7 +95,7 @@ class Worker:
 class Silent:
     """A bell that nobody hears."""
 
-    def ring(self, queues: object) -> None:
+    def ring(self, channels: object) -> None:
         """Nothing: the sweep comes."""
 
 

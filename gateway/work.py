@@ -9,9 +9,22 @@ from typing import Any
 
 from gateway.domain import Channel, DebtState, Money, Tenant
 from gateway.policy.zones import Clue
+from gateway.quotas.model import Load
 
 Key = tuple[Tenant, str]
 """A tenant and an id within it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queue:
+    """Reminders that wait together (gateway.domain.queue_of); one of them is due since `oldest` (policy clock)."""
+
+    name: str
+    channel: Channel
+    tenant: Tenant
+    template: str
+    priority: int
+    oldest: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +205,34 @@ class Intent:
     deadline: datetime
     technology: str | None = None
     flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """An intent as quotas, pauses and standings see it, when it asks for its go.
+
+    `portfolios` and `places` (ISO 3166) are what the reminder was accepted under and what is true now.
+    """
+
+    ref: str
+    load: Load
+    template_version: int
+    portfolios: frozenset[str]
+    places: frozenset[str]
+    deliver_by: datetime
+    """Real time after which the provider must not deliver."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Why a start gets no go for now: `quota` `paused` `stopped` `account_down`, by which, and when to ask again.
+
+    `again` (policy clock) None: when whoever refused it lets go.
+    """
+
+    reason: str
+    by: str
+    again: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -200,13 +200,13 @@ class Intake:
         if not taken.items:
             return in_order(taken.results, count)
         work = await self._store.run(tenant, within)
-        queues = work.queues | await self._follow(tenant, work)
-        if queues:
-            self._wake.ring(queues)
+        rung = work.channels | await self._follow(tenant, work)
+        if rung:
+            self._wake.ring(rung)
         return in_order(work.results, count)
 
-    async def _follow(self, tenant: Tenant, work: Work) -> set[tuple[str, int]]:
-        """Move reminders whose debt or borrower changed, in another transaction; queues with something due.
+    async def _follow(self, tenant: Tenant, work: Work) -> set[str]:
+        """Move reminders whose debt or borrower changed, in another transaction; channels with something due.
 
         Debts stay as they are until the moves are written, so that of two changes the later one has the
         last word. What was committed and not followed, because the store failed in between, is followed
@@ -215,7 +215,7 @@ class Intake:
         if not (work.debts or work.borrowers):
             return set()
 
-        async def within(tx: IntakeTx) -> set[tuple[str, int]]:
+        async def within(tx: IntakeTx) -> set[str]:
             waiting = await tx.waiting(debts=sorted(work.debts), borrowers=sorted(work.borrowers))
             if not waiting:
                 return set()
@@ -227,7 +227,7 @@ class Intake:
             moves += _anew(waiting, work, {move.id for move in moves}, now)
             await tx.move(moves)
             due = {move.id for move in moves if move.next_at <= now}
-            return {(w.channel, w.shard) for w in waiting if w.id in due}
+            return {w.channel for w in waiting if w.id in due}
 
         return await self._store.run(tenant, within)
 

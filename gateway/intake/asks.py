@@ -123,5 +123,5 @@ class Bindings(Protocol):
 class Wake(Protocol):
     """The bell."""
 
-    def ring(self, queues: Iterable[tuple[str, int]]) -> None:
-        """Say that these queues (channel, shard) have work; never waits, never fails."""
+    def ring(self, channels: Iterable[str]) -> None:
+        """Say that these channels have work; never waits, never fails."""

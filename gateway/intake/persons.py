@@ -4,16 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from zlib import crc32
 
 from gateway.intake.rows import Joined, Known
-
-SHARDS = 16
-
-
-def shard(person: str) -> int:
-    """The queue of a person's reminders, the same for ever."""
-    return crc32(person.encode()) % SHARDS
 
 
 def join(shown: Mapping[str, Iterable[bytes]], known: Known, create: Callable[[], str]) -> Joined:

@@ -10,13 +10,12 @@ from typing import Any
 import orjson
 
 from gateway.bodies import BorrowerIn, DebtIn, ReminderIn, write_instant
-from gateway.domain import Channel, Tenant, to_us
+from gateway.domain import Channel, Tenant, queue_of, to_us
 from gateway.errors import BadInput, Fault
 from gateway.intake import people
 from gateway.intake.asks import Bindings, Blind, SubjectKey
 from gateway.intake.debts import DebtPut
 from gateway.intake.debts import put as put_debt
-from gateway.intake.persons import shard
 from gateway.intake.results import Item, refused
 from gateway.intake.rows import Borrower, Debt
 from gateway.intake.times import Schedule, schedule, zones_of
@@ -171,9 +170,12 @@ def waits_under(body: ReminderIn, borrower: Borrower) -> Channel:
     return next((channel for channel in body.channels if channel in living), body.channels[0])
 
 
-def row(fitted: Fit, *, name: str, person: str, key: SubjectKey, now: datetime) -> dict[str, Any]:
+def row(
+    fitted: Fit, *, tenant: Tenant, name: str, person: str, key: SubjectKey, now: datetime
+) -> dict[str, Any]:
     """A reminder's row."""
     body, plan = fitted.item.body, fitted.schedule
+    channel = waits_under(body, fitted.borrower)
     return {
         "id": name,
         "key": fitted.item.key,
@@ -182,8 +184,8 @@ def row(fitted: Fit, *, name: str, person: str, key: SubjectKey, now: datetime) 
         "borrower": fitted.borrower.id,
         "debt": fitted.debt.id,
         "due_date": fitted.debt.due_date.isoformat(),
-        "shard": shard(person),
-        "channel": waits_under(body, fitted.borrower).value,
+        "queue": queue_of(channel, tenant, body.template, body.priority.rank),
+        "channel": channel.value,
         "channels": _json(body.channels),
         "purpose": body.purpose.value,
         "actor_role": body.actor.role.value if body.actor else "creditor",
@@ -201,9 +203,17 @@ def row(fitted: Fit, *, name: str, person: str, key: SubjectKey, now: datetime) 
         "repeat": body.repeat,
         "escalate": _json([step.model_dump(mode="json") for step in body.escalate]),
         "next_at": to_us(plan.next_at),
+        "portfolio": fitted.debt.portfolio,
+        "places": _json(_places(fitted)),
         "accepted_at": to_us(_accepted(fitted, now)),
         "updated_at": to_us(now),
     }
+
+
+def _places(fitted: Fit) -> list[str]:
+    """Whose law is asked: where the borrower lives and what governs the debt."""
+    named = (fitted.borrower.profile.get("residence"), fitted.debt.governing_law)
+    return sorted({place for place in named if place})
 
 
 def _json(value: object) -> str:

@@ -84,7 +84,6 @@ class Waiting:
     expires_at: datetime
     next_at: datetime | None
     channel: str
-    shard: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,13 +32,13 @@ from gateway.templating import Catalog
 
 @dataclass(slots=True, kw_only=True)
 class Work:
-    """What one transaction did: results by item, queues with something due, what reminders may follow.
+    """What one transaction did: results by item, channels with something due, what reminders may follow.
 
     `changed`: those of `borrowers` that are not as they were.
     """
 
     results: dict[int, Result] = field(default_factory=dict)
-    queues: set[tuple[str, int]] = field(default_factory=set)
+    channels: set[str] = field(default_factory=set)
     borrowers: set[str] = field(default_factory=set)
     changed: set[str] = field(default_factory=set)
     debts: set[str] = field(default_factory=set)
@@ -139,12 +139,14 @@ async def _write_reminders(
     rows, entries, now = [], [], desk.now
     async for fitted in paced(fits):
         name, borrower = tools.new_id("rm_", now), fitted.borrower.id
-        row = reminders.row(fitted, name=name, person=persons[borrower], key=desk.keys[borrower], now=now)
+        row = reminders.row(
+            fitted, tenant=desk.tenant, name=name, person=persons[borrower], key=desk.keys[borrower], now=now
+        )
         rows.append(row)
         entries.append(reminders.entry(desk, fitted, row))
         work.results[fitted.item.index] = done(202, reminders.answer(fitted, name, now))
         if row["next_at"] <= to_us(now):
-            work.queues.add((row["channel"], row["shard"]))
+            work.channels.add(row["channel"])
     await tx.add_reminders(rows)
     await tx.append(entries)
 

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
-from sqlalchemy import Table, and_, bindparam, case, func, insert, or_, select, tuple_, update
+from sqlalchemy import (
+    Subquery,
+    Table,
+    and_,
+    bindparam,
+    case,
+    func,
+    insert,
+    or_,
+    select,
+    text,
+    tuple_,
+    union_all,
+    update,
+)
 from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.domain import Tenant, to_us
+from gateway.domain import Channel, Tenant, from_us, to_us
 from gateway.ports import Entry, Moment
 from gateway.store import schema
 from gateway.store.database import Database, chunks
@@ -34,6 +48,7 @@ from gateway.work import (
     Intent,
     Key,
     Outturn,
+    Queue,
     Verdict,
     Work,
 )
@@ -55,33 +70,42 @@ class DispatchStore:
         async with self._db.read() as conn:
             return await self._db.moment(conn)
 
-    async def pick(self, channel: str, shard: int, limit: int) -> list[Due]:
-        """Due reminders of one queue, unlocked, by priority and due time."""
+    async def pick(self, wanted: Mapping[str, int]) -> list[Due]:
+        """Due reminders, unlocked: of each queue (by its name) at most so many, the longest due first."""
+        if not wanted:
+            return []
         async with self._db.read() as conn:
-            now = await self._db.moment(conn)
+            now = to_us((await self._db.moment(conn)).policy)
+            heads = [self._head(queue, now, limit) for queue, limit in wanted.items()]
             rows = await conn.execute(
-                select(_REMINDER.tenant, _REMINDER.id, _REMINDER.person, _REMINDER.borrower)
-                .where(
-                    _REMINDER.channel == channel,
-                    _REMINDER.shard == shard,
-                    _REMINDER.next_at <= to_us(now.policy),
-                    _REMINDER.state.in_(DUE_STATES),
-                )
-                .order_by(_REMINDER.priority, _REMINDER.next_at, _REMINDER.accepted_at)
-                .limit(limit)
+                union_all(*(select(head) for head in heads)) if len(heads) > 1 else select(heads[0])
             )
-            return [Due(tenant=Tenant(r.tenant), id=r.id, person=r.person, borrower=r.borrower) for r in rows]
+            ordered = sorted(rows, key=lambda r: (r.priority, r.next_at, r.accepted_at))
+        return [Due(tenant=Tenant(r.tenant), id=r.id, person=r.person, borrower=r.borrower) for r in ordered]
 
-    async def due_queues(self) -> list[tuple[str, int]]:
-        """Every (channel, shard) with something due now."""
-        async with self._db.read() as conn:
-            now = await self._db.moment(conn)
-            rows = await conn.execute(
-                select(_REMINDER.channel, _REMINDER.shard)
-                .where(_REMINDER.next_at <= to_us(now.policy), _REMINDER.state.in_(DUE_STATES))
-                .distinct()
+    def _head(self, queue: str, now: int, limit: int) -> Subquery:
+        return (
+            select(
+                _REMINDER.tenant,
+                _REMINDER.id,
+                _REMINDER.person,
+                _REMINDER.borrower,
+                _REMINDER.priority,
+                _REMINDER.next_at,
+                _REMINDER.accepted_at,
             )
-            return [(r.channel, r.shard) for r in rows]
+            .where(_REMINDER.queue == queue, _REMINDER.next_at <= now, _REMINDER.state.in_(DUE_STATES))
+            .order_by(_REMINDER.next_at, _REMINDER.accepted_at)
+            .limit(limit)
+            .subquery()
+        )
+
+    async def due_queues(self) -> list[Queue]:
+        """Every queue with something due now, found from queue to queue in the index, however much waits in each."""
+        async with self._db.read() as conn:
+            now = to_us((await self._db.moment(conn)).policy)
+            rows = await conn.execute(_QUEUES)
+            return [_queue(r.queue, r.oldest) for r in rows if r.oldest <= now]
 
     async def find(self, ref: str) -> Attempt | None:
         """An attempt of the gateway's own by its ref, unlocked."""
@@ -128,6 +152,28 @@ class DispatchStore:
         """
         async with self.transaction() as tx:
             return await tx.go(intents, owner)
+
+
+_QUEUES = text(
+    "WITH RECURSIVE q(queue) AS ("
+    " SELECT min(queue) FROM reminder WHERE next_at IS NOT NULL"
+    " UNION ALL SELECT (SELECT min(r.queue) FROM reminder r WHERE r.queue > q.queue AND r.next_at IS NOT NULL)"
+    " FROM q WHERE q.queue IS NOT NULL)"
+    " SELECT queue, (SELECT min(r.next_at) FROM reminder r WHERE r.queue = q.queue AND r.next_at IS NOT NULL)"
+    " AS oldest FROM q WHERE queue IS NOT NULL"
+)
+
+
+def _queue(name: str, oldest: int) -> Queue:
+    channel, tenant, template, priority = name.split("|")
+    return Queue(
+        name=name,
+        channel=Channel(channel),
+        tenant=Tenant(tenant),
+        template=template,
+        priority=int(priority),
+        oldest=from_us(oldest),
+    )
 
 
 class DispatchTx(FactsTx):

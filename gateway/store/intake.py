@@ -20,7 +20,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway.domain import Tenant, to_us
 from gateway.errors import Unavailable
 from gateway.intake.asks import Row
-from gateway.intake.persons import shard
 from gateway.intake.rows import Address, Answer, Borrower, Debt, Joined, Known, Move, Waiting
 from gateway.ports import Entry, Moment
 from gateway.store import intake_rows as rows_of
@@ -197,11 +196,10 @@ class IntakeTx:
             schema.reservation,
             schema.identity,
         ):
-            queue = {"shard": shard(stays)} if table is schema.reminder else {}
             await self.conn.execute(
                 update(table)
                 .where(table.c.tenant == self._tenant, table.c.person == gone)
-                .values(person=stays, **queue)
+                .values(person=stays)
             )
 
     async def borrowers(self, ids: Sequence[str], *, lock: bool) -> dict[str, Borrower]:

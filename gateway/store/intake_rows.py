@@ -150,5 +150,4 @@ def waiting(row: Found[Any]) -> Waiting:
         expires_at=from_us(row.expires_at),
         next_at=_at(row.next_at),
         channel=row.channel,
-        shard=row.shard,
     )

@@ -9,6 +9,8 @@ month on PostgreSQL, so whatever must be unique or found without a date has a ta
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     DDL,
     BigInteger,
@@ -22,6 +24,7 @@ from sqlalchemy import (
     Table,
     Text,
     event,
+    text,
 )
 
 metadata = MetaData()
@@ -29,6 +32,12 @@ metadata = MetaData()
 
 def _text(name: str, *, null: bool = False, key: bool = False) -> Column[str]:
     return Column(name, Text, nullable=null, primary_key=key)
+
+
+_WAITS: dict[str, Any] = {
+    f"{dialect}_where": text("next_at IS NOT NULL") for dialect in ("sqlite", "postgresql")
+}
+"""Only rows that wait for something."""
 
 
 def _instant(name: str, *, null: bool = False, key: bool = False) -> Column[int]:
@@ -84,6 +93,7 @@ account = Table(
     _text("price_amount", null=True),
     _text("price_currency", null=True),
     _text("settings"),  # JSON object of strings
+    Column("weight", Integer, nullable=True),  # of this tenant where the account is shared; null: its own
     Column("enabled", Boolean, nullable=False),
     Column("revision", Integer, nullable=False),
     _instant("updated_at"),
@@ -164,6 +174,7 @@ owner = Table(
     _instant("started_at"),
     _instant("heartbeat_at"),
     _instant("dead_at", null=True),
+    Column("applied", BigInteger, nullable=False, server_default="0"),  # the configuration it works by
 )
 """A worker process that may hold intents."""
 
@@ -262,6 +273,97 @@ debt_event = Table(
     Index("debt_event_debt", "tenant", "debt", "at"),
 )
 
+live = Table(
+    "live",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("seq", BigInteger, nullable=False),
+    _text("source"),  # which grants the pace: redis | sql
+    Column("epoch", BigInteger, nullable=False),
+    _instant("since"),  # real time of the last switch
+    Column("hold_s", Integer, nullable=False),  # seconds until it may be switched back, doubled by each flap
+)
+"""One row. `seq` counts changes of what ops change live (quotas, pauses, standings): workers poll it and say how far
+they are (`owner.applied`)."""
+
+quota = Table(
+    "quota",
+    metadata,
+    _text("owner", key=True),  # name/mode of a tenant, or */mode
+    _text("name", key=True),
+    _text("spec"),  # JSON as in `PUT /v1/quotas/{name}`, without until, version and reason
+    _text("before", null=True),  # JSON of what holds again at `until`; null: nothing
+    _instant("until", null=True),
+    Column("version", Integer, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("gone", Boolean, nullable=False),  # unset; the row keeps its version
+    _text("set_by"),
+    _instant("set_at"),
+    _text("reason"),
+)
+"""Quotas as ops set them; their history stands in `change`."""
+
+pause = Table(
+    "pause",
+    metadata,
+    _text("owner", key=True),
+    _text("id", key=True),
+    _text("kind"),  # pause | stop
+    _text("scope"),  # JSON object
+    _instant("until", null=True),  # policy clock
+    _text("reason"),
+    _text("set_by"),
+    _text("set_role"),
+    _instant("at"),  # real time
+    Column("seq", BigInteger, nullable=False),
+    _text("asked_by", null=True),  # who asked to resume a stop first
+    _instant("asked_at", null=True),
+    _text("resumed_by", null=True),
+    _instant("resumed_at", null=True),
+    Column("ramp_s", Integer, nullable=False, server_default="0"),
+    _text("calling"),  # JSON list of refs that were with a provider at the commit
+    _text("recalled"),  # JSON list of those that the provider took back
+    _text("may_arrive"),  # JSON list of those that it did not
+    Column("followed", Boolean, nullable=False, server_default="0"),  # the recalls were tried
+    Index("pause_resumed", "resumed_at"),
+)
+"""Pauses and stops: one table, one guard. go reads those that are not resumed under a shared advisory lock."""
+
+standing = Table(
+    "standing",
+    metadata,
+    _text("pool", key=True),  # owner|account (gateway.quotas.model.pool_of)
+    _text("state"),  # JSON (gateway.standing): breaker, throttle, closed until
+    Column("down", Boolean, nullable=False),  # its breaker is not closed
+    _instant(
+        "clears_at", null=True
+    ),  # real time at which the provider's own queue is empty, as far as we know
+    Column("seq", BigInteger, nullable=False),
+)
+"""How each account stands: breaker, throttle, a day that is used up. Read by go."""
+
+quota_count = Table(
+    "quota_count",
+    metadata,
+    _text("bucket", key=True),  # gateway.quotas.model.Bucket.key
+    _text("span", key=True),  # slice (5 s) | minute | day | month
+    _instant("start", key=True),
+    Column("units", BigInteger, nullable=False),
+    Column("micros", BigInteger, nullable=False),  # money, in millionths of the budget's currency
+    Index("quota_count_start", "span", "start"),
+)
+"""What was started, counted in go's transaction. Day and month begin in the quota's own zone."""
+
+pace = Table(
+    "pace",
+    metadata,
+    _text("key", key=True),  # a bucket, or `domain|pool` for the dealing among tenants
+    Column("epoch", BigInteger, nullable=False),
+    _text("state"),  # JSON (gateway.quotas.dealing)
+)
+"""Buckets of rates, while SQL grants the pace."""
+
+
 idempotency = Table(
     "idempotency",
     metadata,
@@ -288,7 +390,7 @@ reminder = Table(
     _text("borrower"),
     _text("debt"),
     _text("due_date"),  # the debt's when last seen; part of what makes a duplicate
-    Column("shard", SmallInteger, nullable=False),
+    _text("queue"),  # channel|tenant|template|priority: what waits together
     _text("channel"),  # under which it waits: the first of `channels` with an address
     _text("channels"),  # JSON list
     _text("purpose"),
@@ -313,13 +415,16 @@ reminder = Table(
     Column("tries", Integer, nullable=False, server_default="0"),  # hand-overs that were refused
     _text("attempt", null=True),  # ref of the latest
     _text("decision", null=True),  # JSON of the latest
+    _text("portfolio", null=True),  # of the debt when accepted
+    _text("places"),  # JSON list: the borrower's residence and the debt's governing law when accepted
     _instant("accepted_at"),
     _instant("updated_at"),
-    Index("reminder_due", "channel", "shard", "priority", "next_at"),
-    Index("reminder_next", "next_at"),
+    Index("reminder_due", "queue", "next_at", "accepted_at", **_WAITS),
     Index("reminder_debt", "tenant", "debt", "template", "accepted_at"),
     Index("reminder_borrower", "tenant", "borrower", "accepted_at"),
     Index("reminder_person", "tenant", "person"),
+    Index("reminder_person_due", "tenant", "person", "next_at", **_WAITS),
+    Index("reminder_put_off", "by", "next_at", **_WAITS),
 )
 
 attempt_ref = Table(
@@ -454,3 +559,6 @@ for _parted in (attempt, record):
             "CREATE TABLE %(table)s_default PARTITION OF %(table)s DEFAULT"
         ).execute_if(dialect="postgresql"),
     )
+
+FIRST_LIVE = "INSERT INTO live (id, seq, source, epoch, since, hold_s) VALUES (1, 0, 'sql', 1, 0, 5)"
+event.listen(live, "after_create", DDL(FIRST_LIVE))  # type: ignore[no-untyped-call]

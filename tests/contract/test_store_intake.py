@@ -243,7 +243,6 @@ async def test_reminders_and_contacts_taken_in_while_persons_merge_go_to_the_per
         found = await rows(database, table)
         assert {row.person for row in found} == set(persons.values()), table
     assert len(await rows(database, "reminder")) == 8 * 7
-    assert len({row.shard for row in await rows(database, "reminder")}) == 1
 
 
 async def test_debts_and_reminders_put_at_once_agree_on_the_due_date(database, intake):

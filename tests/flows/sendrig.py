@@ -111,8 +111,11 @@ class Hooked:
     def __init__(self, store, *, before_go=None, after_go=None):
         self._store, self._before, self._after = store, before_go, after_go
 
-    async def pick(self, channel, shard, limit):
-        return await self._store.pick(channel, shard, limit)
+    async def due_queues(self):
+        return await self._store.due_queues()
+
+    async def pick(self, wanted):
+        return await self._store.pick(wanted)
 
     def transaction(self):
         return self._store.transaction()
@@ -301,13 +304,12 @@ class Sender:
     async def drain(self):
         """Drain queues until nothing is due."""
         store: DispatchStore = self.rig.gateway.store
-        while queues := await store.due_queues():
-            await asyncio.gather(*(self.dispatch.drain(*queue) for queue in sorted(queues)))
+        while channels := {queue.channel for queue in await store.due_queues()}:
+            await asyncio.gather(*(self.dispatch.drain(channel) for channel in sorted(channels)))
 
     async def drain_one(self, channel):
-        """Drain the queues of one channel once."""
-        queues = [queue for queue in await self.rig.gateway.store.due_queues() if queue[0] == channel]
-        await asyncio.gather(*(self.dispatch.drain(*queue) for queue in queues))
+        """Drain one channel once."""
+        await self.dispatch.drain(channel)
 
 
 def done(results):

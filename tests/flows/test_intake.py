@@ -43,7 +43,7 @@ async def test_a_reminder_is_kept_due_at_once_and_its_queue_is_rung(sqlite, serv
     assert near(row.next_at, NOW)
     assert near(row.expires_at, NOW + timedelta(days=3))
     assert (row.actor_role, row.actor_id, row.recipient_role) == ("creditor", "acme", "debtor")
-    assert bell.rung == [(row.channel, row.shard)]
+    assert bell.rung == [row.channel]
 
 
 async def test_it_waits_under_the_first_channel_that_the_borrower_has_an_address_for(sqlite, service):
@@ -135,7 +135,7 @@ async def test_an_anchored_reminder_whose_due_date_comes_near_is_due_at_once(sql
 
     row = await kept(sqlite, name)
     assert near(row.next_at, NOW)
-    assert bell.rung == [(row.channel, row.shard)]
+    assert bell.rung == [row.channel]
 
 
 async def test_an_anchored_reminder_keeps_its_own_not_before_and_expires_at(sqlite, service):

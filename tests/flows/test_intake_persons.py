@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from makers import borrower, by_id, contact, phone, reminder, rows
 
-from gateway.intake.persons import SHARDS, join, shard
+from gateway.intake.persons import join
 from gateway.intake.rows import Known
 
 borrowers = st.sampled_from([f"B-{n}" for n in range(6)])
@@ -75,11 +75,6 @@ def test_of_several_persons_the_oldest_stays():
     assert joined.persons == {"B-1": "pn_1", "B-2": "pn_1"}
     assert joined.merged == {"pn_2": "pn_1", "pn_3": "pn_1"}
     assert joined.identities == {b"y": "pn_1"}
-
-
-def test_a_shard_is_the_same_for_ever():
-    assert shard("123456789") == 0xCBF43926 % SHARDS  # the check value of CRC-32
-    assert {shard(f"pn_{n}") for n in range(1000)} == set(range(SHARDS))
 
 
 def sharing(number, *phones, **more):
@@ -157,7 +152,6 @@ async def test_a_chain_of_shared_numbers_merges_all_and_all_that_is_theirs(sqlit
     assert set((await person_of(sqlite)).values()) == {survivor}
     for table in ("reminder", "attempt", "identity"):
         assert {row.person for row in await rows(sqlite, table)} == {survivor}, table
-    assert {row.shard for row in await rows(sqlite, "reminder")} == {shard(survivor)}
 
 
 async def test_nothing_splits_a_person_again_by_itself(sqlite, service):

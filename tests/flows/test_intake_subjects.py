@@ -224,7 +224,7 @@ async def test_a_deferred_reminder_is_looked_at_anew_when_what_it_waits_for_may_
 
     (row,) = await rows(sqlite, "reminder")
     assert (abs(from_us(row.next_at) - NOW) < timedelta(seconds=20)) is anew
-    assert bell.rung == [(row.channel, row.shard)] * anew
+    assert bell.rung == [row.channel] * anew
 
 
 # Debts.

@@ -26,7 +26,6 @@ from gateway.api.schema import asks, gives, takes
 from gateway.bodies import Body, Id, Instant, MoneyIn, Reason, fault, read
 from gateway.domain import Account, Channel, Mode, Money, Tenant
 from gateway.errors import BadInput, Conflict, Fault, Forbidden
-from gateway.intake.persons import SHARDS
 from gateway.masking import Pii
 from gateway.store.keys import ApiKey, Role, Setup
 from gateway.store.reads import Filter
@@ -403,7 +402,7 @@ async def advance(request: Request, caller: ByOps) -> Response:
     if not used.clock_movable:
         raise Conflict("this deployment keeps real time: only a test deployment's clock moves")
     moment = await used.setup.advance(body.advance_s, caller.operator)
-    used.wake.ring((channel.value, shard) for channel in Channel for shard in range(SHARDS))
+    used.wake.ring(channel.value for channel in Channel)
     return http.answer(_told(moment, movable=True))
 
 
