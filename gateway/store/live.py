@@ -1,0 +1,16 @@
+"""What ops change live, read as one: its number rises with every change, and workers say how far they are."""
+
+from __future__ import annotations
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+GO_LOCK = 0x676F  # any number that only this product uses; beside it migrations have theirs
+"""Advisory transaction lock: shared by every go, exclusive for whoever sets a pause or switches the pace's source."""
+
+_RAISE = text("UPDATE live SET seq = seq + 1 WHERE id = 1 RETURNING seq")
+
+
+async def raise_seq(conn: AsyncConnection) -> int:
+    """The number of the change that this transaction makes."""
+    return int((await conn.execute(_RAISE)).scalar_one())
