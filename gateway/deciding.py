@@ -103,6 +103,7 @@ class Way:
             address_key=self.address.key,
             kind=self.address.kind,
             technology=self.connected.adapter.technology,
+            adapter=self.connected.account.adapter,
         )
 
 
@@ -218,22 +219,23 @@ class Desk:
         )
 
     def _ways(self, ask: Ask, facts: Facts) -> dict[Channel, list[Way]]:
-        """For each channel the living addresses that an account can serve with this template."""
+        """For each channel the living addresses with each account that can serve them with this template."""
         found: dict[Channel, list[Way]] = {}
         for address in facts.addresses.get((ask.tenant, ask.borrower), ()):
-            connected = self._account(ask, address)
-            if address.channel in ask.channels and connected is not None:
-                found.setdefault(address.channel, []).append(Way(address=address, connected=connected))
+            if address.channel in ask.channels:
+                for connected in self._serving(ask, address):
+                    found.setdefault(address.channel, []).append(Way(address=address, connected=connected))
         return found
 
-    def _account(self, ask: Ask, address: AddressRow) -> Connected | None:
-        """The account for an address: the first by name, and after each refused hand-over the next in turn."""
+    def _serving(self, ask: Ask, address: AddressRow) -> list[Connected]:
+        """The accounts for an address: the first by name, and after each refused hand-over the next in turn."""
         able = [
             connected
             for connected in self._accounts.of(ask.tenant, address.channel)
             if connected.serves(address.country) and self._carries(connected, ask.template)
         ]
-        return able[ask.tries % len(able)] if able else None
+        turn = ask.tries % len(able) if able else 0
+        return able[turn:] + able[:turn]
 
     def _carries(self, connected: Connected, template: Template | None) -> bool:
         if template is None or connected.adapter.takes_free_text:
@@ -253,14 +255,16 @@ class Desk:
         permit: timedelta,
     ) -> Decision:
         """The gate's decision; an account that is missing is not known, and so not now."""
-        reachable = {channel: tuple(way.reachable() for way in found) for channel, found in ways.items()}
+        reachable = {
+            channel: tuple(dict.fromkeys(way.reachable() for way in found)) for channel, found in ways.items()
+        }
         decision = decide(
             snapshot(ask, facts, reachable, moment, self._stated),
             self._tuned_packs(facts.overrides.get(ask.tenant, {})),
             now=moment.policy,
             permit=permit,
             history=events(facts.history.get((ask.tenant, ask.person), ()), ask.person, moment.policy),
-            reach={channel: found[0].connected.adapter.reach for channel, found in ways.items()},
+            reach={channel: max(w.connected.adapter.reach for w in found) for channel, found in ways.items()},
             calendars=self._stated.calendars,
         )
         if decision.reason == "no_address" and self._unserved(ask, facts):
@@ -307,7 +311,11 @@ class Desk:
     ) -> Ready:
         assert decision.channel is not None  # noqa: S101 (a send names its channel and its end)
         assert decision.deliver_by is not None  # noqa: S101
-        way = next(w for w in ways[decision.channel] if w.address.key == decision.address_key)
+        way = next(
+            w
+            for w in ways[decision.channel]
+            if (w.address.key, w.connected.account.adapter) == (decision.address_key, decision.adapter)
+        )
         key = keys[work.tenant, work.borrower]
         debt = facts.debts[work.tenant, work.debt]
         rendered = self._fitting(work, decision, way, facts, key)
@@ -411,6 +419,7 @@ def _question(work: Work, way: Way, debt: DebtRow, facts: Facts) -> Question:
         recipient_role=work.recipient_role,
         flags=frozenset(_flags(work)),
         technology=way.connected.adapter.technology,
+        adapter=way.connected.account.adapter,
         actor_role=work.actor_role,
         institution=assigned.institution if assigned else None,
         product=debt.product,
@@ -452,6 +461,7 @@ def _intended(ready: Ready, moment: Moment) -> Past:
         flags=intent.flags,
         actor=ready.work.actor_id,
         technology=intent.technology,
+        adapter=intent.adapter,
     )
 
 

@@ -235,6 +235,7 @@ def events(history: Sequence[Past], person: str, now: datetime) -> list[Event]:
             recipient_role=past.recipient_role,
             flags=frozenset(past.flags),
             technology=past.technology,
+            adapter=past.adapter,
             actor=past.actor,
         )
         for past in history

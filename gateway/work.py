@@ -139,6 +139,8 @@ class Past:
     recipient_role: str
     actor: str | None = None
     technology: str | None = None
+    adapter: str | None = None
+    """None of a contact made elsewhere: nobody knows through whom."""
     flags: tuple[str, ...] = ()
     reserved: bool = False
     """A place kept by `contacts/check`; it is free again at `final_at`."""

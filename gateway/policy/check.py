@@ -241,7 +241,9 @@ def _zones(value: Any, at: str, faults: Faults) -> tuple[str, ...] | None:
 
 
 _KEYS = {
-    **{key: Key(text) for key in ("borrower", "debt", "creditor", "address", "recipient_role", "actor")},
+    **dict.fromkeys(
+        ("borrower", "debt", "creditor", "address", "recipient_role", "actor", "adapter"), Key(text)
+    ),
     "technology": Key(word(TECHNOLOGIES)),
 }
 _FLAGS = Key(a_set(text))

@@ -31,7 +31,7 @@ from gateway.policy.model import (
     Verdict,
     Window,
 )
-from gateway.policy.packs import Applied, Packs, applying
+from gateway.policy.packs import Applied, Packs, applying, through
 from gateway.policy.zones import Zones
 
 LOOK_AGAIN = timedelta(minutes=15)
@@ -44,11 +44,15 @@ ALL = "all"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reachable:
-    """A living address: the key that it is known by, never the address itself; its kind, and who would speak."""
+    """A living address and a way to it: the key it is known by, never the address itself; its kind, who would speak.
+
+    `adapter`: through which it would go; an address that several serve is there once for each, the preferred first.
+    """
 
     address_key: str
     kind: str
     technology: str | None = None
+    adapter: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +119,8 @@ class Snapshot:
 class Decision:
     """What to do with a reminder now, and everything that it rests on.
 
-    `deliver_by`: with a send, when the provider must have delivered. `flags`: what the attempt is marked with.
+    `adapter`, `deliver_by`: with a send, the way that is open and when the provider must have delivered. `flags`: what
+    the attempt is marked with.
     `until`: when it is decided anew. `opens`: when it may go out, though that may be too late; None when that is not
     known (`again`: it is only looked at again). `ends`: when its time is over, where that comes first.
     `note`: which pack or fact cannot be used. `calendars`: the version of those read. `asked` and `reach`: what it
@@ -132,6 +137,7 @@ class Decision:
     ends: datetime | None = None
     channel: Channel | None = None
     address_key: str | None = None
+    adapter: str | None = None
     deliver_by: datetime | None = None
     findings: tuple[Finding, ...] = ()
     flags: frozenset[str] = frozenset()
@@ -153,6 +159,7 @@ class _Word:
     again: bool = False
     channel: Channel | None = None
     address_key: str | None = None
+    adapter: str | None = None
     deliver_by: datetime | None = None
     findings: tuple[Finding, ...] = ()
     flags: frozenset[str] = frozenset()
@@ -230,6 +237,7 @@ def _decision(
         ends=last if word.until is not None and word.until >= last else None,
         channel=word.channel,
         address_key=word.address_key,
+        adapter=word.adapter,
         deliver_by=word.deliver_by,
         findings=word.findings,
         flags=word.flags,
@@ -389,7 +397,7 @@ def _settles(word: _Word, last: datetime) -> bool:
 
 
 def _channel(look: _Look, channel: Channel, reach: timedelta) -> _Word:
-    """The word of one channel: of its first address that is open, else of the one that opens first."""
+    """The word of one channel: of the first way that is open, else of the one that opens first."""
     since = _opted_out(look.snapshot, {ALL, channel.value}, look.at)
     if since is not None and not _may_confirm(look.snapshot, look.history, since):
         return replace(_stop("opted_out"), channel=channel)
@@ -400,16 +408,17 @@ def _channel(look: _Look, channel: Channel, reach: timedelta) -> _Word:
             word = _address(look, channel, reachable, facts, reach)
         except PolicyError as wrong:  # a fact of the wrong type, a zone that is gone: not known is not now
             return replace(_later(look.at, "lookup_failed"), channel=channel, note=str(wrong) or None)
+        if word.action is Action.SEND:
+            return word
         if best is None or _rank(word) < _rank(best):
             best = word
     assert best is not None  # noqa: S101 (a channel without an address is not asked)
     return best
 
 
-def _rank(word: _Word) -> tuple[int, float]:
-    """Send before defer before suppress, the earlier before the later."""
-    order = (Action.SEND, Action.DEFER, Action.SUPPRESS)
-    return order.index(word.action), word.until.timestamp() if word.until is not None else 0.0
+def _rank(word: _Word) -> tuple[bool, float]:
+    """Defer before suppress, the earlier before the later."""
+    return word.action is not Action.DEFER, word.until.timestamp() if word.until is not None else 0.0
 
 
 def _facts(snapshot: Snapshot, channel: Channel, now: datetime) -> Mapping[str, Fact]:
@@ -430,7 +439,7 @@ def _facts(snapshot: Snapshot, channel: Channel, now: datetime) -> Mapping[str, 
 def _address(
     look: _Look, channel: Channel, reachable: Reachable, facts: Mapping[str, Fact], reach: timedelta
 ) -> _Word:
-    """The word of one address: open from now to the permit's end and reach, or when it opens."""
+    """The word of one way: open from now to the permit's end and reach, or when it opens."""
     snapshot = look.snapshot
     question = Question(
         channel=channel.value,
@@ -442,6 +451,7 @@ def _address(
         address_kind=reachable.kind,
         recipient_role=snapshot.recipient_role,
         technology=reachable.technology,
+        adapter=reachable.adapter,
         actor=snapshot.actor,
         actor_role=snapshot.actor_role,
         institution=snapshot.institution,
@@ -451,12 +461,19 @@ def _address(
     given: dict[str, Any] = {"zones": zones, "facts": facts, "now": look.at}
     plain = replace(question, purpose=None, flags=frozenset())  # what the law exempts, it has hours for
     at_home = any(map(_says_hours, holding(look.applied.home, plain, **given)))
-    packs = look.applied.packs(hours_at_home=at_home)
+    packs = through(reachable.adapter, look.applied.packs(hours_at_home=at_home))
     if snapshot.recipient_role != "debtor" and not _covers_role(holding(packs, question, **given)):
         return replace(_stop("third_party"), channel=channel, packs=packs)
     word = _judged(look, packs, question, facts, reach)
     flags = relaxed_flags(packs, question, told=snapshot.told, **given)
-    return replace(word, channel=channel, address_key=reachable.address_key, packs=packs, flags=flags)
+    return replace(
+        word,
+        channel=channel,
+        address_key=reachable.address_key,
+        adapter=reachable.adapter,
+        packs=packs,
+        flags=flags,
+    )
 
 
 def _says_hours(rule: AnyRule) -> bool:

@@ -36,7 +36,13 @@ def written(asked: Snapshot) -> dict[str, Any]:
         "channels": [channel.value for channel in asked.channels],
         "addresses": {
             channel.value: [
-                {"address": to.address_key, "kind": to.kind, "technology": to.technology} for to in found
+                {
+                    "address": to.address_key,
+                    "kind": to.kind,
+                    "technology": to.technology,
+                    "adapter": to.adapter,
+                }
+                for to in found
             ]
             for channel, found in asked.addresses.items()
         },
@@ -85,7 +91,12 @@ def read(said: Mapping[str, Any]) -> Snapshot:
         channels=tuple(Channel(word) for word in said["channels"]),
         addresses={
             Channel(word): tuple(
-                Reachable(address_key=to["address"], kind=to["kind"], technology=to["technology"])
+                Reachable(
+                    address_key=to["address"],
+                    kind=to["kind"],
+                    technology=to["technology"],
+                    adapter=to.get("adapter"),  # older records hold none
+                )
                 for to in found
             )
             for word, found in said["addresses"].items()

@@ -131,6 +131,7 @@ class Rule:
     institutions: frozenset[str] | None = None
     products: frozenset[str] | None = None
     technologies: frozenset[str] | None = None
+    adapters: frozenset[str] | None = None
     relaxed_by: Relaxed | None = None
     unsure: str = ""
     note: str = ""
@@ -402,6 +403,7 @@ class Question:
     recipient_role: str = "debtor"
     flags: frozenset[str] = frozenset()
     technology: str | None = None
+    adapter: str | None = None
     actor: str | None = None
     actor_role: str | None = None
     institution: str | None = None
@@ -422,6 +424,7 @@ class Event:
     recipient_role: str = "debtor"
     flags: frozenset[str] = frozenset()
     technology: str | None = None
+    adapter: str | None = None
     actor: str | None = None
 
 

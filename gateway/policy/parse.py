@@ -351,11 +351,21 @@ _COMMON = {
     "institutions": Key(_WORDS),
     "products": Key(_WORDS),
     "technologies": Key(a_set(word(TECHNOLOGIES))),
+    "adapters": Key(_WORDS),
     "relaxed_by": Key(_relaxed),
     "unsure": Key(text),
     "note": Key(loose_text),
 }
-_SCOPE = ("since_fact", "until_fact", "purposes", "exempt_purposes", "actors", "institutions", "products")
+_SCOPE = (
+    "since_fact",
+    "until_fact",
+    "purposes",
+    "exempt_purposes",
+    "actors",
+    "institutions",
+    "products",
+    "adapters",
+)
 _INHERITED = ("since", "until", *_SCOPE)
 """Keys of a pack's header that hold for each of its rules that does not say otherwise."""
 _REST = {"dates": Key(_COUNT), "hours": Key(_COUNT), "per": _PER}

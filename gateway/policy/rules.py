@@ -112,6 +112,7 @@ def _scopes(rule: AnyRule) -> tuple[tuple[str, frozenset[str]], ...]:
         ("institution", rule.institutions),
         ("product", rule.products),
         ("technology", rule.technologies),
+        ("adapter", rule.adapters),
     )
     return tuple((key, values) for key, values in named if values is not None)
 
@@ -453,19 +454,21 @@ def _hours(rule: Window, day: int, calendars: Calendars) -> tuple[Hours, ...]:
 
 
 def _of(rule: Cap | Cooldown | Spacing, outcomes: frozenset[str], ask: Ask) -> list[int]:
-    """The events that share the rule's keys, of these outcomes, on its channels and of its technologies."""
+    """The events that share the rule's keys, of these outcomes, on its channels, of its technologies and adapters."""
     on = CHANNELS if rule.channels is None else rule.channels
-    events, by = ask.events, rule.technologies
+    events, by, through = ask.events, rule.technologies, rule.adapters
     places = [p for p in ask.shared(rule.per) if (e := events[p]).outcome in outcomes and e.channel in on]
-    if by is None:
-        return places
-    return [p for p in places if events[p].technology is None or events[p].technology in by]
+    if by is not None:
+        places = [p for p in places if events[p].technology is None or events[p].technology in by]
+    if through is not None:
+        places = [p for p in places if events[p].adapter is None or events[p].adapter in through]
+    return places
 
 
 @lru_cache(maxsize=65_536)
 def _counting(rule: Cap) -> tuple[object, ...]:
     """By what a cap chooses the events that it counts: caps that choose alike share the choice."""
-    return rule.per, _outcomes(rule), rule.channels, rule.technologies, rule.exclude_flags
+    return rule.per, _outcomes(rule), rule.channels, rule.technologies, rule.adapters, rule.exclude_flags
 
 
 def _outcomes(rule: Cap) -> frozenset[str]:

@@ -49,7 +49,8 @@ ENDED_UNSENT = ("suppressed", "cancelled", "expired")
 _REMINDER, _ATTEMPT = schema.reminder.c, schema.attempt.c
 _ALIKE = (
     *(_ATTEMPT.tenant, _ATTEMPT.person, _ATTEMPT.channel, _ATTEMPT.state, _ATTEMPT.debt, _ATTEMPT.creditor),
-    *(_ATTEMPT.address, _ATTEMPT.recipient_role, _ATTEMPT.actor_id, _ATTEMPT.technology, _ATTEMPT.flags),
+    *(_ATTEMPT.address, _ATTEMPT.recipient_role, _ATTEMPT.actor_id, _ATTEMPT.technology, _ATTEMPT.adapter),
+    _ATTEMPT.flags,
 )
 """All that rules see of an event, but its time."""
 

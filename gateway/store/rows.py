@@ -99,6 +99,7 @@ def past_of(row: Row[Any]) -> Past:
         recipient_role=row.recipient_role,
         actor=row.actor_id,
         technology=row.technology,
+        adapter=row.adapter,
         flags=tuple(orjson.loads(row.flags)),
     )
 

@@ -124,6 +124,15 @@ def applying(
     )
 
 
+def through(adapter: str | None, packs: tuple[Pack, ...]) -> tuple[Pack, ...]:
+    """These packs without those that speak of other adapters alone; all of them where none is said."""
+    return packs if adapter is None else tuple(pack for pack in packs if _speaks_of(adapter, pack))
+
+
+def _speaks_of(adapter: str, pack: Pack) -> bool:
+    return not pack.rules or any(rule.adapters is None or adapter in rule.adapters for rule in pack.rules)
+
+
 def _ready(packs: Iterable[Pack], calendar: str | None) -> tuple[Pack, ...]:
     general_first = sorted(packs, key=_narrow)
     return tuple(_with_answered(_closed_on(pack, calendar)) for pack in general_first)
