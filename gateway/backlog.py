@@ -1,10 +1,13 @@
-"""How much waits, for the metrics, and for saying no before the store suffers."""
+"""What waits, from the roll-ups: for the metrics, for `/v1/stats`, and for saying no before the store suffers."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
+from gateway.domain import Priority, Tenant
 from gateway.errors import Overloaded
 from gateway.sweep import forever
 from gateway.telemetry import Metrics
@@ -14,25 +17,107 @@ MOST_DUE = 200_000
 """Due reminders beyond which nothing new is taken in: what is due already would come hours late."""
 RETRY_AFTER_S = 10
 
+K = TypeVar("K", bound=Hashable)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Lane:
+    """Where reminders wait for a pace: what the figures of a backlog are given by."""
+
+    rank: int
+    """Of the priority: 0 goes first."""
+    tenant: Tenant
+    channel: str
+
+    @property
+    def priority(self) -> str:
+        """The priority's word."""
+        return list(Priority)[self.rank]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
-    """What waits now: due reminders (counted up to MOST_DUE + 1), seconds of the oldest, unknown attempts."""
+class Group:
+    """Reminders that stand alike; `reason` is empty where there is none."""
 
-    due: int
-    oldest_s: float
-    unknown: int
+    lane: Lane
+    state: str
+    reason: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """How much of a lane is due, and for how long the oldest of it, in seconds."""
+
+    number: int = 0
+    oldest_s: float = 0.0
+
+    def __add__(self, other: Due) -> Due:
+        return Due(number=self.number + other.number, oldest_s=max(self.oldest_s, other.oldest_s))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rolled:
+    """The backlog at an instant of the policy clock: every reminder there is, by how it stands, and what is due."""
+
+    groups: tuple[Group, ...]
+    lanes: Mapping[Lane, Due]
+    """Every lane that has reminders, whether any is due or not."""
+
+    @property
+    def due(self) -> Due:
+        """All that is due."""
+        return sum(self.lanes.values(), Due())
+
+    def number(self, by: Callable[[Group], K], state: str | None = None) -> dict[K, int]:
+        """Reminders (of one state) by whatever is asked, the most first."""
+        added: Counter[K] = Counter()
+        for group in self.groups:
+            if state in (None, group.state):
+                added[by(group)] += group.number
+        return dict(added.most_common())
+
+    def shown(self) -> dict[str, Any]:
+        """As `/v1/stats` gives it."""
+        return {
+            "states": self.number(lambda group: group.state),
+            "due": self.due.number,
+            "oldest_due_s": round(self.due.oldest_s, 3),
+            "deferred": self.number(lambda group: group.reason, "deferred"),
+            "lanes": [
+                {
+                    "channel": lane.channel,
+                    "tenant": lane.tenant.partition("/")[0],
+                    "priority": lane.priority,
+                    "due": due.number,
+                    "oldest_due_s": round(due.oldest_s, 3),
+                }
+                for lane, due in sorted(self.lanes.items())
+                if due.number
+            ],
+        }
+
+
+def _by_reason(group: Group) -> tuple[str, ...]:
+    return group.lane.channel, group.lane.tenant, group.reason
+
+
+def _by_channel(group: Group) -> tuple[str, ...]:
+    return group.lane.channel, group.lane.tenant
 
 
 class Count(Protocol):
-    """Where it is counted."""
+    """Where the roll-ups are."""
 
-    async def waiting(self, most: int) -> Waiting:
-        """Count, cheaply at any size."""
+    async def fold(self) -> None:
+        """Add up what statements appended, unless somebody is at it."""
+
+    async def rolled(self) -> Rolled:
+        """The whole backlog now, cheaply at any size."""
 
 
 class Backlog:
-    """Counts now and then, and refuses new work while too much is due."""
+    """Looks now and then, and refuses new work while too much is due."""
 
     def __init__(self, count: Count, metrics: Metrics) -> None:
         self._count = count
@@ -40,14 +125,19 @@ class Backlog:
         self._due = 0
 
     async def run(self) -> None:
-        """Count until cancelled."""
+        """Look until cancelled."""
         await forever(self.once, lambda: EVERY_S)
 
     async def once(self) -> None:
-        """Count once."""
-        waiting = await self._count.waiting(MOST_DUE + 1)
-        self._due = waiting.due
-        self._metrics.backlog(due=waiting.due, oldest_s=waiting.oldest_s, unknown=waiting.unknown)
+        """Look once."""
+        await self._count.fold()
+        rolled = await self._count.rolled()
+        self._due = rolled.due.number
+        lanes = [((lane.channel, lane.tenant, lane.priority), due) for lane, due in rolled.lanes.items()]
+        self._metrics.show("due", {labels: due.number for labels, due in lanes})
+        self._metrics.show("oldest_due_seconds", {labels: due.oldest_s for labels, due in lanes})
+        self._metrics.show("deferred", rolled.number(_by_reason, "deferred"))
+        self._metrics.show("unknown", rolled.number(_by_channel, "unknown"))
 
     def check(self) -> None:
         """Overloaded while more is due than can be called in time."""

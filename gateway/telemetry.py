@@ -303,13 +303,23 @@ def _task_failed(_loop: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -
 
 # Metrics.
 
-_LABEL = re.compile(r"[A-Za-z0-9_./:{}-]{1,64}")
+_LABEL = re.compile(r"[A-Za-z0-9_./:{}|*-]{1,128}")
 _SERIES = 500
 _OTHER = "other"
 _CALL_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _STAGE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 
 Metric: TypeAlias = Counter | Gauge | Histogram
+Values: TypeAlias = Mapping[tuple[str, ...], float]
+"""A gauge's values by their labels."""
+
+SHOWN = {
+    "due": ("Reminders that are due now.", ("channel", "tenant", "priority")),
+    "oldest_due_seconds": ("How long the oldest of them has been due.", ("channel", "tenant", "priority")),
+    "deferred": ("Reminders that are put off, by reason.", ("channel", "tenant", "reason")),
+    "unknown": ("Reminders whose outcome nobody knows.", ("channel", "tenant")),
+}
+"""Gauges of which a process knows every value at once: name → (help, labels)."""
 
 
 class _Series:
@@ -323,6 +333,13 @@ class _Series:
         key = tuple(label or "" for label in labels)
         child = self._children.get(key)
         return child if child is not None else self._first(key)
+
+    def replace(self, values: Values) -> None:
+        """Forget the children of a gauge for these."""
+        self._metric.clear()
+        self._children.clear()
+        for labels, value in values.items():
+            self(*labels).set(value)
 
     def _first(self, key: tuple[str, ...]) -> Any:
         if len(self._children) >= _SERIES:
@@ -346,6 +363,7 @@ class Metrics:
         self._accepted = Counter("gateway_reminders_accepted", "Reminders taken in.", registry=self._registry)
         self._ended = self._counter("reminders_ended", "Reminders in a final state.", "state", "reason")
         self._decisions = self._counter("decisions", "Decisions, by what follows.", "state", "reason")
+        self._refusals = self._counter("start_refusals", "Starts that got no go.", "reason", "by")
         self._attempts = self._counter("attempts", "Calls to providers.", "channel", "adapter", "outcome")
         self._call_s = self._histogram(
             "call_seconds", "Length of a call.", _CALL_BUCKETS, "channel", "adapter"
@@ -355,9 +373,7 @@ class Metrics:
         self._wakeups = self._counter("wakeups", "Drains started, by what rang.", "channel", "by")
         self._sweeps = Counter("gateway_sweeps", "Sweeps done.", registry=self._registry)
         self._swept_at = self._gauge("swept_timestamp_seconds", "When the last sweep ended.")
-        self._due = self._gauge("due", "Reminders that are due now.")
-        self._oldest = self._gauge("oldest_due_seconds", "How long the oldest of them has been due.")
-        self._unknown = self._gauge("unknown", "Attempts whose outcome nobody knows yet.")
+        self._shown = {name: self._gauges(name, help_, *labels) for name, (help_, labels) in SHOWN.items()}
         self._calendar_days = self._gauges(
             "calendar_days_left",
             "Days for which a calendar that rules read is official.",
@@ -397,6 +413,10 @@ class Metrics:
         """A decision fell; `state` is what the reminder became."""
         self._decisions(state, reason).inc()
 
+    def refused(self, reason: str, by: str) -> None:
+        """A start got no go: `quota` `paused` `stopped` `account_down`, by which."""
+        self._refusals(reason, by).inc()
+
     def called(self, channel: str, adapter: str, outcome: str, seconds: float) -> None:
         """A provider was called."""
         self._attempts(channel, adapter, outcome).inc()
@@ -420,11 +440,9 @@ class Metrics:
         self._sweeps.inc()
         self._swept_at.set_to_current_time()
 
-    def backlog(self, *, due: int, oldest_s: float, unknown: int) -> None:
-        """What waits now."""
-        self._due.set(due)
-        self._oldest.set(oldest_s)
-        self._unknown.set(unknown)
+    def show(self, name: str, values: Values) -> None:
+        """Put these values in the place of all that a gauge of SHOWN had."""
+        self._shown[name].replace(values)
 
     def calendar(self, name: str, read_by: str, days_left: Callable[[], int]) -> None:
         """A calendar that a `rule` names, or that is one of `residence`; asked at each scrape, below 0 it has ended."""

@@ -27,6 +27,8 @@ from sqlalchemy import (
     text,
 )
 
+from gateway.store.rollups import ROLLUPS
+
 metadata = MetaData()
 
 
@@ -321,6 +323,8 @@ pause = Table(
     _text("resumed_by", null=True),
     _instant("resumed_at", null=True),
     Column("ramp_s", Integer, nullable=False, server_default="0"),
+    Column("waiting", BigInteger, nullable=True),  # how many it stopped, counted after its commit
+    Column("expires_meanwhile", BigInteger, nullable=True),
     _text("calling"),  # JSON list of refs that were with a provider at the commit
     _text("recalled"),  # JSON list of those that the provider took back
     _text("may_arrive"),  # JSON list of those that it did not
@@ -426,6 +430,32 @@ reminder = Table(
     Index("reminder_person_due", "tenant", "person", "next_at", **_WAITS),
     Index("reminder_put_off", "by", "next_at", **_WAITS),
 )
+
+backlog = Table(
+    "backlog",
+    metadata,
+    _text("tenant", key=True),
+    _text("queue", key=True),
+    _text("state", key=True),
+    _text("reason", key=True),  # empty: none
+    _instant("minute", key=True),  # the end of the minute that `next_at` falls into; -1: it waits for nothing
+    Column("number", BigInteger, nullable=False),
+)
+"""How many reminders stand where, kept by triggers with the rows themselves (gateway.store.rollups): what anybody
+asks of the backlog is read from here, never counted in `reminder`."""
+
+backlog_delta = Table(
+    "backlog_delta",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    _text("tenant"),
+    _text("queue"),
+    _text("state"),
+    _text("reason"),
+    _instant("minute"),
+    Column("number", BigInteger, nullable=False),
+)
+"""What statements moved that is not in `backlog` yet: on PostgreSQL many write at once, and none waits for another."""
 
 attempt_ref = Table(
     "attempt_ref",
@@ -562,3 +592,11 @@ for _parted in (attempt, record):
 
 FIRST_LIVE = "INSERT INTO live (id, seq, source, epoch, since, hold_s) VALUES (1, 0, 'sql', 1, 0, 5)"
 event.listen(live, "after_create", DDL(FIRST_LIVE))  # type: ignore[no-untyped-call]
+
+for _dialect, _statements in ROLLUPS.items():
+    for _statement in _statements:
+        event.listen(
+            metadata,
+            "after_create",
+            DDL(_statement).execute_if(dialect=_dialect),  # type: ignore[no-untyped-call]
+        )

@@ -41,6 +41,8 @@ def upgrade() -> None:
     sa.Column('resumed_by', sa.Text(), nullable=True),
     sa.Column('resumed_at', sa.BigInteger(), autoincrement=False, nullable=True),
     sa.Column('ramp_s', sa.Integer(), server_default='0', nullable=False),
+    sa.Column('waiting', sa.BigInteger(), nullable=True),
+    sa.Column('expires_meanwhile', sa.BigInteger(), nullable=True),
     sa.Column('calling', sa.Text(), nullable=False),
     sa.Column('recalled', sa.Text(), nullable=False),
     sa.Column('may_arrive', sa.Text(), nullable=False),
