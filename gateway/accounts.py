@@ -17,6 +17,7 @@ from gateway.errors import BadInput, Fault, NotFound, SetupError
 from gateway.masking import Pii
 from gateway.outcomes import Ways
 from gateway.ports import Adapter, AdapterFactory, Checks, SharedTokens, Tools
+from gateway.quotas.model import Load
 
 MAX_FILE = 256 * 1024
 RETIRED_S = 120.0
@@ -61,6 +62,22 @@ class Connected:
     def channel(self) -> Channel:
         """The channel it serves."""
         return self.adapter.channel
+
+    def load(
+        self, tenant: Tenant, template: str, priority: int, *, segments: int = 1, cost: Money | None = None
+    ) -> Load:
+        """What one start through it weighs on quotas."""
+        return Load(
+            tenant=tenant,
+            channel=self.channel.value,
+            adapter=self.account.adapter,
+            account=self.account.name,
+            template=template,
+            shared=self.account.weight is not None,
+            priority=priority,
+            segments=segments,
+            cost=cost,
+        )
 
     def serves(self, country: str | None) -> bool:
         """Whether numbers of this country go through it (settings `countries`, `except_countries`)."""

@@ -13,8 +13,9 @@ import orjson
 
 from gateway.bodies import CheckIn, write_instant
 from gateway.deciding import Desk
-from gateway.dispatch import PERMIT, DispatchTx
+from gateway.dispatch import PERMIT
 from gateway.domain import Action, Channel, Rendered, Tenant, to_us, ulid
+from gateway.endings import DispatchTx
 from gateway.errors import BadInput, Fault, GatewayError
 from gateway.intake import Intake
 from gateway.intake.asks import Blind, IntakeStore
@@ -111,7 +112,7 @@ class Asks:
             due = await tx.due_now(tenant, orjson.loads(result.body)["id"])
             keys = await self._desk.prepare([(due.tenant, due.borrower)])
             await tx.lock_persons([(due.tenant, due.person)])
-            works = await tx.claim([due])
+            works = await tx.take([(due.tenant, due.id)])
             facts = await tx.facts(works)
             texts = self._desk.texts(works[0], facts, keys, tx.moment)
             weighed = self._desk.weigh(works, facts, keys, tx.moment, PERMIT)

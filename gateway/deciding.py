@@ -17,7 +17,7 @@ import orjson
 
 from gateway import outcomes
 from gateway.accounts import Accounts, Connected
-from gateway.domain import Action, Channel, Money, Purpose, Rendered, Tenant, to_us, ulid
+from gateway.domain import Action, Channel, Handed, Money, Purpose, Rendered, Tenant, queue_of, to_us, ulid
 from gateway.errors import BadInput, Fault
 from gateway.masking import Pii
 from gateway.outcomes import Called, Ways
@@ -32,12 +32,27 @@ from gateway.policy.overrides import Overrides
 from gateway.policy.packs import Packs, with_overrides
 from gateway.policy.zones import Zones
 from gateway.ports import Adapter, Entry, Moment
+from gateway.quotas.model import Load
 from gateway.snapshot import Ask, events, snapshot, zones_of
+from gateway.standing import Ending
 from gateway.telemetry import get
 from gateway.templating import Catalog, Template, Values, render
 from gateway.templating.said import rendered_said
 from gateway.texts import Keys, SubjectKey, Vault, open_address, pack_text
-from gateway.work import AddressRow, Attempt, BorrowerRow, DebtRow, Facts, Intent, Key, Past, Verdict, Work
+from gateway.work import (
+    AddressRow,
+    Attempt,
+    BorrowerRow,
+    DebtRow,
+    Facts,
+    Intent,
+    Key,
+    Past,
+    Refusal,
+    Start,
+    Verdict,
+    Work,
+)
 
 log = get(__name__)
 
@@ -59,6 +74,8 @@ class Ready:
     deliver_by: datetime
     """The real instant after which the provider must not deliver."""
     next_step: timedelta | None
+    weight: int = 1
+    """Its tenant's share of the account."""
 
     @property
     def key(self) -> Key:
@@ -69,6 +86,10 @@ class Ready:
     def person(self) -> Key:
         """Whose caps it counts in."""
         return self.work.tenant, self.work.person
+
+    def ending(self, handed: Handed) -> Ending:
+        """What the end of the call says of its account."""
+        return Ending(pool=self.intent.start.load.pool, adapter=self.intent.adapter, handed=handed)
 
     def called(self, attempt: Attempt) -> Called:
         """What the ending of the call is judged by."""
@@ -141,12 +162,21 @@ class Desk:
         }
 
     def weigh(
-        self, works: Sequence[Work], facts: Facts, keys: Keys, moment: Moment, permit: timedelta
+        self,
+        works: Sequence[Work],
+        facts: Facts,
+        keys: Keys,
+        moment: Moment,
+        permit: timedelta,
+        refusal: Callable[[Start], Refusal | None] = lambda _start: None,
     ) -> Weighed:
-        """Decide on each, one after another; each sees the intents of those before it."""
+        """Decide on each, one after another; each sees the intents of those before it.
+
+        `refusal` says why a start would get no go now: then no intent is made.
+        """
         weighed = Weighed()
         for work in works:
-            self._weigh_one(work, facts, keys, moment, permit, weighed)
+            self._weigh_one(work, facts, keys, moment, permit, refusal, weighed)
         return weighed
 
     def _weigh_one(
@@ -156,9 +186,14 @@ class Desk:
         keys: Keys,
         moment: Moment,
         permit: timedelta,
+        refusal: Callable[[Start], Refusal | None],
         weighed: Weighed,
     ) -> None:
         decision, ready, faults = self._judge(work, facts, keys, moment, permit)
+        refused = refusal(ready.intent.start) if ready is not None else None
+        if ready is not None and refused is not None:
+            self._put_off(work, decision, ready, refused, moment, weighed)
+            return
         decision = _until_free(decision, facts.history.get((work.tenant, work.person), ()))
         said = _told(decision, faults)
         verdict = _verdict(work, decision, said, ready, moment, facts.contacted.get((work.tenant, work.id)))
@@ -171,6 +206,32 @@ class Desk:
         if ready is not None:
             weighed.ready.append(ready)
             facts.history[work.tenant, work.person].append(_intended(ready, moment))
+
+    def _put_off(
+        self, work: Work, decision: Decision, ready: Ready, refused: Refusal, moment: Moment, weighed: Weighed
+    ) -> None:
+        """It may go, and its way is barred for now: it waits there. Only the first such refusal is recorded."""
+        until = min(refused.again or work.expires_at, work.expires_at)
+        load = ready.intent.start.load
+        waits = queue_of(ready.intent.channel, work.tenant, work.template, work.priority)
+        put_off = replace(
+            decision, action=Action.DEFER, reason=refused.reason, until=until, again=True, deliver_by=None
+        )
+        said = {**decision_json(put_off), "by": refused.by}
+        moves = waits != work.queue
+        verdict = Verdict(
+            work=work,
+            state="deferred",
+            reason=refused.reason,
+            by=refused.by,
+            next_at=moment.policy if moves and refused.reason == "quota" else until,
+            decision=orjson.dumps(said).decode(),
+            channel=decision.channel,
+            moves_to=waits if moves else None,
+        )
+        weighed.verdicts.append(verdict)
+        if (work.reason, work.by) != (refused.reason, refused.by):
+            weighed.entries.append(_refused(work, verdict, said, load, moment))
 
     def _judge(
         self, work: Work, facts: Facts, keys: Keys, moment: Moment, permit: timedelta
@@ -241,6 +302,11 @@ class Desk:
         if template is None or connected.adapter.takes_free_text:
             return True
         return template.bound(connected.account.adapter, connected.account.name) is not None
+
+    def ways_of(self, tenant: Tenant, channel: Channel, template: str) -> list[Connected]:
+        """The accounts through which reminders of a queue can go, whatever their address."""
+        known = self._catalog.get(template)
+        return [c for c in self._accounts.of(tenant, channel) if self._carries(c, known)]
 
     def bound(self, tenant: Tenant, template: Template, channel: Channel) -> bool:
         """Whether an account of this channel can carry the template (gateway.intake.asks.Bindings)."""
@@ -320,6 +386,8 @@ class Desk:
         debt = facts.debts[work.tenant, work.debt]
         rendered = self._fitting(work, decision, way, facts, key)
         ref = ulid("at_", to_us(moment.policy), self._entropy(10))
+        price = _price(way.connected, rendered)
+        deliver_by = moment.real + (decision.deliver_by - moment.policy)
         return Ready(
             work=work,
             intent=Intent(
@@ -331,22 +399,37 @@ class Desk:
                 address=way.address.key,
                 creditor=debt.creditor,
                 segments=rendered.segments,
-                price=_price(way.connected, rendered),
+                price=price,
                 language=rendered.language,
                 text_hash=rendered.sha256,
                 text_enc=key.seal(pack_text(rendered), table="attempt", column="text_enc", row=ref),
                 borrower_revision=sum(b.revision for b in facts.siblings[work.tenant, work.person]),
                 debt_revision=debt.revision,
                 deadline=moment.real + permit,
+                start=Start(
+                    ref=ref,
+                    load=way.connected.load(
+                        work.tenant, work.template, work.priority, segments=rendered.segments, cost=price
+                    ),
+                    template_version=work.template_version,
+                    portfolios=_some(work.portfolio, debt.portfolio),
+                    places=_some(
+                        *work.places,
+                        facts.borrowers[work.tenant, work.borrower].profile.get("residence"),
+                        debt.governing_law,
+                    ),
+                    deliver_by=deliver_by,
+                ),
                 technology=way.connected.adapter.technology,
                 flags=(*_flags(work), *sorted(decision.flags)),
             ),
+            weight=way.connected.account.weight or 1,
             adapter=way.connected.adapter,
             ways=way.connected.ways,
             address=open_address(key, way.address.key, way.address.value_enc),
             rendered=rendered,
             at=moment.real,
-            deliver_by=moment.real + (decision.deliver_by - moment.policy),
+            deliver_by=deliver_by,
             next_step=_next_step(work),
         )
 
@@ -463,6 +546,10 @@ def _intended(ready: Ready, moment: Moment) -> Past:
         technology=intent.technology,
         adapter=intent.adapter,
     )
+
+
+def _some(*named: str | None) -> frozenset[str]:
+    return frozenset(name for name in named if name)
 
 
 def _flags(work: Work) -> tuple[str, ...]:
@@ -594,6 +681,22 @@ def _decided(
         ids=ids,
         body=body,
         clear=clear,
+    )
+
+
+def _refused(work: Work, verdict: Verdict, said: Mapping[str, Any], load: Load, moment: Moment) -> Entry:
+    """The record that a quota, a pause or a stop holds a reminder that may go."""
+    return Entry(
+        tenant=work.tenant,
+        kind="decision",
+        at=moment.policy,
+        reminder=work.id,
+        borrower=work.borrower,
+        channel=load.channel,
+        state=verdict.state,
+        reason=verdict.reason,
+        ids={"debt": work.debt},
+        body={"decision": said, "by": verdict.by, "account": load.account},
     )
 
 

@@ -11,8 +11,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 from gateway import outcomes
 from gateway.accounts import Accounts, Connected
-from gateway.dispatch import DispatchTx, learn_from, outcome_entry
 from gateway.domain import Receipt
+from gateway.endings import DispatchTx, learn_from, outcome_entry
 from gateway.errors import NotFound
 from gateway.masking import Pii
 from gateway.ports import Answer, Callback, Moment, Receives

@@ -19,11 +19,12 @@ from typing import Protocol, cast
 
 from gateway import outcomes
 from gateway.accounts import Accounts, Connected
-from gateway.dispatch import DispatchTx, Links, learn_from, outcome_entry
 from gateway.domain import HandOver, Message, Outcome, Receipt, Tenant
+from gateway.endings import DispatchTx, learn_from, outcome_entry
 from gateway.errors import Unavailable
 from gateway.masking import Pii
 from gateway.ports import LooksUp, Moment, SendsAgain
+from gateway.starts import Links
 from gateway.sweep import Graves, forever
 from gateway.telemetry import Metrics, get
 from gateway.texts import Texts

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from gateway import outcomes
 from gateway.accounts import Accounts
-from gateway.dispatch import DispatchTx, freed, outcome_entry
+from gateway.endings import DispatchTx, freed, outcome_entry
 from gateway.errors import Unavailable
 from gateway.telemetry import Metrics, get
 from gateway.work import Attempt, Key, Queue

@@ -29,7 +29,7 @@ PAUSE_S = 1.0
 
 log = get(__name__)
 
-Drain = Callable[[str], Awaitable[bool]]
+Drain = Callable[[str], Awaitable[None]]
 
 
 class Drains:
@@ -52,10 +52,10 @@ class Drains:
 
     async def _run(self, channel: str) -> None:
         try:
-            more = True
-            while more:
+            self._again.add(channel)
+            while channel in self._again:
                 self._again.discard(channel)
-                more = await self._drain(channel) or channel in self._again
+                await self._drain(channel)
         except Exception as wrong:
             log.exception("drain_failed", error=type(wrong).__name__)
         finally:

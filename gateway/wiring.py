@@ -7,11 +7,12 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from sqlalchemy.engine import URL
 
@@ -23,10 +24,13 @@ from gateway.asks import Asks
 from gateway.backlog import Backlog
 from gateway.deciding import Desk
 from gateway.dispatch import Dispatch
+from gateway.dispatch import DispatchStore as DrainStore
 from gateway.domain import Mode, Tenant, ulid
+from gateway.endings import Endings
 from gateway.errors import Fault, PolicyError, SetupError, Unavailable
 from gateway.intake import Intake
 from gateway.intake.asks import IntakeStore as IntakeSeam
+from gateway.live import Live
 from gateway.policy.calendars import Calendars
 from gateway.policy.explain import sentences
 from gateway.policy.lasting import calendars_named, calendars_of_residence, reviews_due
@@ -34,10 +38,13 @@ from gateway.policy.model import Cap
 from gateway.policy.overrides import NONE, Overrides, parse_overrides
 from gateway.policy.packs import Packs, load
 from gateway.policy.parse import shipped_texts
+from gateway.quotas.asked import Granted, Pace, Wanted
 from gateway.receipts import Callbacks
 from gateway.reconcile import Reconcile
+from gateway.rooms import Rooms
 from gateway.sendlog.record import LogKeys
 from gateway.settings import RedisTarget, Settings
+from gateway.starts import Owner, Starts, StartStore
 from gateway.store import migrate
 from gateway.store.accounts import AccountRows
 from gateway.store.asks import AskStore
@@ -49,6 +56,7 @@ from gateway.store.database import Database
 from gateway.store.dispatch import DispatchStore
 from gateway.store.intake import IntakeStore
 from gateway.store.keys import Operator, Setup
+from gateway.store.live_config import LiveRows
 from gateway.store.log import Log
 from gateway.store.owners import Owners
 from gateway.store.pack_texts import PackTexts
@@ -90,6 +98,7 @@ class Worker:
     owners: Owners
     listener: Listener | None
     backlog: Backlog
+    live: Live
 
 
 class Silent:
@@ -97,6 +106,24 @@ class Silent:
 
     def ring(self, channels: object) -> None:
         """Nothing: the sweep comes."""
+
+
+class SendStore(StartStore, DrainStore, Protocol):
+    """The store, as whoever sends uses it."""
+
+
+class Unpaced:
+    """Until the pace is wired."""
+
+    async def take(self, wanted: Wanted) -> Granted:
+        """All at once."""
+        return Granted(
+            source="sql", epoch=1, starts=tuple(tuple(0 for _ in g.segments) for g in wanted.groups)
+        )
+
+    async def room(self, paces: Sequence[Pace], worker: str) -> list[float]:  # noqa: ARG002
+        """Plenty."""
+        return [1000.0 for _ in paces]
 
 
 LEAST_FREE = 1024 * 1024
@@ -180,6 +207,7 @@ class Gateway:
         )
         self.backlog = Backlog(BacklogStore(self.database), self.metrics)
         self.health = Health(self.database, settings.data)
+        self.live = Live(LiveRows(self.database), time.monotonic)
 
     def _intake(self, store: IntakeSeam, wake: Bell | Silent) -> Intake:
         return Intake(
@@ -244,14 +272,7 @@ class Gateway:
             lock_key=secrets.randbits(62),
             direct_url=None if self.database.sqlite else _dsn(direct),
         )
-        dispatch = Dispatch(
-            store=self.store,
-            desk=self.desk,
-            owner=owners,
-            metrics=self.metrics,
-            links=self.accounts.address,
-            quarantine=self.place.quarantine,
-        )
+        dispatch = self.dispatch(owners, self.store)
         drains = Drains(dispatch.drain)
         return Worker(
             accounts=self.accounts,
@@ -275,10 +296,35 @@ class Gateway:
                 metrics=self.metrics,
             ),
             owners=owners,
+            live=self.live,
             listener=Listener(self.place.redis, drains, longest_call_s=self.accounts.longest_call_s())
             if self.place.redis
             else None,
             backlog=self.backlog,
+        )
+
+    def dispatch(self, owner: Owner, store: SendStore) -> Dispatch:
+        """What decides and calls for an owner."""
+        endings = Endings(store, self.place.quarantine)
+        grants = Unpaced()
+        starts = Starts(
+            store=store,
+            grants=grants,
+            live=self.live,
+            owner=owner,
+            endings=endings,
+            metrics=self.metrics,
+            links=self.accounts.address,
+        )
+        return Dispatch(
+            store=store,
+            desk=self.desk,
+            owner=owner,
+            live=self.live,
+            rooms=Rooms(live=self.live, desk=self.desk, grants=grants, starts=starts, worker=owner.id),
+            starts=starts,
+            endings=endings,
+            metrics=self.metrics,
         )
 
     async def keep_packs(self) -> None:

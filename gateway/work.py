@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from gateway.domain import Channel, DebtState, Money, Tenant
@@ -70,6 +71,15 @@ class Work:
     escalate: tuple[Mapping[str, Any], ...]
     accepted_at: datetime
     attempt: str | None
+    queue: str
+    value: Decimal
+    """What the service says it is worth to reach this borrower; 0 where it says nothing."""
+    portfolio: str | None
+    places: tuple[str, ...]
+    """Portfolio and places (ISO 3166) that it was accepted under."""
+    reason: str | None
+    by: str | None
+    """Why it waited until now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,29 +197,6 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Intent:
-    """An attempt about to be made, as T1 writes it."""
-
-    work: Work
-    ref: str
-    channel: Channel
-    adapter: str
-    account: str
-    address: str
-    creditor: str
-    segments: int
-    price: Money | None
-    language: str
-    text_hash: str
-    text_enc: bytes
-    borrower_revision: int
-    debt_revision: int
-    deadline: datetime
-    technology: str | None = None
-    flags: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
     """An intent as quotas, pauses and standings see it, when it asks for its go.
 
@@ -238,6 +225,30 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """An attempt about to be made, as T1 writes it."""
+
+    work: Work
+    ref: str
+    channel: Channel
+    adapter: str
+    account: str
+    address: str
+    creditor: str
+    segments: int
+    price: Money | None
+    language: str
+    text_hash: str
+    text_enc: bytes
+    borrower_revision: int
+    debt_revision: int
+    deadline: datetime
+    start: Start
+    technology: str | None = None
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """What T1 writes to a reminder's row. `decision` is its JSON; `next_at` None when nothing is left to do."""
 
@@ -249,6 +260,20 @@ class Verdict:
     decision: str
     channel: Channel | None = None
     intent: Intent | None = None
+    moves_to: str | None = None
+    """The queue where it waits from now on, when it is another."""
+
+
+Word = tuple[str, int]
+"""Whose pace was granted: the source and its epoch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Went:
+    """What a go came to: refs that may be called, and why others may not now."""
+
+    granted: frozenset[str]
+    refused: Mapping[str, Refusal]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

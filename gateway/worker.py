@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 
+from gateway.live import EVERY_S
 from gateway.sweep import forever
 from gateway.telemetry import get
 from gateway.wiring import Worker
@@ -22,6 +23,7 @@ async def work(parts: Worker, stop: asyncio.Event) -> None:
     """
     await parts.owners.register()
     await parts.accounts.refresh()
+    await parts.live.refresh(parts.owners.id)
     outcomes = asyncio.create_task(parts.dispatch.run())
     duties = [asyncio.create_task(duty()) for duty in _duties(parts)]
     stopped = asyncio.create_task(stop.wait())
@@ -34,6 +36,7 @@ async def work(parts: Worker, stop: asyncio.Event) -> None:
         await asyncio.gather(stopped, *duties, return_exceptions=True)
     if outcomes.done():
         outcomes.result()
+    await parts.dispatch.finish()
     await parts.drains.finish()
     outcomes.cancel()
     await asyncio.gather(outcomes, return_exceptions=True)
@@ -47,6 +50,7 @@ def _duties(parts: Worker) -> list[Callable[[], Coroutine[None, None, None]]]:
         parts.reconcile.run,
         parts.backlog.run,
         lambda: forever(parts.accounts.refresh, lambda: REFRESH_S),
+        lambda: forever(lambda: parts.live.refresh(parts.owners.id), lambda: EVERY_S),
     ]
     if parts.listener is not None:
         duties.append(parts.listener.run)

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -29,7 +30,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.domain import Channel, Tenant, from_us, to_us
 from gateway.ports import Entry, Moment
-from gateway.store import schema
+from gateway.quotas.model import Book
+from gateway.standing import Ending
+from gateway.store import counted, live, pauses, schema, standing
 from gateway.store.database import Database, chunks
 from gateway.store.facts import FactsTx
 from gateway.store.log import Log
@@ -49,7 +52,11 @@ from gateway.work import (
     Key,
     Outturn,
     Queue,
+    Refusal,
+    Start,
     Verdict,
+    Went,
+    Word,
     Work,
 )
 
@@ -100,6 +107,17 @@ class DispatchStore:
             .subquery()
         )
 
+    async def borrowers_of(self, persons: Sequence[Key]) -> list[Key]:
+        """All borrowers of these persons, unlocked."""
+        table, found = schema.borrower.c, []
+        async with self._db.read() as conn:
+            for part in chunks(persons):
+                rows = await conn.execute(
+                    select(table.tenant, table.id).where(tuple_(table.tenant, table.person).in_(part))
+                )
+                found += [(Tenant(r.tenant), r.id) for r in rows]
+        return found
+
     async def due_queues(self) -> list[Queue]:
         """Every queue with something due now, found from queue to queue in the index, however much waits in each."""
         async with self._db.read() as conn:
@@ -144,16 +162,24 @@ class DispatchStore:
         async with self._db.write() as conn:
             yield DispatchTx(conn, await self._db.moment(conn), self._log)
 
-    async def go(self, intents: Sequence[Intent], owner: str) -> set[str]:
+    async def go(self, intents: Sequence[Intent], owner: str, word: Word | None, book: Book) -> Went:
         """The guard before every call: `intent` → `calling` for those that may still go; the rest become void.
 
-        Refs that got their go. Cancel and go meet on the reminder's own row; the borrower's and the
-        debt's revision must be those that T1 decided on, and stay so until this commits.
+        Cancel and go meet on the reminder's own row; the borrower's and the debt's revision must be those that
+        T1 decided on, and stay so until this commits. `word` is whose pace was granted (None: no pace was
+        needed); pauses, standings and counted quotas are read under the lock that setting a pause takes alone.
         """
         async with self.transaction() as tx:
-            return await tx.go(intents, owner)
+            return await tx.go(intents, owner, word, book)
 
 
+def _starts(intents: Sequence[Intent], refused: Mapping[str, Refusal]) -> list[Start]:
+    return [i.start for i in intents if i.ref not in refused]
+
+
+_GO_BOUNDS = text("SELECT set_config('lock_timeout', '1s', true), set_config('statement_timeout', '2s', true)")
+_NEVER = 2**62
+"""Later than any expiry."""
 _QUEUES = text(
     "WITH RECURSIVE q(queue) AS ("
     " SELECT min(queue) FROM reminder WHERE next_at IS NOT NULL"
@@ -187,39 +213,66 @@ class DispatchTx(FactsTx):
         """Write records of the send log."""
         await self._log.append(self.conn, entries)
 
-    async def lock_persons(self, keys: Iterable[Key]) -> None:
-        """Lock the rows that caps are counted under, always in the same order."""
+    async def lock_persons(self, keys: Iterable[Key], *, free: bool = False) -> list[Key]:
+        """Lock the rows that caps are counted under, always in the same order; those it locked.
+
+        `free`: only those that nobody holds now.
+        """
+        locked: list[Key] = []
         for part in chunks(sorted(set(keys))):
-            await self.conn.execute(
-                select(schema.person.c.id)
+            rows = await self.conn.execute(
+                select(schema.person.c.tenant, schema.person.c.id)
                 .where(tuple_(schema.person.c.tenant, schema.person.c.id).in_(part))
                 .order_by(schema.person.c.tenant, schema.person.c.id)
-                .with_for_update(key_share=True)
+                .with_for_update(key_share=True, skip_locked=free)
             )
+            locked.extend((Tenant(r.tenant), r.id) for r in rows)
+        return locked
 
-    async def claim(self, dues: Sequence[Due]) -> list[Work]:
-        """Take those that are still due and still belong to a locked person; in order of priority and due time."""
-        if not dues:
-            return []
-        keys = [(d.tenant, d.id) for d in dues]
-        persons = sorted({(d.tenant, d.person) for d in dues})
+    async def claim(
+        self, persons: Sequence[Key], borrowers: Sequence[Key], queues: Sequence[str], limit: int
+    ) -> list[Work]:
+        """Take what is due of these locked persons, by their borrowers, in these queues; `limit` at most.
+
+        The first to go come first: by priority, value and expiry, for one person on all channels.
+        """
+        return await self.take(await self._due_of(persons, borrowers, queues, limit))
+
+    async def take(self, keys: Sequence[Key]) -> list[Work]:
+        """Take these (tenant, id), whose persons are locked; the first to go come first."""
         taken: list[Row[Any]] = []
         for part in chunks(keys):
             rows = await self.conn.execute(
                 update(schema.reminder)
-                .where(
-                    tuple_(_REMINDER.tenant, _REMINDER.id).in_(part),
-                    tuple_(_REMINDER.tenant, _REMINDER.person).in_(persons),
-                    _REMINDER.next_at <= to_us(self.moment.policy),
-                    _REMINDER.state.in_(DUE_STATES),
-                )
+                .where(tuple_(_REMINDER.tenant, _REMINDER.id).in_(part))
                 .values(state="sending", fence=_REMINDER.fence + 1, next_at=None, called=False)
                 .returning(schema.reminder)
             )
-            taken.extend(rows)
-        order = {key: place for place, key in enumerate(keys)}
-        taken.sort(key=lambda r: order[r.tenant, r.id])
-        return [work_of(r) for r in taken]
+            taken.extend(rows.all())
+        works = [work_of(r) for r in taken]
+        return sorted(works, key=lambda w: (w.priority, -w.value, w.expires_at, w.accepted_at))
+
+    async def _due_of(
+        self, persons: Sequence[Key], borrowers: Sequence[Key], queues: Sequence[str], limit: int
+    ) -> list[Key]:
+        """A statement of its own, after the locks: what others claimed meanwhile is not due any more."""
+        found: list[Row[Any]] = []
+        for part in chunks(persons):
+            rows = await self.conn.execute(
+                select(_REMINDER.tenant, _REMINDER.id, _REMINDER.priority, _REMINDER.next_at)
+                .where(
+                    tuple_(_REMINDER.tenant, _REMINDER.person).in_(part),
+                    tuple_(_REMINDER.tenant, _REMINDER.borrower).in_(borrowers),
+                    _REMINDER.next_at <= to_us(self.moment.policy),
+                    _REMINDER.state.in_(DUE_STATES),
+                    _REMINDER.queue.in_(queues),
+                )
+                .order_by(_REMINDER.priority, _REMINDER.next_at)
+                .limit(limit)
+            )
+            found.extend(rows.all())
+        found.sort(key=lambda r: (r.priority, r.next_at))
+        return [(Tenant(r.tenant), r.id) for r in found[:limit]]
 
     async def decide(self, verdicts: Sequence[Verdict], owner: str) -> None:
         """Write what T1 decided: the reminders' rows, and an intent for each that shall be sent."""
@@ -235,6 +288,8 @@ class DispatchTx(FactsTx):
                 next_at=bindparam("next_at"),
                 attempt=func.coalesce(bindparam("attempt"), _REMINDER.attempt),
                 decision=bindparam("decision"),
+                queue=func.coalesce(bindparam("queue"), _REMINDER.queue),
+                channel=func.coalesce(bindparam("channel"), _REMINDER.channel),
                 updated_at=bindparam("updated_at"),
             ),
             [self._verdict_row(v) for v in verdicts],
@@ -255,19 +310,31 @@ class DispatchTx(FactsTx):
             "next_at": us(verdict.next_at),
             "attempt": verdict.intent.ref if verdict.intent else None,
             "decision": verdict.decision,
+            "queue": verdict.moves_to,
+            "channel": verdict.moves_to.partition("|")[0] if verdict.moves_to else None,
             "updated_at": to_us(self.moment.policy),
         }
 
-    async def go(self, intents: Sequence[Intent], owner: str) -> set[str]:
+    async def go(self, intents: Sequence[Intent], owner: str, word: Word | None, book: Book) -> Went:
         """See DispatchStore.go."""
+        await self._bounded()
+        refused = dict(await pauses.guard(self.conn, self.moment, _starts(intents, {})))
         now = to_us(self.moment.real)
         await self._lock_reminders(sorted({(i.work.tenant, i.work.id) for i in intents}))
-        alive = {i.work.id: i for i in intents if to_us(i.deadline) > now}
-        called = await self._mark_called(list(alive.values()))
+        alive = {i.work.id: i for i in intents if to_us(i.deadline) > now and i.ref not in refused}
+        called = await self._mark_called(list(alive.values())) if await live.stands(self.conn, word) else []
         current = await self._unchanged(called)
+        refused |= await standing.admit(self.conn, self.moment, _starts(current, refused))
+        refused |= await counted.admit(self.conn, self.moment, book, _starts(current, refused))
+        current = [i for i in current if i.ref not in refused]
         granted = await self._to_calling(current, owner, now)
-        await self.void([(i.work.tenant, i.ref) for i in intents if i.ref not in granted])
-        return granted
+        await self.void([(i.work.tenant, i.ref) for i in intents if i.ref not in granted], why=refused)
+        return Went(granted=frozenset(granted), refused=refused)
+
+    async def _bounded(self) -> None:
+        """A go that hangs must not hold up whoever sets a pause, nor every go behind that."""
+        if self.conn.dialect.name == "postgresql":
+            await self.conn.execute(_GO_BOUNDS)
 
     async def _mark_called(self, intents: Sequence[Intent]) -> list[Intent]:
         by_key = {(i.work.tenant, i.work.id): i for i in intents}
@@ -351,10 +418,16 @@ class DispatchTx(FactsTx):
             granted.update(r.ref for r in rows)
         return granted
 
-    async def void(self, keys: Sequence[Key], *, from_states: tuple[str, ...] = ("intent",)) -> list[Attempt]:
+    async def void(
+        self,
+        keys: Sequence[Key],
+        *,
+        from_states: tuple[str, ...] = ("intent",),
+        why: Mapping[str, Refusal] = MappingProxyType({}),
+    ) -> list[Attempt]:
         """Withdraw attempts (tenant, ref) that were surely not called; their reminders are due again.
 
-        Those it withdrew.
+        Those that were refused for a reason (by ref) wait for what refused them. Those it withdrew.
         """
         withdrawn: list[Attempt] = []
         now = to_us(self.moment.policy)
@@ -376,8 +449,49 @@ class DispatchTx(FactsTx):
                 )
                 .values(state="waiting", called=False, next_at=now, updated_at=now)
             )
-        await self.append([withdrawal(a, self.moment) for a in withdrawn])
+        await self._put_off([a for a in withdrawn if a.ref in why], why)
+        await self.append([withdrawal(a, self.moment, why.get(a.ref)) for a in withdrawn])
         return withdrawn
+
+    async def _put_off(self, withdrawn: Sequence[Attempt], why: Mapping[str, Refusal]) -> None:
+        if not withdrawn:
+            return
+        await self.conn.execute(
+            update(schema.reminder)
+            .where(
+                _REMINDER.tenant == bindparam("k_tenant"),
+                _REMINDER.id == bindparam("k_id"),
+                _REMINDER.attempt == bindparam("k_ref"),
+                _REMINDER.state == "waiting",
+            )
+            .values(
+                state="deferred",
+                reason=bindparam("reason"),
+                by=bindparam("by"),
+                next_at=case(
+                    (bindparam("again") < _REMINDER.expires_at, bindparam("again")), else_=_REMINDER.expires_at
+                ),
+            ),
+            [self._put_off_row(a, why[a.ref]) for a in withdrawn],
+        )
+
+    def _put_off_row(self, attempt: Attempt, refusal: Refusal) -> dict[str, Any]:
+        return {
+            "k_tenant": attempt.tenant,
+            "k_id": attempt.reminder,
+            "k_ref": attempt.ref,
+            "reason": refusal.reason,
+            "by": refusal.by,
+            "again": _NEVER if refusal.again is None else to_us(refusal.again),
+        }
+
+    async def give_back(self, starts: Sequence[Start], book: Book) -> None:
+        """Starts that were counted and surely not called are counted no more."""
+        await counted.give_back(self.conn, self.moment, book, starts)
+
+    async def learn(self, ended: Sequence[Ending]) -> None:
+        """What endings of calls say of the accounts that they went through."""
+        await standing.learn(self.conn, self.moment, ended)
 
     async def look_again(self, persons: Iterable[Key]) -> None:
         """Make due what a rule or an open call puts off for these (locked) persons."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime, timedelta
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import orjson
@@ -20,6 +20,7 @@ from gateway.work import (
     Intent,
     Outturn,
     Past,
+    Refusal,
     Work,
 )
 
@@ -64,7 +65,22 @@ def work_of(row: Row[Any]) -> Work:
         escalate=tuple(orjson.loads(row.escalate)),
         accepted_at=from_us(row.accepted_at),
         attempt=row.attempt,
+        queue=row.queue,
+        value=_worth(row.value),
+        portfolio=row.portfolio,
+        places=tuple(orjson.loads(row.places)),
+        reason=row.reason,
+        by=row.by,
     )
+
+
+def _worth(value: str | None) -> Decimal:
+    """A service's `value` as a number; a word is worth nothing more."""
+    try:
+        worth = Decimal(value or 0)
+    except InvalidOperation:
+        return Decimal(0)
+    return worth if worth.is_finite() else Decimal(0)
 
 
 def debt_of(row: Row[Any]) -> DebtRow:
@@ -245,8 +261,8 @@ def outturn_row(outturn: Outturn) -> dict[str, Any]:
     }
 
 
-def withdrawal(attempt: Attempt, moment: Moment) -> Entry:
-    """The record of a withdrawn attempt."""
+def withdrawal(attempt: Attempt, moment: Moment, why: Refusal | None = None) -> Entry:
+    """The record of a withdrawn attempt, and what refused its start."""
     return Entry(
         tenant=attempt.tenant,
         kind="attempt",
@@ -256,4 +272,6 @@ def withdrawal(attempt: Attempt, moment: Moment) -> Entry:
         borrower=attempt.borrower,
         channel=attempt.channel.value,
         state="void",
+        reason=why.reason if why else None,
+        body={"by": why.by} if why else {},
     )

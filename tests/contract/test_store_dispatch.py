@@ -11,9 +11,10 @@ from sqlalchemy import insert, update
 
 from gateway.domain import Channel, Money, Tenant, from_us, to_us
 from gateway.intake import Done
+from gateway.quotas.model import Book, Load
 from gateway.store import schema
 from gateway.store.dispatch import DispatchStore
-from gateway.work import Attempt, Intent, Outturn, Subject, Verdict
+from gateway.work import Attempt, Intent, Outturn, Start, Subject, Verdict
 
 TENANT = Tenant("acme/live")
 OWNER = "ow_1"
@@ -58,8 +59,35 @@ def take(store, intake):
 
 
 async def due(store):
-    """Everything that is due, by queue."""
-    return [each for queue in sorted(await store.due_queues()) for each in await store.pick(*queue, 100)]
+    """Everything that is due."""
+    return await store.pick({queue.name: 100 for queue in await store.due_queues()})
+
+
+def start_of(work, ref):
+    load = Load(
+        tenant=work.tenant, channel="sms", adapter="aliyun_sms", account="sms-cn", template=work.template
+    )
+    return Start(
+        ref=ref,
+        load=load,
+        template_version=1,
+        portfolios=frozenset(),
+        places=frozenset(),
+        deliver_by=NOW + timedelta(hours=1),
+    )
+
+
+async def claim(tx, store, dues):
+    """The locks, then the claim of all that is due of these persons."""
+    persons = sorted({(d.tenant, d.person) for d in dues})
+    await tx.lock_persons(persons)
+    queues = {row.queue for row in await rows(store._db, "reminder")}
+    return await tx.claim(persons, [(d.tenant, d.borrower) for d in dues], sorted(queues), 1000)
+
+
+async def gone(store, intents, owner=OWNER):
+    """Refs that got their go."""
+    return set((await store.go(intents, owner, None, Book())).granted)
 
 
 def intent_of(work, number=0, *, deadline, **changes):
@@ -78,6 +106,7 @@ def intent_of(work, number=0, *, deadline, **changes):
         "text_enc": TEXT,
         "borrower_revision": 1,
         "debt_revision": 1,
+        "start": start_of(work, f"at_{work.id[3:]}{number}"),
         "deadline": deadline,
     }
     return Intent(**values | changes)
@@ -101,17 +130,15 @@ async def claimed(store, dues=None):
     """T1's first half: the persons locked, the reminders claimed."""
     dues = await due(store) if dues is None else dues
     async with store.transaction() as tx:
-        await tx.lock_persons([(d.tenant, d.person) for d in dues])
-        return await tx.claim(dues)
+        return await claim(tx, store, dues)
 
 
 async def intended(store, *, permit=10.0, owner=OWNER, **changes):
     """Intents for everything that is due, committed."""
     dues = await due(store)
     async with store.transaction() as tx:
-        await tx.lock_persons([(d.tenant, d.person) for d in dues])
         deadline = tx.moment.real + timedelta(seconds=permit)
-        intents = [intent_of(work, deadline=deadline, **changes) for work in await tx.claim(dues)]
+        intents = [intent_of(work, deadline=deadline, **changes) for work in await claim(tx, store, dues)]
         await tx.decide([sending(i) for i in intents], owner)
     return intents
 
@@ -119,7 +146,7 @@ async def intended(store, *, permit=10.0, owner=OWNER, **changes):
 async def calling(store):
     """Attempts that have their go."""
     intents = await intended(store)
-    assert await store.go(intents, OWNER) == {i.ref for i in intents}
+    assert await gone(store, intents) == {i.ref for i in intents}
     return intents
 
 
@@ -153,24 +180,33 @@ async def test_what_is_due_comes_by_priority_then_by_time_and_nothing_else_does(
         by_id(1, **SMS, idempotency_key="urgent", priority="urgent"),
         by_id(1, **SMS, idempotency_key="later", not_before="2026-11-24T05:00:00Z"),
     )
-    (queue,) = await store.due_queues()
+    queues = await store.due_queues()
 
-    assert [d.id for d in await store.pick(*queue, 9)] == [names[3], names[1], names[2], names[0]]
-    assert [d.id for d in await store.pick(*queue, 2)] == [names[3], names[1]]
-    assert await store.pick("email", queue[1], 9) == []
-    assert await store.pick(queue[0], (queue[1] + 1) % 16, 9) == []
+    assert [q.priority for q in queues] == [0, 1, 2]
+    assert {(q.channel, q.tenant, q.template) for q in queues} == {("sms", TENANT, "pre_due")}
+    assert all(NOW <= q.oldest < NOW + timedelta(seconds=5) for q in queues)
+    assert [d.id for d in await due(store)] == [names[3], names[1], names[2], names[0]]
+    assert [d.id for d in await store.pick({queues[1].name: 1})] == [names[1]]
+    assert await store.pick({}) == []
+    assert await store.pick({queues[0].name.replace("sms", "email"): 9}) == []
 
     await claimed(store)
     assert await store.due_queues() == []
 
 
-async def test_what_is_claimed_is_claimed_once_and_in_the_order_it_was_picked(store, take):
-    await take(*(reminder(n, **SMS) for n in range(1, 6)))
-    dues = (await due(store))[::-1]
+async def test_what_is_claimed_is_claimed_once_and_by_priority_value_and_expiry(store, take):
+    names = await take(
+        reminder(1, **SMS, priority="bulk", value="9000"),
+        reminder(2, **SMS, expires_at="2026-11-25T06:00:00Z"),
+        reminder(3, **SMS, expires_at="2026-11-25T05:00:00Z"),
+        reminder(4, **SMS, value="120.50", expires_at="2026-11-25T07:00:00Z"),
+        reminder(5, **SMS, value="much", expires_at="2026-11-25T08:00:00Z"),
+    )
+    dues = await due(store)
 
     first, second = await claimed(store, dues), await claimed(store, dues)
 
-    assert [w.id for w in first] == [d.id for d in dues]
+    assert [w.id for w in first] == [names[n - 1] for n in (4, 3, 2, 5, 1)]
     assert {w.fence for w in first} == {1}
     assert second == []
 
@@ -231,7 +267,7 @@ async def test_a_go_is_given_once(store, database, take):
     await take(*(reminder(n, **SMS) for n in range(1, 4)))
     intents = await intended(store)
 
-    first, second = await store.go(intents, OWNER), await store.go(intents, OWNER)
+    first, second = await gone(store, intents), await gone(store, intents)
 
     assert first == {i.ref for i in intents}
     assert second == set()
@@ -264,7 +300,7 @@ async def test_whatever_changed_since_the_decision_withdraws_the_attempt(
     intents = await intended(store)
     await change(database)
 
-    assert await store.go(intents, OWNER) == set()
+    assert await gone(store, intents) == set()
 
     assert await states(database) == (["void"], [reminder_state])
 
@@ -272,11 +308,11 @@ async def test_whatever_changed_since_the_decision_withdraws_the_attempt(
 async def test_a_permit_that_is_over_withdraws_the_attempt(store, database, take):
     await take(reminder(1, **SMS), reminder(2, **SMS))
     lasting = await intended(store)
-    await store.go(lasting, OWNER)
+    await gone(store, lasting)
     await take(by_id(1, **SMS, idempotency_key="x", repeat=True))
     over = await intended(store, permit=-0.001)
 
-    assert await store.go(over, OWNER) == set()
+    assert await gone(store, over) == set()
     assert await states(database) == (["calling", "calling", "void"], ["sending", "sending", "waiting"])
     assert len(await due(store)) == 1
 
@@ -290,7 +326,7 @@ async def test_of_a_go_and_a_withdrawal_at_once_exactly_one_wins(store, database
             return await tx.void([(TENANT, intent.ref)])
 
     async def go(intent):
-        return await store.go([intent], OWNER)
+        return await gone(store, [intent])
 
     results = await asyncio.gather(*(act(i) for i in intents for act in (withdraw, go)))
 

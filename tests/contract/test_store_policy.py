@@ -12,11 +12,12 @@ from makers import NOW, borrower, contact, debt, reminder, rows, set_clock
 from gateway.domain import Channel, Tenant
 from gateway.errors import BadInput, StaleVersion
 from gateway.intake import Done
+from gateway.quotas.model import Load
 from gateway.store.assignments import Assignments
 from gateway.store.dispatch import DispatchStore
 from gateway.store.facts import LOOKBACK
 from gateway.store.keys import Operator
-from gateway.work import Assignment, Intent, Subject, Verdict
+from gateway.work import Assignment, Intent, Start, Subject, Verdict
 
 TENANT = Tenant("acme/live")
 DAY = timedelta(days=1)
@@ -119,10 +120,10 @@ async def test_an_attempt_keeps_its_actor_technology_and_flags(database, store, 
     )
     assert isinstance(result, Done), result
     (queue,) = await store.due_queues()
-    dues = await store.pick(*queue, 9)
+    (due,) = await store.pick({queue.name: 9})
     async with store.transaction() as tx:
-        await tx.lock_persons([(d.tenant, d.person) for d in dues])
-        (work,) = await tx.claim(dues)
+        await tx.lock_persons([(due.tenant, due.person)])
+        (work,) = await tx.take([(due.tenant, due.id)])
         intent = Intent(
             work=work,
             ref="at_1",
@@ -139,6 +140,20 @@ async def test_an_attempt_keeps_its_actor_technology_and_flags(database, store, 
             borrower_revision=1,
             debt_revision=1,
             deadline=tx.moment.real,
+            start=Start(
+                ref="at_1",
+                load=Load(
+                    tenant=TENANT,
+                    channel="voice",
+                    adapter="twilio_voice",
+                    account="voice",
+                    template="pre_due",
+                ),
+                template_version=1,
+                portfolios=frozenset(),
+                places=frozenset(),
+                deliver_by=tx.moment.real,
+            ),
             technology="prerecorded",
             flags=("relaxed",),
         )

@@ -117,16 +117,19 @@ class Hooked:
     async def pick(self, wanted):
         return await self._store.pick(wanted)
 
+    async def borrowers_of(self, persons):
+        return await self._store.borrowers_of(persons)
+
     def transaction(self):
         return self._store.transaction()
 
-    async def go(self, intents, owner):
+    async def go(self, intents, owner, word, book):
         if self._before:
             await self._before(intents)
-        granted = await self._store.go(intents, owner)
+        went = await self._store.go(intents, owner, word, book)
         if self._after:
-            await self._after(granted)
-        return granted
+            await self._after(went.granted)
+        return went
 
 
 @dataclass
@@ -246,15 +249,9 @@ class Rig:
         sender = Sender(
             self,
             parts,
-            Dispatch(
-                store=Hooked(store, **hooks),
-                desk=self.gateway.desk,
-                owner=parts.owners,
-                metrics=self.gateway.metrics,
-                links=self.gateway.accounts.address,
-                quarantine=self.gateway.place.quarantine,
-            ),
+            self.gateway.dispatch(parts.owners, Hooked(store, **hooks)),
         )
+        await self.gateway.live.refresh()
         outcomes = asyncio.create_task(sender.dispatch.run())
         try:
             yield sender

@@ -144,7 +144,7 @@ async def test_a_worker_without_its_lock_starts_no_call(postgres_url, open_rig):
     async with rig.sender() as sender:
         await sender.parts.owners._heart.stop()
         for queue in await rig.gateway.store.due_queues():
-            await sender.dispatch.drain(*queue)
+            await sender.dispatch.drain(queue.channel)
         sender.dead = True
 
     assert len(names) == 10

@@ -1,0 +1,229 @@
+"""From a call's end to its outcome: many written together, each guarded by the state of its own attempt (T2)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+
+from gateway import outcomes
+from gateway.deciding import Ready
+from gateway.domain import Handed, HandOver, Outcome, Receipt, Tenant
+from gateway.errors import Unavailable
+from gateway.ports import Entry, Moment
+from gateway.quotas.model import Book
+from gateway.standing import Ending
+from gateway.telemetry import get
+from gateway.work import Attempt, Facts, Key, Outturn, Refusal, Start, Subject, Verdict, Work
+
+FLUSH = 0.02
+"""Seconds that outcomes wait for each other before T2."""
+RETRY = 1.0
+"""Seconds between two tries to reach a store that is not there."""
+
+log = get(__name__)
+
+
+class DispatchTx(Protocol):
+    """One transaction, as dispatch uses it (gateway.store.dispatch)."""
+
+    moment: Moment
+
+    async def append(self, entries: Sequence[Entry]) -> None:
+        """Write records."""
+
+    async def lock_persons(self, keys: Sequence[Key], *, free: bool = False) -> list[Key]:
+        """Lock the rows that caps are counted under; `free`: those that nobody holds."""
+
+    async def claim(
+        self, persons: Sequence[Key], borrowers: Sequence[Key], queues: Sequence[str], limit: int
+    ) -> list[Work]:
+        """Take what is due of locked persons."""
+
+    async def take(self, keys: Sequence[Key]) -> list[Work]:
+        """Take these."""
+
+    async def facts(self, subjects: Sequence[Work | Subject]) -> Facts:
+        """Read what deciding needs."""
+
+    async def decide(self, verdicts: Sequence[Verdict], owner: str) -> None:
+        """Write decisions and intents."""
+
+    async def void(
+        self, keys: Sequence[Key], *, from_states: tuple[str, ...] = ..., why: Mapping[str, Refusal] = ...
+    ) -> list[Attempt]:
+        """Withdraw what was surely not called."""
+
+    async def give_back(self, starts: Sequence[Start], book: Book) -> None:
+        """Count starts no more that were counted and surely not called."""
+
+    async def learn(self, ended: Sequence[Ending]) -> None:
+        """What endings of calls say of accounts."""
+
+    async def look_again(self, persons: Sequence[Key]) -> None:
+        """Make due what rules put off for them."""
+
+    async def attempts(self, refs: Sequence[str]) -> dict[str, Attempt]:
+        """Attempts by ref, locked."""
+
+    async def finish(self, outturns: Sequence[Outturn]) -> None:
+        """Write outcomes."""
+
+    async def mark_dead(self, addresses: Sequence[tuple[Tenant, str, str, str]]) -> None:
+        """Addresses that can never work."""
+
+    async def opt_out(self, tenant: Tenant, borrower: str, channel: str) -> bool:
+        """Add an opt-out; False when it stood there."""
+
+
+class Opens(Protocol):
+    """A store that begins transactions."""
+
+    def transaction(self) -> AbstractAsyncContextManager[DispatchTx]:
+        """One transaction."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """A call that is over, waiting for T2."""
+
+    ready: Ready
+    handed: Handed
+    written: asyncio.Future[None]
+
+
+class Endings:
+    """Writes what calls came to. One per process; `run` must be running beside whoever calls."""
+
+    def __init__(self, store: Opens, quarantine: timedelta) -> None:
+        self._store = store
+        self._quarantine = quarantine
+        self._ended: asyncio.Queue[Ended] = asyncio.Queue()
+
+    async def write(self, ready: Ready, handed: Handed) -> None:
+        """Write what a call came to; returns when it is written."""
+        ended = Ended(ready=ready, handed=handed, written=asyncio.get_running_loop().create_future())
+        self._ended.put_nowait(ended)
+        await ended.written
+
+    async def run(self) -> None:
+        """Write outcomes, many at a time, until cancelled; a store that is away is waited for."""
+        while True:
+            ended = [await self._ended.get()]
+            await asyncio.sleep(FLUSH)
+            while not self._ended.empty():
+                ended.append(self._ended.get_nowait())
+            await self._write_surely(ended)
+            for e in ended:
+                e.written.set_result(None)
+
+    async def _write_surely(self, ended: Sequence[Ended]) -> None:
+        while True:
+            try:
+                await self._write(ended)
+            except Unavailable:
+                log.warning("store_away", waiting=len(ended))
+                await asyncio.sleep(RETRY)
+            else:
+                return
+
+    async def _write(self, ended: Sequence[Ended]) -> None:
+        """T2, guarded by the attempt's own state: only a `calling`, or an unknown of a lost owner, takes an ending."""
+        await self._learn(ended)
+        refused = [e.ready.person for e in ended if e.handed.ending.outcome is Outcome.REJECTED]
+        async with self._store.transaction() as tx:
+            await tx.lock_persons(refused)
+            current = await tx.attempts([e.ready.intent.ref for e in ended])
+            outturns = [self._outturn(e, current[e.ready.intent.ref], tx.moment) for e in ended]
+            known = [o for o in outturns if o is not None]
+            await tx.finish(known)
+            await tx.learn([e.ready.ending(e.handed) for e in ended])
+            await tx.look_again(refused)
+            await tx.append([outcome_entry(o, tx.moment) for o in known])
+
+    def _outturn(self, ended: Ended, attempt: Attempt, moment: Moment) -> Outturn | None:
+        called = ended.ready.called(attempt)
+        if attempt.state in ("calling", Outcome.UNKNOWN):
+            return outcomes.after_call(called, ended.handed, moment, self._quarantine)
+        return None if attempt.ending else outcomes.overtaken(called, ended.handed, moment)
+
+    async def _learn(self, ended: Sequence[Ended]) -> None:
+        by_ending: dict[HandOver, list[Learnt]] = defaultdict(list)
+        for e in ended:
+            work, intent = e.ready.work, e.ready.intent
+            by_ending[e.handed.ending].append((work.tenant, work.borrower, intent.channel, intent.address))
+        await learn(
+            self._store,
+            dead=by_ending[HandOver.PERMANENT_RECIPIENT],
+            refused=by_ending[HandOver.OPT_OUT],
+        )
+
+
+async def freed(store: Opens, persons: Sequence[Key]) -> None:
+    """Attempts on these persons came to nothing: what was put off because of them is due again.
+
+    Under the persons' locks, so that nobody is missed who counted them and has not committed yet.
+    """
+    if persons:
+        async with store.transaction() as tx:
+            await tx.lock_persons(persons)
+            await tx.look_again(persons)
+
+
+Learnt = tuple[Tenant, str, str, str]
+"""A borrower's address: tenant, borrower, channel, its key."""
+
+
+async def learn(store: Opens, *, dead: Sequence[Learnt], refused: Sequence[Learnt]) -> None:
+    """Write what a provider's word says of borrowers: an address can never work, or the person refused its channel.
+
+    In a transaction of its own, before the reminder is free again: the borrower's row comes before the
+    reminder's in the order of locks.
+    """
+    if not dead and not refused:
+        return
+    async with store.transaction() as tx:
+        await tx.mark_dead(dead)
+        for tenant, borrower, channel, _ in refused:
+            if await tx.opt_out(tenant, borrower, channel):
+                entry = Entry(
+                    tenant=tenant, kind="opt_out", at=tx.moment.policy, borrower=borrower, channel=channel
+                )
+                await tx.append([entry])
+
+
+async def learn_from(store: Opens, told: Sequence[tuple[Attempt, Receipt]]) -> None:
+    """Write what receipts say of borrowers."""
+    places = [((a.tenant, a.borrower, a.channel.value, a.address), r) for a, r in told]
+    await learn(
+        store,
+        dead=[place for place, r in places if r.address_dead],
+        refused=[place for place, r in places if r.opt_out],
+    )
+
+
+def outcome_entry(outturn: Outturn, moment: Moment, kind: str = "outcome") -> Entry:
+    """The record of what became of an attempt."""
+    attempt = outturn.attempt
+    return Entry(
+        tenant=attempt.tenant,
+        kind=kind,
+        at=moment.policy,
+        reminder=attempt.reminder,
+        attempt=attempt.ref,
+        borrower=attempt.borrower,
+        channel=attempt.channel.value,
+        state=outturn.state,
+        reason=outturn.reason,
+        body={
+            "ending": outturn.ending,
+            "code": outturn.code,
+            "by": outturn.by,
+            "account": attempt.account,
+            "final_at": outturn.final_at.isoformat() if outturn.final_at else None,
+        },
+    )

@@ -1,0 +1,150 @@
+"""What ops change while it runs, as this process knows it: polled, so that a change reaches every worker.
+
+A process that cannot read it for STALE_S stops sending: it would not hear of a stop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+
+from gateway.pauses import Pause, ramp_factor
+from gateway.ports import Moment
+from gateway.quotas.asked import Pace
+from gateway.quotas.counting import Left
+from gateway.quotas.model import Book, Bucket, Load, Quota, Unit, in_force
+from gateway.standing import Standing
+from gateway.work import Word
+
+EVERY_S = 0.5
+STALE_S = 10.0
+FULL_PACE = 1000.0
+"""Starts per second that a factor is a part of where no quota states a rate."""
+FACTOR = "factor"
+"""Begins the key of a pace that a factor makes."""
+LEAST = 1 / 64
+"""Of a pace at least this much is left by a factor."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Everything as it stood at `moment`; `seq` is the number of the last change."""
+
+    moment: Moment
+    seq: int
+    source: str
+    epoch: int
+    quotas: tuple[Quota, ...]
+    pauses: tuple[Pause, ...]
+    standings: Mapping[str, Standing]
+    left: Mapping[str, Left]
+
+
+class ConfigStore(Protocol):
+    """Where it is kept."""
+
+    async def read(self, buckets: Iterable[Bucket]) -> Config:
+        """Read it, and what is left of these buckets."""
+
+    async def applied(self, owner: str, seq: int) -> None:
+        """Say what a worker works by."""
+
+
+class Live:
+    """The configuration in force in this process."""
+
+    def __init__(self, store: ConfigStore, monotonic: Callable[[], float]) -> None:
+        self._store = store
+        self._monotonic = monotonic
+        self._config: Config | None = None
+        self._read_at = float("-inf")
+        self._told = -1
+        self._watched: dict[str, Bucket] = {}
+        self._book = Book()
+
+    async def refresh(self, owner: str | None = None) -> None:
+        """Read it; `owner`: the worker that works by it from now on."""
+        began = self._monotonic()
+        config = await self._store.read(self._watched.values())
+        self._config, self._read_at = config, began
+        self._book = in_force(config.quotas, config.moment.policy)
+        if owner is not None and config.seq != self._told:
+            await self._store.applied(owner, config.seq)
+            self._told = config.seq
+
+    @property
+    def fresh(self) -> bool:
+        """Whether it was read lately enough to send by."""
+        return self._monotonic() - self._read_at < STALE_S
+
+    @property
+    def now(self) -> Moment:
+        """Both clocks, as far as this process can tell."""
+        moment = self.config.moment
+        passed = timedelta(seconds=self._monotonic() - self._read_at)
+        return Moment(real=moment.real + passed, policy=moment.policy + passed)
+
+    @property
+    def config(self) -> Config:
+        """As it was read last."""
+        assert self._config is not None, "refresh it first"  # noqa: S101
+        return self._config
+
+    @property
+    def book(self) -> Book:
+        """The quotas in force."""
+        return self._book
+
+    @property
+    def word(self) -> Word:
+        """Who grants the pace."""
+        return self.config.source, self.config.epoch
+
+    def standing(self, pool: str) -> Standing | None:
+        """How an account stands; None where nothing is to be said of it."""
+        return self.config.standings.get(pool)
+
+    def left(self, bucket: Bucket) -> Left | None:
+        """What is left of a counted bucket; None while that is not known, or nothing is counted there."""
+        if bucket.limits == {"rate"}:
+            return None
+        self._watched.setdefault(bucket.key, bucket)
+        return self.config.left.get(bucket.key)
+
+    def paces(self, load: Load) -> tuple[Pace, ...]:
+        """Every pace that a start needs a slot of: its quotas' rates, and what its account's factor leaves of them."""
+        rated = [b for b in self._book.buckets(load) if "rate" in b.limits and b.quota.rate]
+        paces = [_pace(bucket) for bucket in rated]
+        factor = self.factor(load)
+        if factor < 1:
+            least = min(paces, key=lambda pace: pace.per_s, default=None)
+            per_s = max(LEAST, factor) * (least.per_s if least else FULL_PACE)
+            paces.append(
+                Pace(
+                    key=f"{FACTOR}|{load.pool}",
+                    per_s=per_s,
+                    burst=max(1, round(per_s / 10)),
+                    version=0,
+                    segments=least.segments if least else False,
+                )
+            )
+        return tuple(paces)
+
+    def factor(self, load: Load) -> float:
+        """What ramps leave of a start's pace: 1 is all of it."""
+        standing = self.standing(load.pool)
+        own = standing.factor(self.now.real) if standing else 1.0
+        return min(own, ramp_factor(self.config.pauses, load, self.now.real))
+
+
+def _pace(bucket: Bucket) -> Pace:
+    quota = bucket.quota
+    return Pace(
+        key=bucket.key,
+        per_s=float(quota.rate or 0),
+        burst=quota.burst_units,
+        version=quota.version,
+        segments=quota.unit is Unit.SEGMENT,
+    )

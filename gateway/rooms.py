@@ -1,0 +1,147 @@
+"""What may start soon, as far as one worker knows: so that it decides on no more than can go.
+
+A view is made for one round of a drain: from the pace that is left after other workers' claims, what is left of
+counted quotas, this worker's own calls and claims, and the pauses. It only bars; go decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from gateway.accounts import Connected
+from gateway.deciding import Desk
+from gateway.errors import Unavailable
+from gateway.live import Live
+from gateway.pauses import first, first_of_queue
+from gateway.quotas.asked import Grants, Pace
+from gateway.quotas.model import Bucket, Load
+from gateway.quotas.shares import Shares, Waiter
+from gateway.starts import IN_FLIGHT, Starts
+from gateway.work import Queue, Refusal, Start
+
+BESIDE = 2 * IN_FLIGHT
+"""Starts through one account that a process has decided on or calls at once."""
+SOON = timedelta(seconds=2)
+"""When to look again at a reminder whose quota had no room for the way it was decided to go."""
+
+
+@dataclass(slots=True, kw_only=True)
+class View:
+    """The room of one round, used up as it is dealt."""
+
+    now: datetime
+    queues: dict[str, Waiter] = field(default_factory=dict)
+    """By name, those that no pause covers."""
+    left: dict[str, float] = field(default_factory=dict)
+    """Units by key: a pace's bucket, `counted|` and a bucket, an account's pool, `queue|` and a queue."""
+    again: dict[str, datetime] = field(default_factory=dict)
+    """When a key that has no room has some, where that is known."""
+
+    def open_queues(self) -> list[str]:
+        """Queues of which something can start."""
+        return [name for name, w in self.queues.items() if all(self.left[key] >= 1 for key in w.keys)]
+
+
+class Rooms:
+    """Makes views, and answers for single starts within them."""
+
+    def __init__(self, *, live: Live, desk: Desk, grants: Grants, starts: Starts, worker: str) -> None:
+        self._live = live
+        self._desk = desk
+        self._grants = grants
+        self._starts = starts
+        self._worker = worker
+        self._shares = Shares()
+
+    async def look(self, queues: Sequence[Queue]) -> View:
+        """The room there is for these queues."""
+        pauses, now = self._live.config.pauses, self._live.now
+        view = View(now=now.policy)
+        ways = {
+            queue: self._desk.ways_of(queue.tenant, queue.channel, queue.template)
+            for queue in queues
+            if first_of_queue(pauses, queue, now.policy) is None
+        }
+        loads = {self._load(queue, way): None for queue, found in ways.items() for way in found}
+        await self._measure(view, loads)
+        for queue, found in ways.items():
+            view.queues[queue.name] = self._waiter(view, queue, found)
+        return view
+
+    def _load(self, queue: Queue, way: Connected) -> Load:
+        return way.load(queue.tenant, queue.template, queue.priority)
+
+    async def _measure(self, view: View, loads: Iterable[Load]) -> None:
+        held = self._starts.held()
+        paces: dict[str, Pace] = {}
+        for load in loads:
+            view.left[load.pool] = BESIDE - held[load.pool]
+            paces |= {pace.key: pace for pace in self._live.paces(load)}
+            for bucket in self._live.book.buckets(load):
+                self._count(view, bucket, held[f"counted|{bucket.key}"])
+        try:
+            room = await self._grants.room(list(paces.values()), self._worker) if paces else []
+        except Unavailable:
+            room = [0.0] * len(paces)
+        for key, units in zip(paces, room, strict=True):
+            view.left[key] = units - held[key]
+
+    def _count(self, view: View, bucket: Bucket, held: int) -> None:
+        left = self._live.left(bucket)
+        if left is not None and left.units is not None:
+            key = f"counted|{bucket.key}"
+            view.left[key] = left.units - held
+            if left.again is not None:
+                view.again[key] = left.again
+
+    def _keys(self, view: View, load: Load) -> tuple[str, ...]:
+        buckets = self._live.book.buckets(load)
+        counted = [key for b in buckets if (key := f"counted|{b.key}") in view.left]
+        return (load.pool, *(pace.key for pace in self._live.paces(load)), *counted)
+
+    def _waiter(self, view: View, queue: Queue, ways: Sequence[Connected]) -> Waiter:
+        """A queue with one way needs room of all that this way needs; with several, of their sum."""
+        loads = [self._load(queue, way) for way in ways]
+        keys = self._keys(view, loads[0]) if len(loads) == 1 else ()
+        if len(loads) > 1:
+            keys = (f"queue|{queue.name}",)
+            view.left[keys[0]] = sum(
+                max(0.0, min(view.left[key] for key in self._keys(view, load))) for load in loads
+            )
+        return Waiter(
+            name=queue.name,
+            tenant=queue.tenant,
+            weight=float(ways[0].account.weight or 1) if ways else 1.0,
+            lane=queue.priority,
+            oldest=queue.oldest,
+            keys=keys,
+        )
+
+    def deal(self, view: View, channel: str, most: int) -> dict[str, int]:
+        """How many to pick of each queue of a channel."""
+        waiting = [w for name, w in view.queues.items() if name.partition("|")[0] == channel]
+        return self._shares.deal(waiting, view.left, most)
+
+    def refusal(self, view: View, start: Start) -> Refusal | None:
+        """Why this start would get no go now; else its room is used up in the view."""
+        pause = first(self._live.config.pauses, start, view.now)
+        if pause is not None:
+            return pause.refusal()
+        keys = self._keys(view, start.load)
+        for key in keys:
+            if view.left.get(key, 1.0) < 1:
+                return Refusal(
+                    reason="quota", by=_by(key, start.load), again=view.again.get(key, view.now + SOON)
+                )
+        for key in keys:
+            if key in view.left:
+                view.left[key] -= 1
+        return None
+
+
+def _by(key: str, load: Load) -> str:
+    """Which quota, within a key; what an account has too many calls of is told by the account's name."""
+    parts = key.removeprefix("counted|").split("|")
+    return load.account if key == load.pool or parts[0] == "factor" else parts[1]

@@ -1,0 +1,336 @@
+"""From an intent to its call: one take for all that wait, then go, then the call at the start that was granted.
+
+What could not start costs no slot: a slot is taken right before go, and what was taken is used within 250 ms or
+not at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.deciding import Ready
+from gateway.domain import Handed, HandOver, Message
+from gateway.endings import RETRY, Endings, Opens, freed
+from gateway.errors import Unavailable
+from gateway.live import FACTOR, Live
+from gateway.quotas.asked import AHEAD_US, LATE_US, Grants, Group, Pace, Wanted
+from gateway.quotas.model import Book
+from gateway.telemetry import Metrics, get
+from gateway.work import Intent, Refusal, Went, Word
+
+IN_FLIGHT = 64
+"""Calls through one account that a process has open at once."""
+TICK = 0.02
+"""Seconds from one take to the next while something waits."""
+PATIENCE = 8.0
+"""Seconds that an intent waits for its start before it is given up: its permit lasts hardly longer."""
+AT_MOST = 500
+"""Starts in one take."""
+
+log = get(__name__)
+
+
+class StartStore(Opens, Protocol):
+    """The store, as starts use it."""
+
+    async def go(self, intents: Sequence[Intent], owner: str, word: Word | None, book: Book) -> Went:
+        """Which may be called now, and why others may not."""
+
+
+class Owner(Protocol):
+    """The process as the owner of its intents; `fit` is false while it may start no call."""
+
+    @property
+    def id(self) -> str:
+        """Its name in the store."""
+
+    @property
+    def fit(self) -> bool:
+        """Whether it holds its lock and its heartbeat is fresh."""
+
+
+Links = Callable[[str, str, str], str]
+"""(adapter, account, ref) → the address at which receipts of that attempt come in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """An intent that waits for its start, the paces it needs a slot of, and until when (loop time) it waits."""
+
+    ready: Ready
+    paces: tuple[Pace, ...]
+    until: float
+    over: asyncio.Future[None]
+
+    @property
+    def pool(self) -> str:
+        """The account it goes through."""
+        return self.ready.intent.start.load.pool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """When (loop time) a call begins at the earliest and at the latest."""
+
+    earliest: float
+    latest: float
+
+
+class Starts:
+    """Starts calls. One per process; `run` must be running."""
+
+    def __init__(
+        self,
+        *,
+        store: StartStore,
+        grants: Grants,
+        live: Live,
+        owner: Owner,
+        endings: Endings,
+        metrics: Metrics,
+        links: Links,
+    ) -> None:
+        self._store = store
+        self._grants = grants
+        self._live = live
+        self._owner = owner
+        self._endings = endings
+        self._metrics = metrics
+        self._links = links
+        self._waiting: list[Waiting] = []
+        self._calling: Counter[str] = Counter()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._some = asyncio.Event()
+
+    def add(self, ready: Sequence[Ready]) -> list[asyncio.Future[None]]:
+        """Let these start as soon as their quotas allow; the futures are done when all is written."""
+        loop = asyncio.get_running_loop()
+        added = [
+            Waiting(
+                ready=one,
+                paces=self._live.paces(one.intent.start.load),
+                until=loop.time() + PATIENCE,
+                over=loop.create_future(),
+            )
+            for one in ready
+        ]
+        self._waiting.extend(added)
+        self._some.set()
+        return [one.over for one in added]
+
+    def held(self) -> Counter[str]:
+        """Units that wait for a start, by bucket; what waits and what is being called, by account."""
+        held = Counter(self._calling)
+        for one in self._waiting:
+            load = one.ready.intent.start.load
+            held[one.pool] += 1
+            for pace in one.paces:
+                held[pace.key] += load.segments if pace.segments else 1
+            for bucket in self._live.book.buckets(load):
+                if bucket.limits != {"rate"}:
+                    held[f"counted|{bucket.key}"] += bucket.units(load)
+        return held
+
+    async def run(self) -> None:
+        """Take and go until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._some.wait()
+            began = loop.time()
+            await self._tick(began)
+            if not self._waiting:
+                self._some.clear()
+            await asyncio.sleep(max(0.0, began + TICK - loop.time()))
+
+    async def give_up(self) -> None:
+        """Withdraw all that has no start yet; returns when nothing of this process is under way."""
+        waiting, self._waiting = self._waiting, []
+        await self._withdraw(waiting)
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _tick(self, now: float) -> None:
+        late = [one for one in self._waiting if one.until <= now]
+        if late:
+            self._leave(late)
+            self._spawn(self._withdraw(late, why=self._out_of_pace(late)))
+        able = self._able()
+        free = [one for one in able if not one.paces]
+        paced = [one for one in able if one.paces]
+        if free:
+            slot = Slot(earliest=now, latest=now + (AHEAD_US + LATE_US) / 1e6)
+            self._started([(one, slot) for one in free], None)
+        if paced:
+            await self._take(paced)
+
+    def _able(self) -> list[Waiting]:
+        """What may start as far as this process is concerned: so many calls at once through one account."""
+        calling, able = Counter(self._calling), []
+        for one in self._waiting[:AT_MOST]:
+            if calling[one.pool] < IN_FLIGHT:
+                calling[one.pool] += 1
+                able.append(one)
+        return able
+
+    async def _take(self, paced: Sequence[Waiting]) -> None:
+        groups: dict[tuple[object, ...], list[Waiting]] = defaultdict(list)
+        for one in paced:
+            load = one.ready.intent.start.load
+            groups[one.pool, load.tenant, load.priority, one.paces].append(one)
+        places: dict[Pace, int] = {}
+        for one in paced:
+            for pace in one.paces:
+                places.setdefault(pace, len(places))
+        wanted = Wanted(
+            worker=self._owner.id,
+            paces=tuple(places),
+            groups=tuple(_group(ones, places) for ones in groups.values()),
+        )
+        loop = asyncio.get_running_loop()
+        asked = loop.time()
+        try:
+            granted = await self._grants.take(wanted)
+        except Unavailable:
+            return
+        answered = loop.time()
+        started = [
+            (one, Slot(earliest=answered + at / 1e6, latest=asked + (at + LATE_US) / 1e6))
+            for ones, starts in zip(groups.values(), granted.starts, strict=True)
+            for one, at in zip(ones, starts, strict=False)
+        ]
+        if started:
+            self._started(started, (granted.source, granted.epoch))
+
+    def _started(self, started: Sequence[tuple[Waiting, Slot]], word: Word | None) -> None:
+        self._leave([one for one, _ in started])
+        self._calling.update(one.pool for one, _ in started)
+        self._spawn(self._go(started, word))
+
+    def _leave(self, gone: Sequence[Waiting]) -> None:
+        refs = {one.ready.intent.ref for one in gone}
+        self._waiting = [one for one in self._waiting if one.ready.intent.ref not in refs]
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _go(self, started: Sequence[tuple[Waiting, Slot]], word: Word | None) -> None:
+        """Ask for the go; a commit whose answer was lost counts as not given and is withdrawn."""
+        intents = [one.ready.intent for one, _ in started]
+        try:
+            went = await self._store.go(intents, self._owner.id, word, self._live.book)
+        except Unavailable:
+            await self._withdraw([one for one, _ in started], called=True)
+            return
+        refused = [one for one, _ in started if one.ready.intent.ref not in went.granted]
+        for one, slot in started:
+            if one.ready.intent.ref in went.granted:
+                self._spawn(self._call(one, slot))
+        for refusal in went.refused.values():
+            self._metrics.refused(refusal.reason, refusal.by)
+        with suppress(Unavailable):
+            await freed(self._store, [one.ready.person for one in refused])
+        self._over(refused, called=True)
+
+    async def _withdraw(
+        self, ones: Sequence[Waiting], *, called: bool = False, why: Mapping[str, Refusal] | None = None
+    ) -> None:
+        """Void attempts that this process has not called and will not, however long the store is away."""
+        starts = {one.ready.intent.ref: one.ready.intent.start for one in ones}
+        while ones:
+            try:
+                async with self._store.transaction() as tx:
+                    voided = await tx.void(
+                        [one.ready.key for one in ones], from_states=("intent", "calling"), why=why or {}
+                    )
+                    counted = [starts[a.ref] for a in voided if a.called_at is not None]
+                    await tx.give_back(counted, self._live.book)
+                await freed(self._store, [one.ready.person for one in ones])
+            except Unavailable:
+                await asyncio.sleep(RETRY)
+            else:
+                break
+        self._over(ones, called=called)
+
+    def _over(self, ones: Sequence[Waiting], *, called: bool) -> None:
+        if called:
+            self._calling.subtract(one.pool for one in ones)
+        for one in ones:
+            if not one.over.done():
+                one.over.set_result(None)
+        if self._waiting:
+            self._some.set()
+
+    async def _call(self, one: Waiting, slot: Slot) -> None:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(max(0.0, slot.earliest - loop.time()))
+        began = loop.time()
+        if began > slot.latest or not self._owner.fit:
+            await self._withdraw([one], called=True)
+            return
+        ready = one.ready
+        handed = await hand_over(ready, self._message(ready))
+        self._metrics.called(ready.intent.channel, ready.intent.adapter, handed.ending, loop.time() - began)
+        await self._endings.write(ready, handed)
+        self._over([one], called=True)
+
+    def _message(self, ready: Ready) -> Message:
+        intent = ready.intent
+        link = self._links(intent.adapter, intent.account, intent.ref)
+        return Message(
+            ref=intent.ref,
+            address=ready.address,
+            rendered=ready.rendered,
+            now=ready.at,
+            deliver_by=ready.deliver_by,
+            callback_url=link,
+            unsubscribe_url=link,
+        )
+
+    def _out_of_pace(self, late: Sequence[Waiting]) -> dict[str, Refusal]:
+        """Whose pace had no slot in time: the slowest that covers each."""
+        return {
+            one.ready.intent.ref: Refusal(
+                reason="quota",
+                by=_named(min(one.paces, key=lambda pace: pace.per_s)) if one.paces else one.pool,
+                again=self._live.now.policy,
+            )
+            for one in late
+        }
+
+
+def _group(ones: Sequence[Waiting], places: Mapping[Pace, int]) -> Group:
+    load = ones[0].ready.intent.start.load
+    return Group(
+        pool=load.pool,
+        tenant=load.tenant,
+        weight=float(ones[0].ready.weight),
+        lane=load.priority,
+        paces=tuple(places[pace] for pace in ones[0].paces),
+        segments=tuple(one.ready.intent.start.load.segments for one in ones),
+    )
+
+
+def _named(pace: Pace) -> str:
+    """The quota's name within a bucket's key; of a factor the account's."""
+    parts = pace.key.split("|")
+    return parts[-1] if parts[0] == FACTOR else parts[1]
+
+
+async def hand_over(ready: Ready, message: Message) -> Handed:
+    """One call of an adapter with a hard time-out; whatever goes wrong in it is an unknown ending."""
+    limit = ready.adapter.call_timeout.total_seconds()
+    try:
+        async with asyncio.timeout(limit):
+            return await ready.adapter.send(message)
+    except TimeoutError:
+        return Handed(ending=HandOver.UNKNOWN, code="timeout")
+    except Exception as wrong:
+        log.exception("adapter_broke", adapter=ready.intent.adapter, error=type(wrong).__name__)
+        return Handed(ending=HandOver.UNKNOWN, code="adapter_error")
