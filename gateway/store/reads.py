@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, Row, and_, func, or_, select
+from sqlalchemy import ColumnElement, Row, and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.domain import Tenant, from_us, to_us, ulid
@@ -16,13 +16,12 @@ from gateway.errors import NotFound
 from gateway.masking import MASK, mask_any, mask_id, mask_name
 from gateway.policy.numbers import kept_clue
 from gateway.store import schema
+from gateway.store.backlog import rolled
 from gateway.store.database import Database
 from gateway.store.pages import Page, number, page, place
 from gateway.vault import DataKey, Vault
 
 _REMINDER, _ATTEMPT, _RECORD = schema.reminder.c, schema.attempt.c, schema.record.c
-_IDLE = 20
-"""Counting may take a twentieth of the time: an answer is kept for so many times what it cost."""
 MOST_ATTEMPTS = 100
 
 
@@ -40,13 +39,11 @@ class Filter:
 
 
 class Reads:
-    """Reads for one process. `monotonic` gives seconds."""
+    """Reads for one process."""
 
-    def __init__(self, database: Database, vault: Vault, monotonic: Callable[[], float]) -> None:
+    def __init__(self, database: Database, vault: Vault) -> None:
         self._db = database
         self._vault = vault
-        self._monotonic = monotonic
-        self._counted: dict[Tenant, tuple[float, dict[str, Any]]] = {}
 
     # Reminders.
 
@@ -94,34 +91,10 @@ class Reads:
         return page(rows, limit, _reminder, lambda row: [row.id])
 
     async def stats(self, tenant: Tenant) -> dict[str, Any]:
-        """How many reminders stand in each state, how many are due, and since when."""
-        kept = self._counted.get(tenant)
-        now = self._monotonic()
-        if kept is not None and now < kept[0]:
-            return kept[1]
-        counted = await self._count(tenant)
-        cost = self._monotonic() - now
-        self._counted[tenant] = (now + cost * _IDLE, counted)
-        return counted
-
-    async def _count(self, tenant: Tenant) -> dict[str, Any]:
+        """How many reminders stand in each state, what is due and since when, and why the rest is put off."""
         async with self._db.read() as conn:
-            moment = await self._db.moment(conn)
-            now = to_us(moment.policy)
-            states = await conn.execute(
-                select(_REMINDER.state, func.count())
-                .where(_REMINDER.tenant == tenant)
-                .group_by(_REMINDER.state)
-            )
-            counts = {state: int(count) for state, count in states}
-            due = await conn.execute(
-                select(func.count(), func.min(_REMINDER.next_at)).where(
-                    _REMINDER.tenant == tenant, _REMINDER.next_at <= now
-                )
-            )
-            count, oldest = due.one()
-        waited = 0.0 if oldest is None else round((now - oldest) / 1_000_000, 3)
-        return {"states": counts, "due": count, "oldest_due_s": waited}
+            now = to_us((await self._db.moment(conn)).policy)
+            return (await rolled(conn, now, tenant)).shown()
 
     # Borrowers, behind masks.
 

@@ -125,7 +125,7 @@ def serve(vault, blinds, log, take_in, bell):
         desk, accounts, door = Desk(), Accounts(), Door()
         services = Services(
             intake=take_in(database),
-            reads=Reads(database, vault, time.monotonic),
+            reads=Reads(database, vault),
             setup=setup,
             assignments=Assignments(database, log, os.urandom),
             asks=desk,

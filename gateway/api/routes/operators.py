@@ -35,11 +35,18 @@ router = APIRouter(tags=["operators"])
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
 
 
-@router.get(
-    "/v1/stats", responses=gives(200, {"states": {"sent": 12, "waiting": 3}, "due": 3, "oldest_due_s": 0.4})
-)
+STATS = {
+    "states": {"sent": 12, "deferred": 4, "waiting": 3},
+    "due": 3,
+    "oldest_due_s": 0.4,
+    "deferred": {"OP.CAPS.DAY": 4},
+    "lanes": [{"channel": "sms", "tenant": "acme", "priority": "normal", "due": 3, "oldest_due_s": 0.4}],
+}
+
+
+@router.get("/v1/stats", responses=gives(200, STATS))
 async def stats(request: Request, caller: ByAnyone) -> Response:
-    """How many reminders stand in each state, how many are due, and for how long the oldest."""
+    """Reminders by state, and put off by reason; what is due and for how long the oldest, as a whole and by lane."""
     return http.answer(await services(request).reads.stats(caller.tenant))
 
 
