@@ -28,6 +28,7 @@ WORDS = (
 """What a scope may name."""
 LEAST_FACTOR = 1 / 16
 """What a ramp begins with."""
+LONGEST_RAMP_S = 86_400
 
 
 class Kind(StrEnum):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from copy import copy
 from typing import Any, TypeVar
 
 import orjson
@@ -43,13 +44,15 @@ class Database:
 
     def __init__(self, url: str | URL) -> None:
         parsed = make_url(url)
+        self._aside: Database | None = None
         self.dialect = parsed.get_backend_name()
         if self.dialect == "sqlite":
             url_async = parsed.set(drivername="sqlite+aiosqlite")
             self._writer = _sqlite(url_async, "BEGIN IMMEDIATE", ("synchronous=FULL",), size=1)
             self._reader = _sqlite(url_async, "BEGIN", ("query_only=1", "wal_autocheckpoint=0"), size=READERS)
         elif self.dialect == "postgresql":
-            self._writer = self._reader = _postgresql(parsed.set(drivername="postgresql+asyncpg"))
+            self._url = parsed.set(drivername="postgresql+asyncpg")
+            self._writer = self._reader = _postgresql(self._url, POOL)
         else:
             raise SetupError("the database URL starts with sqlite:/// or postgresql://")
         self._lock = asyncio.Lock()
@@ -77,6 +80,18 @@ class Database:
             async with self._reader.connect() as conn:
                 yield conn
 
+    def aside(self) -> Database:
+        """The same database over a connection of its own, for what must not wait behind load.
+
+        On SQLite there is one writer for all, so it is this one. Closed with this one.
+        """
+        if self.sqlite:
+            return self
+        if self._aside is None:
+            self._aside = copy(self)
+            self._aside._writer = self._aside._reader = _postgresql(self._url, 1)  # noqa: SLF001 (a copy of itself)
+        return self._aside
+
     async def moment(self, conn: AsyncConnection) -> Moment:
         """The database's clock, and the policy clock that stands an offset from it."""
         real, offset = (await conn.execute(text(_NOW[self.dialect]))).one()
@@ -89,6 +104,8 @@ class Database:
 
     async def aclose(self) -> None:
         """Close every connection."""
+        if self._aside is not None:
+            await self._aside.aclose()
         await self._writer.dispose()
         if self._reader is not self._writer:
             await self._reader.dispose()
@@ -119,10 +136,10 @@ def _sqlite(url: URL, begin: str, pragmas: Sequence[str], *, size: int) -> Async
     return engine
 
 
-def _postgresql(url: URL) -> AsyncEngine:
+def _postgresql(url: URL, size: int) -> AsyncEngine:
     return create_async_engine(
         url,
-        pool_size=POOL,
+        pool_size=size,
         max_overflow=0,
         pool_timeout=10,
         pool_pre_ping=True,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from sqlalchemy import text
+from typing import Any
+
+from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway.store import schema
 from gateway.work import Word
 
 GO_LOCK = 0x676F  # any number that only this product uses; beside it migrations have theirs
@@ -27,3 +30,13 @@ async def stands(conn: AsyncConnection, word: Word | None) -> bool:
 
 
 _SOURCE = text("SELECT source, epoch FROM live WHERE id = 1")
+
+
+async def applied(conn: AsyncConnection, seq: int) -> dict[str, Any]:
+    """How many workers work by a change: {"by", "of", "missing": [workers]}."""
+    owner = schema.owner.c
+    rows = list(
+        await conn.execute(select(owner.id, owner.applied).where(owner.dead_at.is_(None)).limit(1000))
+    )
+    missing = sorted(row.id for row in rows if row.applied < seq)
+    return {"by": len(rows) - len(missing), "of": len(rows), "missing": missing}
