@@ -23,8 +23,8 @@ TOTAL_S = 10.0
 CONNECT_S = 3.0
 ANSWER_LIMIT = 65_536
 
-ROUTING = frozenset({"countries", "except_countries"})
-"""Settings by which the gateway chooses among accounts; no adapter's business."""
+ROUTING = frozenset({"countries", "except_countries", "weight", "pace", "sender_kind"})
+"""Settings by which the gateway chooses among accounts and paces them; no adapter's business."""
 
 S = TypeVar("S", bound=BaseModel)
 

@@ -213,7 +213,8 @@ def _times(person: Person, case: Case, step: Step) -> Item:
 def accounts(ports: Mapping[str, int], *, mode: str = "live") -> str:
     """An accounts.toml for the simulators, by their ports (`twilio aliyun wechat smtp`).
 
-    Mainland numbers go by Aliyun, all others by Twilio. Credentials: the variables named SIM_… below.
+    Mainland numbers go by Aliyun, all others by Twilio. Credentials: the variables named SIM_… below. `pace` is what
+    simulators take; a real sender's is what its provider grants.
     """
     return ACCOUNTS.format(mode=mode, **ports)
 
@@ -246,6 +247,7 @@ account_sid = "env:SIM_TWILIO_ACCOUNT_SID"
 auth_token = "env:SIM_TWILIO_AUTH_TOKEN"
 [account.settings]
 except_countries = ["CN"]
+pace = 500
 
 [[account]]
 name = "voice"
@@ -258,6 +260,8 @@ price = {{amount = "0.014", currency = "USD"}}
 [account.credentials]
 account_sid = "env:SIM_TWILIO_ACCOUNT_SID"
 auth_token = "env:SIM_TWILIO_AUTH_TOKEN"
+[account.settings]
+pace = 500
 
 [[account]]
 name = "mail"

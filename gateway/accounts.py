@@ -8,7 +8,9 @@ import hmac
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from decimal import Decimal, InvalidOperation
+from math import inf, log
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -16,12 +18,18 @@ from gateway.domain import Account, Channel, Mode, Money, Tenant
 from gateway.errors import BadInput, Fault, NotFound, SetupError
 from gateway.masking import Pii
 from gateway.outcomes import Ways
-from gateway.ports import Adapter, AdapterFactory, Checks, SharedTokens, Tools
-from gateway.quotas.model import Load
+from gateway.ports import Adapter, AdapterFactory, Checks, Moment, SharedTokens, Tools
+from gateway.quotas.model import Load, pool_of
+from gateway.standing import Breaker, Standing
+from gateway.work import Refusal
 
 MAX_FILE = 256 * 1024
 RETIRED_S = 120.0
 """How long an adapter whose account changed stays open: longer than any permit and call together."""
+LOOK_AGAIN = timedelta(minutes=15)
+"""What waits for an account that is down is decided on again after this, or as soon as it is back."""
+SAMPLE = 8
+"""Of so many reminders that could go another way, one probes an account that is half open."""
 _KEYS = {"name", "tenant", "mode", "adapter", "endpoint", "sender", "price", "credentials", "settings"}
 _NEEDED = {"name", "tenant", "mode", "adapter", "sender"}
 _TABLES = {"price", "credentials", "settings"}
@@ -79,11 +87,63 @@ class Connected:
             cost=cost,
         )
 
+    @property
+    def pool(self) -> str:
+        """The account, unique in the deployment (gateway.quotas.model.pool_of)."""
+        return _pool(self.account)
+
     def serves(self, country: str | None) -> bool:
         """Whether numbers of this country go through it (settings `countries`, `except_countries`)."""
         only = self.account.settings.get("countries", "").split()
         barred = self.account.settings.get("except_countries", "").split()
         return (not only or country in only) and country not in barred
+
+
+def _pool(account: Account) -> str:
+    return pool_of(account.tenant, account.name, shared=account.weight is not None)
+
+
+def ordered(able: Sequence[Connected], reminder: str, tries: int) -> list[Connected]:
+    """Accounts in the order in which a reminder tries them; after each hand-over that was refused the next in turn.
+
+    By weight (settings `weight`), each reminder drawn by its own id; those without one are fall-backs. Where none
+    has a weight, the first by name is the primary.
+    """
+    ranked = sorted(able, key=lambda one: (_rank(one, reminder), one.account.name))
+    turn = tries % len(ranked) if ranked else 0
+    return ranked[turn:] + ranked[:turn]
+
+
+def _rank(one: Connected, reminder: str) -> float:
+    """Weighted rendezvous hashing: the least goes first, each as often as its weight is a part of all."""
+    weight = int(one.account.settings.get("weight", "0"))
+    drawn = hashlib.sha256(f"{one.account.name}|{reminder}".encode()).digest()
+    return -log((int.from_bytes(drawn[:8]) + 1) / 2**64) / weight if weight else inf
+
+
+def choose(
+    able: Sequence[Connected], reminder: str, tries: int, standings: Mapping[str, Standing], moment: Moment
+) -> tuple[Connected, Refusal | None]:
+    """The account for a reminder among those (at least one) that can serve it; a refusal when none may start now.
+
+    The first that may start. One that is half open takes a sample of what could go another way.
+    """
+    order = ordered(able, reminder, tries)
+    barred = [standings.get(one.pool, Standing()).barred(moment.real) for one in order]
+    free = [one for one, why in zip(order, barred, strict=True) if why is None]
+    if free:
+        sampled = hashlib.sha256(reminder.encode()).digest()[0] % SAMPLE == 0
+        sure = free if sampled else [one for one in free if not _half_open(one, standings)]
+        return (sure or free)[0], None
+    one, (reason, until) = min(
+        ((one, why) for one, why in zip(order, barred, strict=True) if why), key=lambda pair: pair[1][1]
+    )
+    wait = LOOK_AGAIN if reason == "account_down" else until - moment.real
+    return one, Refusal(reason=reason, by=one.account.name, again=moment.policy + wait)
+
+
+def _half_open(one: Connected, standings: Mapping[str, Standing]) -> bool:
+    return standings.get(one.pool, Standing()).breaker is Breaker.HALF_OPEN
 
 
 class Accounts:
@@ -181,7 +241,8 @@ class Accounts:
         return f"{self._public_url}/cb/{adapter}/{account}/{ref}?t={self.link(ref)}"
 
     def _callback_token(self, account: Account) -> str:
-        said = f"account|{account.tenant}|{account.adapter}|{account.name}".encode()
+        owner = _pool(account).partition("|")[0]  # one address for all who share an account
+        said = f"account|{owner}|{account.adapter}|{account.name}".encode()
         return hmac.new(self._key, said, hashlib.sha256).hexdigest()[:32]
 
     def callback_url(self, account: Account) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from decimal import Decimal
+from typing import Any
 
 import orjson
 from sqlalchemy import insert, select
+from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.accounts import AccountRow
@@ -87,7 +89,7 @@ class AccountRows:
         return True
 
 
-def _columns(account: Account) -> dict[str, str | None]:
+def _columns(account: Account) -> dict[str, Any]:
     return {
         "adapter": account.adapter,
         "endpoint": account.endpoint,
@@ -95,6 +97,7 @@ def _columns(account: Account) -> dict[str, str | None]:
         "price_amount": str(account.price.amount) if account.price else None,
         "price_currency": account.price.currency if account.price else None,
         "settings": orjson.dumps(dict(account.settings), option=orjson.OPT_SORT_KEYS).decode(),
+        "weight": account.weight,
     }
 
 
@@ -102,24 +105,21 @@ def _said(account: Account) -> str:
     return orjson.dumps(_columns(account), option=orjson.OPT_SORT_KEYS).decode()
 
 
-def _row(row: object) -> AccountRow:
-    found = row._mapping  # type: ignore[attr-defined]  # noqa: SLF001 (SQLAlchemy's public name for it)
-    price = (
-        Money(amount=Decimal(found["price_amount"]), currency=found["price_currency"])
-        if found["price_amount"]
-        else None
-    )
-    return AccountRow(
-        account=Account(
-            tenant=Tenant(found["tenant"]),
-            name=found["name"],
-            mode=Mode(found["tenant"].rpartition("/")[2]),
-            adapter=found["adapter"],
-            endpoint=found["endpoint"],
-            sender=found["sender"],
-            price=price,
-            settings=orjson.loads(found["settings"]),
-        ),
-        enabled=found["enabled"],
-        revision=found["revision"],
+def _row(row: Row[Any]) -> AccountRow:
+    return AccountRow(account=account_of(row), enabled=row.enabled, revision=row.revision)
+
+
+def account_of(row: Row[Any]) -> Account:
+    """An account from its row, without credentials."""
+    price = Money(amount=Decimal(row.price_amount), currency=row.price_currency) if row.price_amount else None
+    return Account(
+        tenant=Tenant(row.tenant),
+        name=row.name,
+        mode=Mode(row.tenant.rpartition("/")[2]),
+        adapter=row.adapter,
+        endpoint=row.endpoint,
+        sender=row.sender,
+        price=price,
+        settings=orjson.loads(row.settings),
+        weight=row.weight,
     )

@@ -1,0 +1,301 @@
+"""How accounts stand, in SQL: go asks whether they may be called, T2 writes what their calls came to.
+
+An account of which nothing is to be said costs a go one look-up and a T2 one. Rows are locked in the order of their
+names, after reminders, and by go only where it must write: one probe through an account that is half open, and what
+a provider keeps in a queue of its own.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import orjson
+from sqlalchemy import and_, case, func, select, tuple_, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Row
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway.domain import HandOver, from_us, to_us
+from gateway.ports import Moment
+from gateway.quotas import catalogue
+from gateway.quotas.model import EVERYONE, Load, Unit
+from gateway.standing import SLICE, WINDOW, Breaker, Ending, Recent, Standing, after, from_json, to_json
+from gateway.store import schema
+from gateway.store.accounts import account_of
+from gateway.store.live import raise_seq
+from gateway.work import Refusal, Start
+
+SOON = timedelta(seconds=2)
+"""After this every worker knows how an account stands, and a refused start is decided by that."""
+_STANDING = schema.standing.c
+_ATTEMPT = schema.attempt.c
+_ACCOUNT = schema.account.c
+_WELL = (
+    "accepted",
+    "delivered",
+    "read",
+    "answered",
+    "conversation",
+    "voicemail",
+    "no_answer",
+    "busy",
+    "failed",
+)
+"""States of attempts that the provider surely took."""
+_CLEAR = frozenset(
+    {HandOver.ACCEPTED, HandOver.PERMANENT_RECIPIENT, HandOver.OPT_OUT, HandOver.CONTENT, HandOver.EXPIRED}
+)
+"""Endings that say nothing against an account."""
+
+
+async def read(conn: AsyncConnection) -> dict[str, Standing]:
+    """Every account of which something is to be said, by pool."""
+    rows = await conn.execute(select(_STANDING.pool, _STANDING.state).where(_STANDING.state != "{}"))
+    return {row.pool: from_json(orjson.loads(row.state)) for row in rows}
+
+
+async def admit(conn: AsyncConnection, moment: Moment, starts: Sequence[Start]) -> dict[str, Refusal]:
+    """Which of these starts their accounts do not take now, by ref.
+
+    One start at a time goes through an account that is half open. Where a provider queues, nothing is handed over
+    that its queue, as far as we know it, would not clear in time; what is admitted lengthens the queue.
+    """
+    refused: dict[str, Refusal] = {}
+    queued: dict[str, list[Start]] = defaultdict(list)
+    by_pool = _by_pool(starts)
+    rows = {row.pool: row for row in await _rows(conn, by_pool)}
+    for pool, own in by_pool.items():
+        row = rows.get(pool)
+        if row is not None and row.state != "{}":
+            refused |= await _admit(conn, moment, pool, from_json(orjson.loads(row.state)), own)
+        if catalogue.queues(own[0].load.adapter):
+            queued[pool] = [start for start in own if start.ref not in refused]
+    return refused | await _queue(conn, moment, queued)
+
+
+def _by_pool(starts: Sequence[Start]) -> dict[str, list[Start]]:
+    by_pool: dict[str, list[Start]] = defaultdict(list)
+    for start in sorted(starts, key=lambda start: start.load.pool):
+        by_pool[start.load.pool].append(start)
+    return by_pool
+
+
+async def _rows(conn: AsyncConnection, pools: Collection[str], *, lock: bool = False) -> list[Row[Any]]:
+    query = select(schema.standing).where(_STANDING.pool.in_(list(pools))).order_by(_STANDING.pool)
+    return list(await conn.execute(query.with_for_update() if lock else query)) if pools else []
+
+
+async def _admit(
+    conn: AsyncConnection, moment: Moment, pool: str, standing: Standing, starts: Sequence[Start]
+) -> dict[str, Refusal]:
+    if standing.breaker is Breaker.HALF_OPEN:
+        standing = await _probe(conn, moment.real, pool, starts[0])
+    barred = standing.barred(moment.real)
+    probe = standing.probe if barred is not None and barred[0] == "account_down" else None
+    return {
+        start.ref: _refusal(start.load, moment, barred) for start in starts if barred and start.ref != probe
+    }
+
+
+def _refusal(load: Load, moment: Moment, barred: tuple[str, datetime]) -> Refusal:
+    """An account that is down is decided on anew as soon as that is known; a day that is used up is waited for."""
+    reason, until = barred
+    wait = SOON if reason == "account_down" else until - moment.real
+    return Refusal(reason=reason, by=load.account, again=moment.policy + wait)
+
+
+async def _probe(conn: AsyncConnection, now: datetime, pool: str, start: Start) -> Standing:
+    """Let one start probe a half-open account, unless another does. The row is locked until the commit."""
+    (row,) = await _rows(conn, [pool], lock=True)
+    standing = from_json(orjson.loads(row.state))
+    if standing.breaker is not Breaker.HALF_OPEN:
+        return standing
+    before = standing
+    if standing.probe is not None:
+        standing = await _looked_after(conn, standing, now)
+    if standing.breaker is Breaker.HALF_OPEN and standing.barred(now) is None:
+        standing = standing.probed_by(start.ref, now)
+    if standing != before:
+        await _write(conn, pool, before, standing)
+    return standing
+
+
+async def _looked_after(conn: AsyncConnection, standing: Standing, now: datetime) -> Standing:
+    """A probe that was withdrawn frees its place; one whose owner was lost failed."""
+    state = await conn.scalar(
+        select(_ATTEMPT.state)
+        .join(
+            schema.attempt_ref,
+            and_(
+                schema.attempt_ref.c.ref == _ATTEMPT.ref,
+                schema.attempt_ref.c.tenant == _ATTEMPT.tenant,
+                schema.attempt_ref.c.started_at == _ATTEMPT.started_at,
+            ),
+        )
+        .where(schema.attempt_ref.c.ref == standing.probe)
+    )
+    if state in (None, "void"):
+        return standing.let_go(now)
+    gone = state == "unknown" or (standing.probe_until is not None and standing.probe_until <= now)
+    return standing.lost(now) if gone else standing
+
+
+async def _queue(
+    conn: AsyncConnection, moment: Moment, queued: Mapping[str, Sequence[Start]]
+) -> dict[str, Refusal]:
+    """Put starts into their providers' own queues, as far as we know them; refuse what would come out too late."""
+    some = {pool: starts for pool, starts in queued.items() if starts}
+    if not some:
+        return {}
+    paces = await _paces(conn, some)
+    await _known(conn, paces)
+    rows = {row.pool: row for row in await _rows(conn, paces, lock=True)}
+    refused: dict[str, Refusal] = {}
+    for pool, per_s in sorted(paces.items()):
+        was = rows[pool].clears_at
+        clears = max(moment.real, from_us(was) if was is not None else moment.real)
+        for start in some[pool]:
+            after_it = clears + timedelta(seconds=_units(start.load) / per_s)
+            if after_it > start.deliver_by:
+                again = moment.policy + max(start.deliver_by - moment.real, SOON)
+                refused[start.ref] = Refusal(reason="quota", by=start.load.account, again=again)
+            else:
+                clears = after_it
+        await conn.execute(
+            update(schema.standing).where(_STANDING.pool == pool).values(clears_at=to_us(clears))
+        )
+    return refused
+
+
+def _units(load: Load) -> int:
+    return load.segments if catalogue.unit_of(load.adapter) is Unit.SEGMENT else 1
+
+
+async def _paces(conn: AsyncConnection, queued: Mapping[str, Sequence[Start]]) -> dict[str, float]:
+    """The pace of each account's sender, where one is known."""
+    pools = {(starts[0].load.tenant, starts[0].load.account): pool for pool, starts in queued.items()}
+    rows = await conn.execute(
+        select(schema.account).where(tuple_(_ACCOUNT.tenant, _ACCOUNT.name).in_(list(pools)))
+    )
+    paces = {pools[row.tenant, row.name]: catalogue.pace_of(account_of(row)) for row in rows}
+    return {pool: float(pace) for pool, pace in paces.items() if pace is not None}
+
+
+async def learn(conn: AsyncConnection, moment: Moment, ended: Sequence[Ending]) -> None:
+    """What the endings of calls say of their accounts. A change of breaker, throttle or day is one of the numbered."""
+    by_pool: dict[str, list[Ending]] = defaultdict(list)
+    for ending in ended:
+        by_pool[ending.pool].append(ending)
+    plain = by_pool.keys() - {row.pool for row in await _rows(conn, by_pool) if row.state != "{}"}
+    told = {
+        pool: endings
+        for pool, endings in by_pool.items()
+        if pool not in plain or any(e.handed.ending not in _CLEAR for e in endings)
+    }
+    if not told:
+        return
+    await _known(conn, told)
+    for row in await _rows(conn, told, lock=True):
+        before = from_json(orjson.loads(row.state))
+        endings = told[row.pool]
+        recent = await _recent(conn, moment.real, row.pool) if _asks(before, endings) else Recent()
+        await _write(conn, row.pool, before, after(before, endings, moment.real, recent))
+
+
+def _asks(standing: Standing, endings: Sequence[Ending]) -> bool:
+    """Whether it matters what became of calls that were not told of."""
+    kinds = {ending.handed.ending for ending in endings}
+    first = not standing.tallies and HandOver.NOT_SENT in kinds
+    return not standing.down and (first or HandOver.UNKNOWN in kinds)
+
+
+async def _recent(conn: AsyncConnection, now: datetime, pool: str) -> Recent:
+    """Looks only at attempts of the last minute (index attempt_state)."""
+    owner, _, account = pool.partition("|")
+    slow = to_us(now - SLICE)
+    well = _ATTEMPT.state.in_(_WELL)
+    good, fresh, hanging = (
+        await conn.execute(
+            select(
+                func.count(case((well, 1))),
+                func.count(case((and_(well, _ATTEMPT.called_at > slow), 1))),
+                func.count(case((and_(_ATTEMPT.state == "calling", _ATTEMPT.called_at <= slow), 1))),
+            ).where(
+                _ATTEMPT.state.in_((*_WELL, "calling")),
+                _ATTEMPT.deadline > to_us(now - WINDOW),
+                _ATTEMPT.account == account,
+                _of(owner),
+            )
+        )
+    ).one()
+    return Recent(good=good, hanging=0 if fresh else hanging)
+
+
+def _of(owner: str) -> Any:
+    """Attempts of a tenant, or of all tenants of a mode where the account is shared."""
+    name, _, mode = owner.partition("/")
+    return _ATTEMPT.tenant.like(f"%/{mode}") if name == EVERYONE else _ATTEMPT.tenant == owner
+
+
+async def checked(conn: AsyncConnection, moment: Moment, pool: str, *, ok: bool) -> Standing | None:
+    """Write what asking an account's provider came to, if its breaker is not closed; how it stands then."""
+    for row in await _rows(conn, [pool], lock=True):
+        before = from_json(orjson.loads(row.state))
+        standing = before.asked(moment.real, ok=ok)
+        await _write(conn, pool, before, standing)
+        return standing
+    return None
+
+
+async def let_in(conn: AsyncConnection, moment: Moment, pool: str, most: int) -> int:
+    """Make up to `most` reminders due that wait because this account was down; how many there were."""
+    owner, _, account = pool.partition("|")
+    name, _, mode = owner.partition("/")
+    reminder = schema.reminder.c
+    now = to_us(moment.policy)
+    waiting = (
+        select(reminder.tenant, reminder.id)
+        .where(
+            reminder.by == account,
+            reminder.next_at > now,
+            reminder.state == "deferred",
+            reminder.reason == "account_down",
+            reminder.tenant.like(f"%/{mode}") if name == EVERYONE else reminder.tenant == owner,
+        )
+        .order_by(reminder.next_at)
+        .limit(most)
+        .with_for_update(skip_locked=True)
+    )
+    keys = [(row.tenant, row.id) for row in await conn.execute(waiting)]
+    if keys:
+        await conn.execute(
+            update(schema.reminder)
+            .where(tuple_(reminder.tenant, reminder.id).in_(keys), reminder.state == "deferred")
+            .values(next_at=now)
+        )
+    return len(keys)
+
+
+async def _known(conn: AsyncConnection, pools: Collection[str]) -> None:
+    """Make the rows that are missing, so that they can be locked."""
+    make = postgresql.insert if conn.dialect.name == "postgresql" else sqlite.insert
+    rows = [{"pool": pool, "state": "{}", "down": False, "seq": 0} for pool in sorted(pools)]
+    if rows:
+        await conn.execute(make(schema.standing).on_conflict_do_nothing(), rows)
+
+
+async def _write(conn: AsyncConnection, pool: str, before: Standing, standing: Standing) -> None:
+    if standing == before:
+        return
+    values: dict[str, Any] = {"state": orjson.dumps(to_json(standing)).decode(), "down": standing.down}
+    if _matters(before) != _matters(standing):
+        values["seq"] = await raise_seq(conn)
+    await conn.execute(update(schema.standing).where(_STANDING.pool == pool).values(**values))
+
+
+def _matters(standing: Standing) -> tuple[object, ...]:
+    """What other workers go by."""
+    return standing.breaker, standing.level, standing.used_up_until, standing.probe, standing.closed_at
