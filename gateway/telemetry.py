@@ -318,6 +318,14 @@ SHOWN = {
     "oldest_due_seconds": ("How long the oldest of them has been due.", ("channel", "tenant", "priority")),
     "deferred": ("Reminders that are put off, by reason.", ("channel", "tenant", "reason")),
     "unknown": ("Reminders whose outcome nobody knows.", ("channel", "tenant")),
+    "quota_limit": ("What a quota allows: starts a second, units, calls at once, money.", ("quota", "limit")),
+    "quota_used": ("What of it is used, of quotas that count.", ("quota", "of", "limit")),
+    "quota_budget_used_ratio": ("The share of a quota's budget that is used.", ("quota", "of")),
+    "account_breaker": ("1 for how the breaker of an account that had trouble stands.", ("account", "state")),
+    "account_pace_factor": ("The share of its pace that such an account has now.", ("account",)),
+    "pauses": ("Pauses and stops in force.", ("kind",)),
+    "pace_source": ("1 for which of redis and sql grants the pace.", ("source",)),
+    "workers": ("Living workers, by whether they work by the newest configuration.", ("applied",)),
 }
 """Gauges of which a process knows every value at once: name → (help, labels)."""
 
@@ -365,6 +373,8 @@ class Metrics:
         self._decisions = self._counter("decisions", "Decisions, by what follows.", "state", "reason")
         self._refusals = self._counter("start_refusals", "Starts that got no go.", "reason", "by")
         self._attempts = self._counter("attempts", "Calls to providers.", "channel", "adapter", "outcome")
+        self._refusals = self._counter("refusals", "Starts that got no go.", "reason", "by")
+        self._started = self._counter("quota_started_units", "Units that a quota let start.", "quota", "of")
         self._call_s = self._histogram(
             "call_seconds", "Length of a call.", _CALL_BUCKETS, "channel", "adapter"
         )
@@ -421,6 +431,14 @@ class Metrics:
         """A provider was called."""
         self._attempts(channel, adapter, outcome).inc()
         self._call_s(channel, adapter).observe(seconds)
+
+    def refused(self, reason: str, by: str) -> None:
+        """A start got no go: `by` is the quota's or account's name. Of pauses there are ever new ones: they stay unnamed."""
+        self._refusals(reason, by if reason in ("quota", "account_down") else None).inc()
+
+    def started(self, quota: str, of: str, units: int) -> None:
+        """A quota let so many units start; `of` are the values of its `each`."""
+        self._started(quota, of).inc(units)
 
     def receipts(self, adapter: str, *, known: int, strange: int) -> None:
         """A callback told of attempts, ours and others."""

@@ -334,6 +334,9 @@ def test_metrics_are_rendered_with_their_labels():
     metrics.decided("suppressed", "duplicate")
     metrics.ended("sent")
     metrics.called("sms", "twilio_sms", "accepted", 0.2)
+    metrics.refused("quota", "sms-cn")
+    metrics.refused("paused", "ps_01")
+    metrics.started("*/live|sms-cn", "", 3)
     metrics.receipts("smtp", known=2, strange=1)
     metrics.settled("smtp", found=True)
     metrics.woken("sms", "bell")
@@ -355,6 +358,9 @@ def test_metrics_are_rendered_with_their_labels():
         'gateway_reminders_ended_total{reason="",state="sent"} 1.0',
         'gateway_attempts_total{adapter="twilio_sms",channel="sms",outcome="accepted"} 1.0',
         'gateway_call_seconds_bucket{adapter="twilio_sms",channel="sms",le="0.25"} 1.0',
+        'gateway_refusals_total{by="sms-cn",reason="quota"} 1.0',
+        'gateway_refusals_total{by="",reason="paused"} 1.0',
+        'gateway_quota_started_units_total{of="",quota="*/live|sms-cn"} 3.0',
         'gateway_receipts_total{adapter="smtp",known="yes"} 2.0',
         'gateway_receipts_total{adapter="smtp",known="no"} 1.0',
         'gateway_settled_total{adapter="smtp",found="yes"} 1.0',
