@@ -15,7 +15,9 @@ QUARANTINE = timedelta(seconds=120)
 """Real time between an unknown ending and the first question to the provider."""
 LOOK_AGAIN = timedelta(minutes=15)
 MAX_TRIES = 20
-"""Refused hand-overs after which a reminder is given up."""
+"""Refused hand-overs after which a reminder is given up; those that came too fast are not counted."""
+SOON = timedelta(seconds=2)
+"""After this every worker knows what a refusal says of the account: another is tried, or it waits for this one."""
 
 _RANK = {
     "void": 0,
@@ -114,7 +116,8 @@ def _later(out: Outturn, called: Called, handed: Handed, moment: Moment) -> Outt
         handed.ending, "rejected_config"
     )
     by = called.attempt.account
-    if called.tries + 1 >= MAX_TRIES:
+    waits = handed.ending is HandOver.RETRY_AFTER
+    if called.tries + 1 >= MAX_TRIES and not waits:
         return replace(out, reminder_state="failed", reason=reason, by=by, refused=True)
     wait = handed.retry_after or _pause(handed.ending, called.tries)
     return replace(
@@ -124,13 +127,13 @@ def _later(out: Outturn, called: Called, handed: Handed, moment: Moment) -> Outt
         by=by,
         next_at=min(moment.policy + wait, called.expires_at),
         refused=True,
+        waits=waits,
     )
 
 
 def _pause(ending: HandOver, tries: int) -> timedelta:
-    if ending is HandOver.CONFIG:
-        return LOOK_AGAIN
-    return min(timedelta(seconds=5 << tries), LOOK_AGAIN)
+    """How long to wait after a refusal that does not say it."""
+    return min(timedelta(seconds=5 << tries), LOOK_AGAIN) if ending is HandOver.NOT_SENT else SOON
 
 
 def overtaken(called: Called, handed: Handed, moment: Moment) -> Outturn:

@@ -321,6 +321,8 @@ class Outturn:
     next_at: datetime | None = None
     refused: bool = False
     """The provider surely did not take it: the reminder is free for another go."""
+    waits: bool = False
+    """It was refused because there was too much: that is no try, however often it happens."""
     keeps_next: bool = False
     """The reminder's `next_at` stays: an escalation that was set goes on."""
     escalates: bool = False

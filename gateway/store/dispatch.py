@@ -582,7 +582,7 @@ class DispatchTx(FactsTx):
             "next_at": us(outturn.next_at),
             "keeps_next": outturn.keeps_next,
             "called": not outturn.refused,
-            "tries": 1 if outturn.refused else 0,
+            "tries": 1 if outturn.refused and not outturn.waits else 0,
             "step": 1 if outturn.escalates else 0,
             "updated_at": to_us(self.moment.policy),
         }
