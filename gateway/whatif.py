@@ -153,5 +153,5 @@ def _mistakes(place: int, source: str) -> list[Fault]:
             code="pack_malformed",
             message=f"line {remark.line}, column {remark.column}: {remark.at}: {remark.message}",
         )
-        for remark in lint(source, today=date.min, shipped=())
+        for remark in lint(source, today=date.min, shipped=(), adapters=())
     ]

@@ -27,7 +27,8 @@ def required(
 ) -> list[Pack]:
     """The packs that have to be asked, as they ship: of the place, the law, the licences, assigned, and for everyone.
 
-    Those for elsewhere are among them where the law of the borrower's place gives no hours on this channel.
+    Those for elsewhere are among them where the law of the borrower's place gives no hours on this channel. One that
+    speaks of other adapters alone is not.
     """
     home = inputs["residence"] or inputs["governing_law"]
     law = [place for place in (inputs["governing_law"], *inputs["licences"]) if place is not None]
@@ -46,7 +47,13 @@ def required(
         if isinstance(rule, Window) and rule.address_kinds is None and not _off(rule, facts)
     ]
     elsewhere = [] if hours else [pack for pack in packs if "elsewhere" in pack.applies]
-    return list(dict.fromkeys([*of_home, *others, *elsewhere]))
+    named = dict.fromkeys([*of_home, *others, *elsewhere])
+    return [pack for pack in named if not pack.rules or any(_goes_so(rule, question) for rule in pack.rules)]
+
+
+def _goes_so(rule: AnyRule, question: Question) -> bool:
+    """Whether the rule speaks of what goes through the question's adapter; where that is not known, of anything."""
+    return rule.adapters is None or question.adapter is None or question.adapter in rule.adapters
 
 
 def covers(pack: Pack, place: str) -> bool:

@@ -27,9 +27,11 @@ def day(text: str | None) -> date | None:
 
 
 def address_of(judged: Judged, inputs: Inputs) -> Mapping[str, Any] | None:
-    """The address that was used, among those that were known; None when it is not one of them."""
+    """The address that was used, as it was known to be reached through that adapter; None when it was not."""
     known = inputs["addresses"].get(judged.decision["channel"], ())
-    return next((to for to in known if to["address"] == judged.contact["address"]), None)
+    through = (None, judged.contact["adapter"])  # older records do not say
+    used = (to for to in known if to["address"] == judged.contact["address"] and to.get("adapter") in through)
+    return next(used, None)
 
 
 def question_of(judged: Judged, inputs: Inputs, kind: str | None) -> Question:
@@ -44,6 +46,7 @@ def question_of(judged: Judged, inputs: Inputs, kind: str | None) -> Question:
         address_kind=kind,
         recipient_role=inputs["recipient_role"],
         technology=judged.contact["technology"],
+        adapter=judged.contact["adapter"],
         actor=inputs["actor"],
         actor_role=inputs["actor_role"],
         institution=inputs["institution"],

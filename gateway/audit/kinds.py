@@ -125,12 +125,13 @@ def _shared(per: Iterable[str], here: Here) -> list[Event]:
 
 
 def _events(rule: Cap | Cooldown | Spacing, here: Here) -> list[Event]:
-    """The events that share the keys of the rule, on its channels, and made with its technologies as far as known."""
+    """The events that share the keys of the rule, on its channels, by its technologies and adapters as far as known."""
     return [
         event
         for event in _shared(rule.per, here)
         if (rule.channels is None or event.channel in rule.channels)
         and (rule.technologies is None or event.technology is None or event.technology in rule.technologies)
+        and (rule.adapters is None or event.adapter is None or event.adapter in rule.adapters)
     ]
 
 

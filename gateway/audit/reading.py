@@ -125,6 +125,7 @@ def _concerned(rule: AnyRule, question: Question) -> bool:
         (rule.institutions, question.institution),
         (rule.products, question.product),
         (rule.technologies, question.technology),
+        (rule.adapters, question.adapter),
     ]
     if any(words is not None and mine is not None and mine not in words for words, mine in named):
         return False

@@ -47,7 +47,7 @@ class Judged:
     """One decision. `inputs`: what it read; None when that was never recorded, or cannot be opened any more.
 
     `place`: its place among those decided together. `policy`: the digest of the packs in use. `contact`: what the
-    record says of the contact that followed (`technology`, `flags`, `address`), none unless it sent.
+    record says of the contact that followed (`technology`, `adapter`, `flags`, `address`), none unless it sent.
     """
 
     record: str
@@ -252,6 +252,7 @@ def _judged(record: Opened) -> Judged:
     clear = record.side["clear"] if record.side else {}
     contact = {
         "technology": body.get("technology"),
+        "adapter": body.get("adapter"),
         "flags": body.get("flags", ()),
         "address": clear.get("address_key"),
     }
@@ -287,6 +288,7 @@ def _event(record: Opened, at: datetime) -> Event:
         recipient_role=body.get("recipient_role", "debtor"),
         flags=frozenset(body.get("flags", ())),
         technology=body.get("technology"),
+        adapter=body.get("adapter"),
         actor=ids.get("actor"),
     )
 
@@ -354,5 +356,6 @@ def _with(event: Event, outcome: str, person: str) -> Event:
         recipient_role=event.recipient_role,
         flags=event.flags,
         technology=event.technology,
+        adapter=event.adapter,
         actor=event.actor,
     )

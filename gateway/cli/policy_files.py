@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+import channels
 from gateway.cli import show
 from gateway.cli.pack_files import pack_text, packs_named
 from gateway.policy.diff import Change
@@ -30,7 +31,8 @@ def lint(ctx: click.Context, files: Sequence[Path], *, as_json: bool) -> None:
     Exit code 0 when every file can be loaded, be there warnings or not; 2 when one cannot.
     """
     today = datetime.now(UTC).date()
-    found = [(file, remarks_on(pack_text(file), today=today, shipped=shipped_files())) for file in files]
+    known: dict[str, Any] = {"today": today, "shipped": shipped_files(), "adapters": channels.names()}
+    found = [(file, remarks_on(pack_text(file), **known)) for file in files]
     if as_json:
         _as_json([_report(file, remarks) for file, remarks in found])
     else:

@@ -111,7 +111,7 @@ def _checked(file: tuple[str, str]) -> tuple[str, str]:
     name, source = file
     faults = [
         Fault(at=f"{name}:{r.line}:{r.column}", code=r.code, message=f"{r.at}: {r.message}")
-        for r in lint(source, today=date.min, shipped=())
+        for r in lint(source, today=date.min, shipped=(), adapters=())
         if r.level is Level.ERROR
     ]
     if faults:

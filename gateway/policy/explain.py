@@ -121,6 +121,8 @@ def _terms(finding: Finding) -> Iterator[tuple[str, Any]]:
             yield "over", _over(rule.window)
             yield "outcomes", None if rule.count_outcomes is None else sorted(rule.count_outcomes)
             yield "channels", None if rule.channels is None else sorted(rule.channels)
+            if rule.adapters is not None:
+                yield "adapters", sorted(rule.adapters)
         case Cooldown() | ChannelLock():
             yield "after", sorted(rule.after)
         case ThirdParty(only_purposes=named) if named is not None:
@@ -218,6 +220,8 @@ def _word(finding: Mapping[str, Any], texts: Mapping[str, Any], *, bars: bool) -
         text = texts["full"] if bars else texts["free"]
         when = texts["over"][over["type"]].format(n=over.get("n"))
         what = texts["what"][_unit(finding)]
+        if finding.get("adapters"):
+            what = texts["through"].format(what=what, adapters=", ".join(finding["adapters"]))
         return str(text.format(counted=finding["counted"], max=finding["max"], what=what, over=when))
     said = texts["objects" if bars else "allows"]
     return str(said.get(kind, said.get("other", kind)).format(counted=finding["counted"]))

@@ -51,5 +51,5 @@ def _has_hours(pack: Pack) -> bool:
 
 def _for_all(rule: Window) -> bool:
     scope = (rule.channels, rule.purposes, rule.actors, rule.institutions, rule.products, rule.technologies)
-    when = (rule.address_kinds, rule.not_if, rule.since_fact, rule.until_fact)
+    when = (rule.adapters, rule.address_kinds, rule.not_if, rule.since_fact, rule.until_fact)
     return all(limit is None for limit in (*scope, *when))

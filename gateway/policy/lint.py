@@ -73,8 +73,13 @@ class _Odd(NamedTuple):
     message: str
 
 
-def lint(source: str, *, today: date, shipped: Collection[Written]) -> list[Remark]:
-    """Every mistake of a pack's text, in the order of its lines; without any, what is odd in it."""
+def lint(
+    source: str, *, today: date, shipped: Collection[Written], adapters: Collection[str]
+) -> list[Remark]:
+    """Every mistake of a pack's text, in the order of its lines; without any, what is odd in it.
+
+    `adapters` are the names of all that there are.
+    """
     try:
         written = read_written(source, "")
     except PolicyError as wrong:
@@ -82,7 +87,7 @@ def lint(source: str, *, today: date, shipped: Collection[Written]) -> list[Rema
             return [_syntax(source, wrong.faults[0].message)]
         level, found = Level.ERROR, [_Odd(f.at.removeprefix(":"), f.code, f.message) for f in wrong.faults]
     else:
-        level, found = Level.WARNING, list(_odd(written, today, shipped))
+        level, found = Level.WARNING, list(_odd(written, today, shipped, adapters))
     places = Places(source)
     return sorted(_remark(places[odd.at], odd, level) for odd in found)
 
@@ -107,14 +112,16 @@ def _syntax(source: str, message: str) -> Remark:
     return _remark(place, _Odd("", "malformed_toml", f"this is not TOML: {what}"), Level.ERROR)
 
 
-def _odd(written: Written, today: date, shipped: Collection[Written]) -> Iterator[_Odd]:
-    pack = written.pack
+def _odd(
+    written: Written, today: date, shipped: Collection[Written], adapters: Collection[str]
+) -> Iterator[_Odd]:
+    pack, known = written.pack, {**_KNOWN, "adapters": adapters}
     yield from _header(pack, today)
     yield from _taken(written, shipped)
-    yield from _strange_words(written.header, "/pack")
+    yield from _strange_words(written.header, known, "/pack")
     for place, (keys, rule) in enumerate(written.pairs):
         at = below("/rule", place)
-        yield from _strange_words(keys, at)
+        yield from _strange_words(keys, known, at)
         yield from _sources(rule, at, today)
         yield from _shadow(rule, at)
         yield from _dates(rule, pack, at)
@@ -149,12 +156,12 @@ def _taken(written: Written, shipped: Collection[Written]) -> Iterator[_Odd]:
             yield _Odd("/pack/id", "id_taken", message)
 
 
-def _strange_words(keys: Mapping[str, Any], at: str) -> Iterator[_Odd]:
+def _strange_words(keys: Mapping[str, Any], known: Mapping[str, Collection[str]], at: str) -> Iterator[_Odd]:
     """Words that no reminder of the gateway's own has; a host may have asked for them all the same."""
-    for key, known in _KNOWN.items():
+    for key, words in known.items():
         for place, given in enumerate(keys.get(key, ())):
-            if given not in known:
-                message = f"the gateway has no such word: {one_of(given, known)}"
+            if given not in words:
+                message = f"the gateway has no such word: {one_of(given, words)}"
                 yield _Odd(below(below(at, key), place), "word_unknown", message)
 
 

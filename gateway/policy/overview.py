@@ -33,7 +33,7 @@ _COLUMNS = (
     "counted per",
     "in shadow",
 )
-_NARROWS = ("purposes", "actors", "institutions", "products")
+_NARROWS = ("purposes", "actors", "institutions", "products", "adapters")
 
 
 def overview(packs: Sequence[Written]) -> str:
@@ -91,7 +91,7 @@ def _each(windows: Sequence[Window], say: Callable[[Window], str]) -> str:
 
 
 def _narrowed(written: Written) -> str:
-    """For which purposes, actors, institutions, products the pack is alone."""
+    """For which purposes, actors, institutions, products, adapters the pack is alone."""
     named = [f"{key}: {', '.join(written.header[key])}" for key in _NARROWS if key in written.header]
     return f" ({'; '.join(named)})" if named else ""
 

@@ -27,6 +27,7 @@ _SCOPE = {
     "actors": "only for actors",
     "institutions": "only for institutions",
     "products": "only for products",
+    "adapters": "only through adapters",
     "since_fact": "in force from",
     "until_fact": "in force before",
 }

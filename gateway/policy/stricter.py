@@ -67,6 +67,7 @@ _LISTS = {
             "institutions",
             "products",
             "technologies",
+            "adapters",
             "address_kinds",
             "reasons",
         ),

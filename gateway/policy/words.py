@@ -337,6 +337,7 @@ _TERMS = {
     "institutions": "Only for institutions",
     "products": "Only for products",
     "technologies": "Only for technologies",
+    "adapters": "Only through adapters",
     "exempt_purposes": "Not for purposes",
     "exempt_flags": "Not for flags",
     "not_if": "Not if",

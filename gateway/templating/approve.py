@@ -89,7 +89,8 @@ def _may_bind(rule: Content, template: Template, today: date) -> bool:
 
 def _surely_binds(rule: Content, pack: Pack, template: Template) -> bool:
     """Whether every reminder of this template comes under the rule in a place that the template names."""
-    narrowed = (rule.institutions, rule.products, rule.technologies, rule.since_fact, rule.until_fact)
+    about = (rule.institutions, rule.products, rule.technologies, rule.adapters)
+    narrowed = (*about, rule.since_fact, rule.until_fact)
     return (
         all(key is None for key in narrowed)
         and (rule.purposes is None or rule.purposes.issuperset(template.purposes))

@@ -108,6 +108,7 @@ MORE = {
     "institutions forgotten": without("institutions", None, COMMON),
     "products forgotten": without("products", None, COMMON),
     "technologies forgotten": without("technologies", None, COUNTING),
+    "adapters forgotten": without("adapters", None, COUNTING),
     "channels forgotten": without("channels", None, COUNTING),
     "exempt purposes forgotten": without("exempt_purposes", frozenset(), COMMON),
     "exempt flags forgotten": without("exempt_flags", frozenset(), COMMON),

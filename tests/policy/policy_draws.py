@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from rule_draws import (
+    ADAPTERS,
     CALENDARS,
     CHANNELS,
     DAYS,
@@ -55,7 +56,8 @@ def chosen(r, choices):
 def parties(r):
     choices = {"borrower": ["P1", "P2"], "debt": ["D1", "D2"], "creditor": ["K1"], "address": ["N1", "N2"]}
     keys = {key: (0.8, words) for key, words in choices.items()}
-    return chosen(r, keys | {"actor": (0.5, ["A1", "A2"]), "technology": (0.5, TECHNOLOGIES)})
+    keys |= {"actor": (0.5, ["A1", "A2"]), "technology": (0.5, TECHNOLOGIES), "adapter": (0.6, ADAPTERS)}
+    return chosen(r, keys)
 
 
 def event(r, now):

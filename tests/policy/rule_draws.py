@@ -24,6 +24,7 @@ ROLES = ["creditor", "servicer", "agency", "debt_buyer", "law_firm"]
 INSTITUTIONS = ["bank", "lender"]
 PRODUCTS = ["card", "mortgage"]
 TECHNOLOGIES = ["live", "prerecorded", "ai_voice"]
+ADAPTERS = ["mail", "pigeon", "telegraph"]
 REASONS = ["bereavement", "festival"]
 
 ZONES = ["America/New_York", "America/Los_Angeles", "Asia/Shanghai", "Asia/Kolkata", "Pacific/Chatham"]
@@ -197,6 +198,7 @@ def scope(r):
         "institutions": (0.06, INSTITUTIONS),
         "products": (0.06, PRODUCTS),
         "technologies": (0.15, TECHNOLOGIES),
+        "adapters": (0.15, ADAPTERS),
         "exempt_purposes": (0.06, PURPOSES),
         "exempt_flags": (0.06, ["a", "b"]),
     }

@@ -212,6 +212,7 @@ def test_hours_within_hours_are_never_open_alone(r):
         ("institutions", ["bank"], None),
         ("products", ["card"], None),
         ("technologies", ["ai_voice"], None),
+        ("adapters", ["aliyun_sms"], None),
         ("address_kinds", ["workplace"], None),
         ("reasons", ["bereavement"], None),
         ("count_outcomes", ["read"], ["read", "sent"]),

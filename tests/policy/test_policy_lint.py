@@ -35,7 +35,7 @@ CAP = f'[[rule]]\nid = "ZZ.CAP"\nkind = "cap"\n{FROM}max = 1\nwindow = {{type = 
 
 
 def remarks(source, today=TODAY):
-    return lint(source, today=today, shipped=shipped_files())
+    return lint(source, today=today, shipped=shipped_files(), adapters=["aliyun_sms", "smtp"])
 
 
 def codes(source, today=TODAY):
@@ -154,6 +154,8 @@ def test_an_odd_header_is_a_warning(source, code):
         (CAP + 'address_kinds = ["workplace"]\n', None),
         (CAP + 'exempt_purposes = ["colection"]\n', "word_unknown"),
         (CAP + 'exempt_purposes = ["collection"]\n', None),
+        (CAP + 'adapters = ["alyun_sms"]\n', "word_unknown"),
+        (CAP + 'adapters = ["aliyun_sms"]\n', None),
         (HOURS.replace("2026-11-23", "2026-11-25"), "checked_in_future"),
         (HOURS.replace("2026-11-23", "2026-11-24"), None),
         (KEEP + 'max = {days = 364, from = "event"}\n', "max_below_min"),

@@ -38,6 +38,7 @@ DESCRIPTIVE = {"pack", "version", "cite", "force", "source", "checked", "note", 
     "institutions",
     "products",
     "technologies",
+    "adapters",
 }
 """What a published rule leaves open: where it comes from, for whom, from when, what consent may do."""
 
