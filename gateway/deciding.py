@@ -89,7 +89,9 @@ class Ready:
 
     def ending(self, handed: Handed) -> Ending:
         """What the end of the call says of its account."""
-        return Ending(pool=self.intent.start.load.pool, adapter=self.intent.adapter, handed=handed)
+        return Ending(
+            pool=self.intent.start.load.pool, adapter=self.intent.adapter, handed=handed, ref=self.intent.ref
+        )
 
     def called(self, attempt: Attempt) -> Called:
         """What the ending of the call is judged by."""
