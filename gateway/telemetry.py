@@ -371,7 +371,6 @@ class Metrics:
         self._accepted = Counter("gateway_reminders_accepted", "Reminders taken in.", registry=self._registry)
         self._ended = self._counter("reminders_ended", "Reminders in a final state.", "state", "reason")
         self._decisions = self._counter("decisions", "Decisions, by what follows.", "state", "reason")
-        self._refusals = self._counter("start_refusals", "Starts that got no go.", "reason", "by")
         self._attempts = self._counter("attempts", "Calls to providers.", "channel", "adapter", "outcome")
         self._refusals = self._counter("refusals", "Starts that got no go.", "reason", "by")
         self._started = self._counter("quota_started_units", "Units that a quota let start.", "quota", "of")
@@ -423,17 +422,13 @@ class Metrics:
         """A decision fell; `state` is what the reminder became."""
         self._decisions(state, reason).inc()
 
-    def refused(self, reason: str, by: str) -> None:
-        """A start got no go: `quota` `paused` `stopped` `account_down`, by which."""
-        self._refusals(reason, by).inc()
-
     def called(self, channel: str, adapter: str, outcome: str, seconds: float) -> None:
         """A provider was called."""
         self._attempts(channel, adapter, outcome).inc()
         self._call_s(channel, adapter).observe(seconds)
 
     def refused(self, reason: str, by: str) -> None:
-        """A start got no go: `by` is the quota's or account's name. Of pauses there are ever new ones: they stay unnamed."""
+        """A start got no go, by which quota or account; pauses stay unnamed: there are ever new ones."""
         self._refusals(reason, by if reason in ("quota", "account_down") else None).inc()
 
     def started(self, quota: str, of: str, units: int) -> None:
