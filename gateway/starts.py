@@ -231,12 +231,18 @@ class Starts:
         refused = [one for one, _ in started if one.ready.intent.ref not in went.granted]
         for one, slot in started:
             if one.ready.intent.ref in went.granted:
+                self._count(one)
                 self._spawn(self._call(one, slot))
         for refusal in went.refused.values():
             self._metrics.refused(refusal.reason, refusal.by)
         with suppress(Unavailable):
             await freed(self._store, [one.ready.person for one in refused])
         self._over(refused, called=True)
+
+    def _count(self, one: Waiting) -> None:
+        load = one.ready.intent.start.load
+        for bucket in self._live.book.buckets(load):
+            self._metrics.started(*bucket.labels, bucket.units(load))
 
     async def _withdraw(
         self, ones: Sequence[Waiting], *, called: bool = False, why: Mapping[str, Refusal] | None = None

@@ -192,6 +192,12 @@ class Bucket:
     quota: Quota
     limits: frozenset[str]
 
+    @property
+    def labels(self) -> tuple[str, str]:
+        """The quota, unique in the deployment, and the values that this bucket is for."""
+        quota, _, values = self.key.partition("||")
+        return quota, values
+
     def units(self, load: Load) -> int:
         """What one start weighs here."""
         return load.segments if self.quota.unit is Unit.SEGMENT else 1
