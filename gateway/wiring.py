@@ -423,8 +423,8 @@ def _today() -> date:
 
 
 def shipped_caps(packs: Packs) -> dict[str, int]:
-    """The numbers of OP.CAPS as they ship."""
+    """The numbers of OP.CAPS and of what providers allow, as they ship: no law's, so a tenant may have its own."""
     if isinstance(packs, PolicyError):
         return {}
-    rules = [rule for pack in packs if pack.id == "OP.CAPS" for rule in pack.rules]
-    return {rule.id: rule.max for rule in rules if isinstance(rule, Cap)}
+    tuned = [pack for pack in packs if pack.id == "OP.CAPS" or pack.id.startswith("PROVIDER.")]
+    return {rule.id: rule.max for pack in tuned for rule in pack.rules if isinstance(rule, Cap)}

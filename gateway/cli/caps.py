@@ -1,4 +1,4 @@
-"""`gateway caps`: the counts of OP.CAPS, which protect everyone, and a tenant's own numbers in them."""
+"""`gateway caps`: the counts that protect everyone, what providers allow, and a tenant's own numbers in both."""
 
 from __future__ import annotations
 

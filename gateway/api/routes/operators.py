@@ -327,7 +327,7 @@ async def check_account(request: Request, name: Annotated[str, Path(alias="id")]
 
 
 class CapIn(Body):
-    """A tenant's own number in a rule of OP.CAPS, and why."""
+    """A tenant's own number in a rule of OP.CAPS or PROVIDER.*, and why."""
 
     rule: Annotated[str, StringConstraints(max_length=64)]
     max: Annotated[int, Field(ge=0, le=1000)]
