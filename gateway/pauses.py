@@ -57,6 +57,11 @@ class PauseScope:
         own = {word: getattr(self, word) for word in ("portfolio", "jurisdiction", "template_version")}
         return self.quota.words() | {word: value for word, value in own.items() if value is not None}
 
+    @property
+    def has_ramp(self) -> bool:
+        """Whether it is in the words of quotas, whose paces can grow little by little."""
+        return self.words() == self.quota.words()
+
     def covers(self, start: Start) -> bool:
         """Whether every word it names is the start's, as it was accepted or as it is now."""
         return (
@@ -123,7 +128,7 @@ class Pause:
 
         `now` is real time. 1 where it never covered the load. Only a scope in the words of quotas has a ramp.
         """
-        if not self.ramp_s or self.resumed_at is None:
+        if not self.ramp_s or self.resumed_at is None or not self.scope.has_ramp:
             return 1.0
         if not self._owns(load.tenant) or not self.scope.quota.covers(load):
             return 1.0

@@ -226,6 +226,9 @@ class Settings(BaseSettings):
     policy_offset_allowed: bool = Field(
         default=False, description="test deployments only: the clock that rules see may be moved"
     )
+    one_person: bool = Field(
+        default=False, description="one holder alone may resume a stop; it is on record wherever the stop is"
+    )
     worker_listen: ListenAt | None = Field(
         default=None, description="host:port where a worker answers /livez, /readyz and /metrics"
     )

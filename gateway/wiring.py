@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 from sqlalchemy.engine import URL
 
@@ -38,6 +38,8 @@ from gateway.policy.model import Cap
 from gateway.policy.overrides import NONE, Overrides, parse_overrides
 from gateway.policy.packs import Packs, load
 from gateway.policy.parse import shipped_texts
+from gateway.ports import Adapter
+from gateway.probing import Probing
 from gateway.quotas.asked import Granted, Pace, Wanted
 from gateway.receipts import Callbacks
 from gateway.reconcile import Reconcile
@@ -60,7 +62,9 @@ from gateway.store.live_config import LiveRows
 from gateway.store.log import Log
 from gateway.store.owners import Owners
 from gateway.store.pack_texts import PackTexts
+from gateway.store.pauses import Pauses
 from gateway.store.reads import Reads
+from gateway.store.standing import Standings
 from gateway.sweep import Sweep
 from gateway.telemetry import Metrics
 from gateway.templating import Catalog
@@ -99,6 +103,7 @@ class Worker:
     listener: Listener | None
     backlog: Backlog
     live: Live
+    probing: Probing
 
 
 class Silent:
@@ -186,7 +191,8 @@ class Gateway:
             public_url=place.public_url,
             callback_key=place.ring.derive(KeyUse.CALLBACK_TOKEN),
         )
-        self.account_desk = AccountDesk(self.accounts, self.account_rows, self.vault)
+        self.standings = Standings(self.database)
+        self.account_desk = AccountDesk(self.accounts, self.account_rows, self.vault, self.standings)
         self.desk = Desk(
             catalog=self.catalog,
             packs=self.packs,
@@ -198,16 +204,27 @@ class Gateway:
         self.texts = Texts(self.vault)
         self.pack_texts = PackTexts(self.database, self.log, secrets.token_bytes)
         self.store = DispatchStore(self.database, self.log)
-        self.setup = Setup(
+        self.setup = self._setup(self.database)
+        self.pauses = Pauses(
             self.database,
+            self.log,
+            secrets.token_bytes,
+            channel_of=channel_of,
+            has_template=lambda name: self.catalog.get(name) is not None,
+            one_person=settings.one_person,
+        )
+        self.backlog = Backlog(BacklogStore(self.database), self.metrics)
+        self.health = Health(self.database, settings.data)
+        self.live = Live(LiveRows(self.database), time.monotonic)
+
+    def _setup(self, database: Database) -> Setup:
+        return Setup(
+            database,
             self.log,
             blinds=self._blinds,
             entropy=secrets.token_bytes,
             monotonic=time.monotonic,
         )
-        self.backlog = Backlog(BacklogStore(self.database), self.metrics)
-        self.health = Health(self.database, settings.data)
-        self.live = Live(LiveRows(self.database), time.monotonic)
 
     def _intake(self, store: IntakeSeam, wake: Bell | Silent) -> Intake:
         return Intake(
@@ -225,8 +242,10 @@ class Gateway:
         log = AuditStore(self.database, self.vault, self.log_keys)
         return Services(
             intake=self._intake(IntakeStore(self.database, self.log), self.bell),
-            reads=Reads(self.database, self.vault, time.monotonic),
+            reads=Reads(self.database, self.vault),
             setup=self.setup,
+            setup_aside=self._setup(self.database.aside()),
+            pauses=self.pauses,
             assignments=Assignments(self.database, self.log, secrets.token_bytes),
             asks=Asks(
                 store=AskStore(self.database, self.log),
@@ -301,6 +320,7 @@ class Gateway:
             if self.place.redis
             else None,
             backlog=self.backlog,
+            probing=Probing(store=self.standings, leads=owners, accounts=self.accounts),
         )
 
     def dispatch(self, owner: Owner, store: SendStore) -> Dispatch:
@@ -367,6 +387,11 @@ def _dsn(url: URL) -> str:
 def new_id(prefix: str) -> str:
     """A fresh id of this instant."""
     return ulid(prefix, time.time_ns() // 1000, secrets.token_bytes(10))
+
+
+def channel_of(adapter: str) -> str:
+    """The channel that an adapter serves."""
+    return cast("type[Adapter]", channels.load(adapter)).channel.value
 
 
 def load_packs(folder: Path | None) -> Packs:

@@ -12,11 +12,21 @@ from starlette.middleware import Middleware
 from starlette.responses import Response
 
 from gateway.api import http, schema
-from gateway.api.routes import audit, doors, health, operators, policies, reminders, simulation, subjects
+from gateway.api.routes import (
+    audit,
+    doors,
+    health,
+    operators,
+    pauses,
+    policies,
+    reminders,
+    simulation,
+    subjects,
+)
 from gateway.api.services import Services
 from gateway.errors import GatewayError
 
-PARTS = (reminders, subjects, operators, policies, simulation, audit, doors, health)
+PARTS = (reminders, subjects, operators, pauses, policies, simulation, audit, doors, health)
 
 
 def routes() -> list[APIRoute]:

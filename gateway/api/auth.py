@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import datetime
 from ipaddress import ip_address
 from typing import Annotated, Any
 
@@ -13,7 +14,8 @@ from gateway.api.services import Services
 from gateway.domain import Mode, Tenant
 from gateway.errors import BadInput, Fault, Forbidden, Unauthorised
 from gateway.masking import Pii
-from gateway.store.keys import EVERY, Operator, Role
+from gateway.quotas.model import deployment
+from gateway.store.keys import EVERY, Operator, Role, Setup
 
 DEFAULT = "default"
 """The tenant that a deployment's own key speaks for, unless the header says another."""
@@ -24,18 +26,28 @@ OPERATOR = "gateway.operator"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """A request's key. `everywhere`: it is the deployment's own, and may act for any tenant."""
+    """A request's key. `everywhere`: it is the deployment's own, and may act for any tenant.
+
+    `since`: when the key was made; None for an operator within this process. `whole`: no tenant was named.
+    """
 
     name: str
     mode: Mode
     role: Role
     holder: str
     everywhere: bool
+    since: datetime | None = None
+    whole: bool = False
 
     @property
     def tenant(self) -> Tenant:
         """The tenant and the mode of the key."""
         return Tenant(f"{self.name}/{self.mode}")
+
+    @property
+    def owner(self) -> Tenant:
+        """Whose quotas, pauses and stops it sets: its tenant's, or the deployment's where it names no tenant."""
+        return deployment(self.mode) if self.whole else self.tenant
 
     @property
     def operator(self) -> Operator:
@@ -53,11 +65,11 @@ def services(request: Request) -> Services:
     return found
 
 
-async def caller(request: Request) -> Caller:
-    """The caller by its key, or the operator within this process; Unauthorised."""
+async def caller(request: Request, setup: Setup | None = None) -> Caller:
+    """The caller by its key, looked up in `setup`, or the operator within this process; Unauthorised."""
     operator = request.scope.get(OPERATOR)
     if operator is None:
-        found = await _by_key(request)
+        found = await _by_key(request, setup or services(request).setup)
     else:
         found = Caller(name=DEFAULT, mode=Mode.LIVE, role=Role.ADMIN, holder=operator, everywhere=True)
     found = _as_asked(found, request)
@@ -65,11 +77,11 @@ async def caller(request: Request) -> Caller:
     return found
 
 
-async def _by_key(request: Request) -> Caller:
+async def _by_key(request: Request, setup: Setup) -> Caller:
     scheme, _, presented = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not presented:
         raise Unauthorised
-    key = await services(request).setup.authenticate(Pii(presented.strip()))
+    key = await setup.authenticate(Pii(presented.strip()))
     everywhere = key.tenant == EVERY
     return Caller(
         name=DEFAULT if everywhere else key.tenant,
@@ -77,6 +89,7 @@ async def _by_key(request: Request) -> Caller:
         role=key.role,
         holder=key.holder,
         everywhere=everywhere,
+        since=key.created_at,
     )
 
 
@@ -90,23 +103,31 @@ def _as_asked(found: Caller, request: Request) -> Caller:
         raise BadInput([Fault(at=MODE_HEADER, code="word_unknown", message="send live or test")])
     if mode != found.mode and not (found.everywhere and found.mode is Mode.LIVE):
         raise Forbidden("this key is of the other mode: leave Gateway-Mode out, or use a key of that mode")
-    return replace(found, name=tenant, mode=Mode(mode))
+    whole = found.everywhere and TENANT_HEADER.lower() not in request.headers
+    return replace(found, name=tenant, mode=Mode(mode), whole=whole)
 
 
 class Allow:
     """Lets callers of these roles in, and admins, whose tenant there is."""
 
-    def __init__(self, roles: tuple[Role, ...], *, any_tenant: bool = False) -> None:
+    def __init__(
+        self, roles: tuple[Role, ...], *, any_tenant: bool = False, whole: bool = False, aside: bool = False
+    ) -> None:
+        """`whole`: a key of the deployment need not name a tenant. `aside`: over the connection no load takes."""
         self.roles = frozenset({*roles, Role.ADMIN})
         self._any_tenant = any_tenant
+        self._whole = whole
+        self._aside = aside
 
     async def __call__(self, request: Request) -> Caller:
         """Give the caller; Unauthorised, Forbidden, or NotFound for a tenant."""
-        found = await caller(request)
+        used = services(request)
+        setup = used.setup_aside if self._aside else used.setup
+        found = await caller(request, setup)
         if found.role not in self.roles:
             raise Forbidden
-        if found.everywhere and not self._any_tenant:
-            await services(request).setup.need_tenant(found.name)
+        if found.everywhere and not self._any_tenant and not (self._whole and found.whole):
+            await setup.need_tenant(found.name)
         return found
 
 
@@ -136,6 +157,10 @@ ByOpsOfAny = Annotated[Caller, Depends(Allow((Role.OPS,), any_tenant=True))]
 ByServiceOrOps = Annotated[Caller, Depends(Allow((Role.SERVICE, Role.OPS)))]
 ByCompliance = Annotated[Caller, Depends(Allow(_COMPLIANCE))]
 ByOpsOrCompliance = Annotated[Caller, Depends(Allow((Role.OPS, *_COMPLIANCE)))]
+_PAUSING = (Role.OPS, *_COMPLIANCE[:1])
+ByPauser = Annotated[Caller, Depends(Allow(_PAUSING, whole=True))]
+ByPauserAside = Annotated[Caller, Depends(Allow(_PAUSING, whole=True, aside=True))]
+ByTuner = Annotated[Caller, Depends(Allow((Role.OPS,), whole=True))]
 ByAnyone = Annotated[Caller, Depends(Allow(tuple(Role)))]
 ByAdmin = Annotated[Caller, Depends(Allow((), any_tenant=True))]
 """Callers by role, for routes to name; an admin is let in everywhere."""

@@ -47,6 +47,7 @@ TITLES: dict[str, tuple[int, str, str]] = {
     "method_not_allowed": (405, "This path has no such method", "See /openapi.json."),
     "conflict": (409, "Its state does not allow that", "Read it again and decide anew."),
     "stale_version": (409, "It was changed since you read it", "Look at `current`, and decide anew."),
+    "already_resumed": (409, "It has ended already", "To set it again, send a new idempotency key."),
     "too_late": (409, "It is too late for that", "Its provider was called, or it is over."),
     "too_large": (413, "The body is over its limit", "Send fewer items: 1 000, and 4 MiB, in a batch."),
     "invalid_request": (422, "The input has mistakes", "Mend what `errors` lists, and send it again."),
@@ -65,7 +66,7 @@ TITLES: dict[str, tuple[int, str, str]] = {
 FAULTS = codes() | {
     *("currency_differs", "debt_of_another", "expires_before_start", "expires_past", "fact_unknown"),
     *("id_differs", "in_future", "key_differs", "reservation_unknown", "rule_unknown", "text_too_long"),
-    *("pack_malformed", "pack_unknown", "too_far", "too_many"),
+    *("pack_malformed", "pack_unknown", "too_far", "too_many", "until_unfit"),
 }
 """Codes of faults: of a value's form, and of what it says against the store, the catalog and the clock."""
 

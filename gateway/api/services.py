@@ -15,6 +15,7 @@ from gateway.policy.tally import Tally
 from gateway.ports import Answer
 from gateway.store.assignments import Assignments
 from gateway.store.keys import Setup
+from gateway.store.pauses import Pauses
 from gateway.store.reads import Reads
 from gateway.telemetry import Metrics
 from gateway.whatif import Wanted
@@ -92,7 +93,7 @@ class Health(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """Everything that the routes use.
+    """Everything that the routes use. `setup_aside` is `setup` over the connection that no load takes.
 
     `caps` are the rules of OP.CAPS with the numbers they ship with; `packs` the ids of those that are loaded;
     `explain` tells a stored decision in a language; `monotonic` gives seconds.
@@ -101,6 +102,8 @@ class Services:
     intake: Intake
     reads: Reads
     setup: Setup
+    setup_aside: Setup
+    pauses: Pauses
     assignments: Assignments
     asks: Asks
     simulation: Simulation

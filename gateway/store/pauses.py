@@ -30,6 +30,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import pauses
+from gateway.bodies.pauses import RAMPS_BY_QUOTAS
 from gateway.domain import Mode, Tenant, from_us, to_us, ulid
 from gateway.errors import BadInput, Conflict, Fault, Forbidden, KeyReused, NotFound, Unavailable
 from gateway.pauses import Kind, Pause, PauseScope
@@ -144,7 +145,8 @@ class Actor:
 class Pauses:
     """Pauses and stops. Setting and resuming use the connection `aside`, which no load takes.
 
-    `channel_of` names the channel that an adapter serves; `one_person` waives the second holder.
+    `channel_of` names the channel that an adapter serves; `has_template` asks the catalog; `one_person` waives the
+    second holder.
     """
 
     def __init__(
@@ -154,6 +156,7 @@ class Pauses:
         entropy: Callable[[int], bytes],
         *,
         channel_of: Callable[[str], str],
+        has_template: Callable[[str], bool],
         one_person: bool,
     ) -> None:
         self._db = database
@@ -161,6 +164,7 @@ class Pauses:
         self._changes = Changes(log, entropy)
         self._entropy = entropy
         self._channel_of = channel_of
+        self._has_template = has_template
         self._one_person = one_person
 
     # Setting.
@@ -175,13 +179,28 @@ class Pauses:
             row = await self._counted(row)
         return _answer(row)
 
+    async def misnamed(self, owner: Tenant, scope: PauseScope) -> list[str]:
+        """The words whose value nothing has: what they stop is nothing."""
+        quota, account, mode = scope.quota, schema.account.c, owner.partition("/")[2]
+        mine = account.tenant.like(f"%/{mode}") if _is_deployment(owner) else account.tenant == owner
+        async with self._aside.read() as conn:
+            rows = await conn.execute(select(account.name, account.adapter, account.tenant).where(mine))
+            accounts = list(rows)
+            tenants = list(await conn.scalars(select(schema.tenant.c.name)))
+        there = {
+            "adapter": {row.adapter for row in accounts},
+            "account": {row.name for row in accounts},
+            "tenant": tenants if _is_deployment(owner) else {owner.partition("/")[0]},
+            "template": {quota.template} if quota.template and self._has_template(quota.template) else (),
+        }
+        return [word for word, value in quota.words().items() if word in there and value not in there[word]]
+
     async def _set(self, wanted: Wanted, by: Actor) -> Row[Any]:
         async with self._aside.write() as conn:
             moment = await self._aside.moment(conn)
             earlier = await _earlier(conn, wanted, by.owner, moment)
             if earlier is not None:
                 return earlier
-            _need_future(wanted, moment)
             name = ulid("ps_", to_us(moment.real), self._entropy(10))
             await self._note(conn, moment, by, name, before=None, after=_said(wanted), reason=wanted.reason)
             await _keep_goes_out(conn)
@@ -267,6 +286,8 @@ class Pauses:
             moment = await self._aside.moment(conn)
             row = await _row(conn, by.owner, name, lock=True)
             _need_held(row, moment)
+            if ramp_s and not pause_of(row).scope.has_ramp:
+                raise BadInput([Fault(at="/ramp_s", code="ramp_unfit", message=RAMPS_BY_QUOTAS)])
             alone = self._alone(row, by, moment)
             if alone:
                 values: dict[str, Any] = {"asked_by": by.holder, "asked_at": to_us(moment.real)}
@@ -420,11 +441,6 @@ def _said(wanted: Wanted) -> dict[str, Any]:
 
 def _list(refs: Iterable[str]) -> str:
     return orjson.dumps(list(refs)).decode()
-
-
-def _need_future(wanted: Wanted, moment: Moment) -> None:
-    if wanted.until is not None and wanted.until <= moment.policy:
-        raise BadInput([Fault(at="/until", code="in_past", message="send an instant that is still to come")])
 
 
 def _need_held(row: Row[Any], moment: Moment) -> None:

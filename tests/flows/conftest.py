@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import time
@@ -19,8 +20,10 @@ from gateway.errors import NotFound, Overloaded
 from gateway.ports import Answer
 from gateway.store.assignments import Assignments
 from gateway.store.keys import Operator, Role, Setup
+from gateway.store.pauses import Pauses
 from gateway.store.reads import Reads
 from gateway.telemetry import Metrics
+from gateway.wiring import channel_of
 
 TENANT = Tenant("acme/live")
 
@@ -127,6 +130,13 @@ def serve(vault, blinds, log, take_in, bell):
             intake=take_in(database),
             reads=Reads(database, vault),
             setup=setup,
+            setup_aside=setup,
+            pauses=Pauses(
+                *(database, log, os.urandom),
+                channel_of=channel_of,
+                has_template=lambda name: name == "pre_due",
+                one_person=False,
+            ),
             assignments=Assignments(database, log, os.urandom),
             asks=desk,
             simulation=desk,
@@ -195,26 +205,56 @@ def simulators(simulators_of_many):
 
 
 @pytest.fixture
-def vault_for(vault_template, data_folder):
-    """Gives the URL of the vault beside a database; on PostgreSQL its tables stand in the same database."""
-
-    def vault_for(url):
-        if url.startswith("postgresql"):
-            return url
-        path = data_folder / "rig-vault.db"
-        return f"sqlite:///{path if path.exists() else shutil.copy(vault_template, path)}"
-
-    return vault_for
+def prepared_files(simulators, ring, sqlite_template, vault_template, tmp_path_factory):
+    """Files of a database and its vault that have the accounts of the simulators already."""
+    if "sqlite" not in simulators.prepared:
+        folder = tmp_path_factory.mktemp("prepared")
+        made = (
+            shutil.copy(sqlite_template, folder / "gateway.db"),
+            shutil.copy(vault_template, folder / "vault.db"),
+        )
+        asyncio.run(sendrig.prepare(*(f"sqlite:///{path}" for path in made), ring, simulators))
+        assert [path.name for path in folder.iterdir() if path not in made] == []
+        simulators.prepared["sqlite"] = made
+    return simulators.prepared["sqlite"]
 
 
 @pytest.fixture
-async def open_rig(vault_for, ring, simulators):
+def postgres_url(simulators, ring, postgres, postgres_template, postgres_copies):
+    """A PostgreSQL database of the test's own that has the accounts of the simulators already."""
+    if "postgresql" not in simulators.prepared:
+        name = f"prepared{simulators.ports['smtp']}"
+        asyncio.run(postgres.say(f"CREATE DATABASE {name} TEMPLATE {postgres_template} STRATEGY file_copy"))
+        asyncio.run(sendrig.prepare(postgres.url(name), postgres.url(name), ring, simulators))
+        simulators.prepared["postgresql"] = name
+    return postgres_copies(simulators.prepared["postgresql"])
+
+
+@pytest.fixture
+def files_for(prepared_files, data_folder):
+    """Puts prepared files where a URL says, before it is first opened; gives the URL of the vault beside it."""
+
+    def files_for(url):
+        if url.startswith("postgresql"):
+            return url  # its tables stand in the same database
+        vault = data_folder / "rig-vault.db"
+        if not vault.exists():
+            database, beside = prepared_files
+            shutil.copy(database, url.removeprefix("sqlite:///"))
+            shutil.copy(beside, vault)
+        return f"sqlite:///{vault}"
+
+    return files_for
+
+
+@pytest.fixture
+async def open_rig(files_for, ring, simulators):
     """Opens gateways over a database URL; all are closed at the test's end."""
     async with AsyncExitStack() as stack:
 
         async def opened(url, **options):
             return await stack.enter_async_context(
-                sendrig.opened(url, vault_for(url), ring, simulators, **options)
+                sendrig.opened(url, files_for(url), ring, simulators, **options)
             )
 
         yield opened
