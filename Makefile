@@ -16,7 +16,7 @@ demo: $(VENV)/.runtime ## 1 000 reminders through the real thing, four channels,
 	@$(VENV)/bin/gateway demo $(ARGS)
 
 test: $(VENV)/.dev check ## every check and every test (ARGS go to pytest)
-	@$(PY) -m pytest -n 2 $(ARGS)
+	@$(PY) -m pytest -n 2 --dist worksteal $(ARGS)
 
 faults: $(VENV)/.dev ## the long search for disagreement: 20 000 drawn cases by two engines, on two processes (ARGS go to pytest)
 	@$(PY) -m pytest -n 2 -v tests/faults $(ARGS)

@@ -176,12 +176,23 @@ _numbers = itertools.count()
 
 
 @pytest.fixture
-def postgres_url(postgres, postgres_template):
+def postgres_copies(postgres):
+    """Gives copies of a database, by its name; all are dropped at the test's end."""
+    made = []
+
+    def copy(template):
+        made.append(f"t{next(_numbers)}")
+        asyncio.run(postgres.say(f"CREATE DATABASE {made[-1]} TEMPLATE {template} STRATEGY file_copy"))
+        return postgres.url(made[-1])
+
+    yield copy
+    asyncio.run(postgres.say(*(f"DROP DATABASE {name} WITH (FORCE)" for name in made)))
+
+
+@pytest.fixture
+def postgres_url(postgres_template, postgres_copies):
     """A database of the test's own."""
-    name = f"t{next(_numbers)}"
-    asyncio.run(postgres.say(f"CREATE DATABASE {name} TEMPLATE {postgres_template} STRATEGY file_copy"))
-    yield postgres.url(name)
-    asyncio.run(postgres.say(f"DROP DATABASE {name} WITH (FORCE)"))
+    return postgres_copies(postgres_template)
 
 
 @pytest.fixture(scope="session")

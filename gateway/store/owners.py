@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from contextlib import suppress
 from datetime import timedelta
 
 import asyncpg
@@ -135,6 +136,9 @@ class Heart:
         self._held_since = 0.0
         self._held = threading.Event()
         self._stop = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping = asyncio.Event()
+        """Wakes the thread's loop, where `_stop` is looked at."""
         self._thread = threading.Thread(target=self._run, name="heart", daemon=True)
 
     @property
@@ -156,12 +160,16 @@ class Heart:
         """Let go of the lock and end the thread."""
         self._stop.set()
         if self._thread.is_alive():
+            if self._loop is not None:
+                with suppress(RuntimeError):  # the loop is closed: the thread ends by itself
+                    self._loop.call_soon_threadsafe(self._stopping.set)
             await asyncio.to_thread(self._thread.join, 10)
 
     def _run(self) -> None:
         asyncio.run(self._live())
 
     async def _live(self) -> None:
+        self._loop = asyncio.get_running_loop()
         while not self._stop.is_set():
             try:
                 await self._session()
@@ -171,9 +179,9 @@ class Heart:
             await self._pause(AGAIN_S)
 
     async def _pause(self, seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while not self._stop.is_set() and time.monotonic() < end:  # noqa: ASYNC110 (another thread sets it)
-            await asyncio.sleep(0.1)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
 
     async def _session(self) -> None:
         conn = await asyncpg.connect(self._url, timeout=5, command_timeout=5)

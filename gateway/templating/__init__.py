@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from types import MappingProxyType
 from typing import Self
 
 from liquid.exceptions import LiquidError
@@ -37,11 +39,21 @@ class Catalog:
     @classmethod
     def load(cls, folder: Traversable | None = None) -> Self:
         """Read, compile and check a folder (the shipped one unless said); BadInput lists every mistake."""
-        return cls(templates={made.name: made for made in load(folder or files("templates"))})
+        return cls(templates=_shipped() if folder is None else _by_name(folder))
 
     def get(self, name: str) -> Template | None:
         """The template of that name."""
         return self.templates.get(name)
+
+
+@cache
+def _shipped() -> Mapping[str, Template]:
+    """The shipped templates: they are the same for the length of a process, and checking them takes a while."""
+    return _by_name(files("templates"))
+
+
+def _by_name(folder: Traversable) -> Mapping[str, Template]:
+    return MappingProxyType({made.name: made for made in load(folder)})
 
 
 def check_facts(template: Template, facts: Mapping[str, object]) -> list[Fault]:

@@ -60,6 +60,7 @@ class Listing:
 
 
 _LISTING = TypeAdapter(Listing)
+_ENTRY = TypeAdapter(Entry)
 
 
 def load(folder: Traversable) -> list[Template]:
@@ -306,7 +307,7 @@ def _unsaid(binding: Binding, text: str, values: Values) -> list[str]:
 
 
 def _content_hash(entry: Entry, sources: dict[tuple[Channel, str], str]) -> str:
-    listed = TypeAdapter(Entry).dump_python(entry, mode="json", exclude={"approved"})
+    listed = _ENTRY.dump_python(entry, mode="json", exclude={"approved"})
     texts = {file_name(*key): source for key, source in sources.items()}
     whole = json.dumps(
         {"entry": listed, "texts": texts}, ensure_ascii=False, sort_keys=True, separators=(",", ":")

@@ -54,6 +54,8 @@ class Simulators:
     ports: dict[str, int]
     path: os.PathLike
     faulty: set = field(default_factory=set)
+    prepared: dict = field(default_factory=dict)
+    """Databases that have the accounts of these simulators already, by their kind (conftest.py)."""
 
     def ledger(self):
         """What they were asked to do since they run, oldest first."""
@@ -294,6 +296,7 @@ class Sender:
         self.dead = True
         if self.parts.owners._heart is not None:
             await self.parts.owners._heart.stop()
+        tasks = (*tasks, *self.dispatch._starts._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -321,6 +324,12 @@ async def bring_in(gateway, simulators, **ports):
     """Accounts of all five adapters."""
     drawn = parse(simulators.accounts(**ports), adapters=channels.names(), environ=SIGNED_IN)
     await gateway.account_desk.bring_in(drawn, who="tests", reason="a test")
+
+
+async def prepare(database_url, vault_url, ring, simulators):
+    """Let a database have the accounts of all five adapters and the packs, as of the minute before `NOW`."""
+    async with opened(database_url, vault_url, ring, simulators, clock=NOW - timedelta(minutes=1)):
+        pass
 
 
 def settings_of(database_url, vault_url, **more):
@@ -353,11 +362,11 @@ async def opened(
     )
     gateway = Gateway(place)
     try:
-        await gateway.vault.prepare()
         if clock is not None:
             await set_clock(gateway.database, clock)
-            drawn = parse(simulators.accounts(**(ports or {})), adapters=channels.names(), environ=SIGNED_IN)
-            await gateway.account_desk.bring_in(drawn, who="tests", reason="a test")
+            if ports or not await rows(gateway.database, "account"):
+                await gateway.vault.prepare()
+                await bring_in(gateway, simulators, **(ports or {}))
         await gateway.keep_packs()
         await gateway.accounts.refresh()
         rig = Rig(gateway, simulators, len(simulators.ledger()))
