@@ -72,10 +72,15 @@ class Dispatch:
         self._quiet = True
 
     async def run(self) -> None:
-        """Start and end calls until cancelled; returns only when something of ours is broken."""
-        async with asyncio.TaskGroup() as both:
-            both.create_task(self._starts.run())
-            both.create_task(self._endings.run())
+        """Start calls and write their outcomes until cancelled; raises when either is broken."""
+        both = [asyncio.create_task(self._starts.run()), asyncio.create_task(self._endings.run())]
+        try:
+            done, _ = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            done.pop().result()
+        finally:
+            for task in both:
+                task.cancel()
+            await asyncio.gather(*both, return_exceptions=True)
 
     async def finish(self) -> None:
         """Withdraw what has no start yet, and wait for all that is being called."""

@@ -244,7 +244,11 @@ class DispatchTx(FactsTx):
         for part in chunks(keys):
             rows = await self.conn.execute(
                 update(schema.reminder)
-                .where(tuple_(_REMINDER.tenant, _REMINDER.id).in_(part))
+                .where(
+                    tuple_(_REMINDER.tenant, _REMINDER.id).in_(part),
+                    _REMINDER.next_at <= to_us(self.moment.policy),
+                    _REMINDER.state.in_(DUE_STATES),
+                )
                 .values(state="sending", fence=_REMINDER.fence + 1, next_at=None, called=False)
                 .returning(schema.reminder)
             )

@@ -46,9 +46,9 @@ class Met(DispatchTx):
         super().__init__(conn, moment, log)
         self.meeting = meeting
 
-    async def lock_persons(self, keys):
+    async def lock_persons(self, keys, *, free=False):
         self.meeting.come()
-        await super().lock_persons(keys)
+        return await super().lock_persons(keys, free=free)
 
     async def decide(self, verdicts, owner):
         await self.meeting.wait()
@@ -58,8 +58,8 @@ class Met(DispatchTx):
 class Unlocked(Met):
     """A mutant: nobody waits for anybody."""
 
-    async def lock_persons(self, keys):
-        pass
+    async def lock_persons(self, keys, *, free=False):
+        return sorted(set(keys))
 
     async def _history(self, persons):
         self.meeting.come()
@@ -69,8 +69,8 @@ class Unlocked(Met):
 class OneStatement(Met):
     """A mutant: the row is locked by the very statement that counts."""
 
-    async def lock_persons(self, keys):
-        pass
+    async def lock_persons(self, keys, *, free=False):
+        return sorted(set(keys))
 
     async def _history(self, persons):
         person, attempt = schema.person.c, schema.attempt.c
@@ -95,9 +95,13 @@ class OneStatement(Met):
 class StoreOf(DispatchStore):
     """A store whose transactions are of the given kind."""
 
-    def __init__(self, gateway, kind, meeting):
+    def __init__(self, gateway, kind, meeting, blind_to):
         super().__init__(gateway.database, gateway.log)
-        self.gateway, self.kind, self.meeting = gateway, kind, meeting
+        self.gateway, self.kind, self.meeting, self.blind_to = gateway, kind, meeting, blind_to
+
+    async def due_queues(self):
+        """Without locks two who take all of a person would meet on the reminders' rows: each sees a part of them."""
+        return [q for q in await super().due_queues() if q.channel != self.blind_to]
 
     @asynccontextmanager
     async def transaction(self):
@@ -125,9 +129,10 @@ async def race_for_the_last_slot(first, second, kind, count):
         )
     )
     meeting = Meeting()
+    blind = (None, None) if kind is Met else ("email", "sms")
     async with (
-        first.sender(store=StoreOf(first.gateway, kind, meeting)) as a,
-        second.sender(store=StoreOf(second.gateway, kind, meeting)) as b,
+        first.sender(store=StoreOf(first.gateway, kind, meeting, blind[0])) as a,
+        second.sender(store=StoreOf(second.gateway, kind, meeting, blind[1])) as b,
     ):
         await asyncio.gather(
             a.drain_one("sms"), b.drain_one("email"), a.drain_one("wechat"), b.drain_one("wechat")
