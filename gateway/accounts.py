@@ -18,9 +18,11 @@ from gateway.domain import Account, Channel, Mode, Money, Tenant
 from gateway.errors import BadInput, Fault, NotFound, SetupError
 from gateway.masking import Pii
 from gateway.outcomes import Ways
-from gateway.ports import Adapter, AdapterFactory, Checks, Moment, SharedTokens, Tools
+from gateway.ports import Adapter, AdapterFactory, Checked, Checks, Moment, SharedTokens, Tools
+from gateway.quotas.catalogue import faults as routing_faults
+from gateway.quotas.catalogue import pace_of, unit_of
 from gateway.quotas.model import Load, pool_of
-from gateway.standing import Breaker, Standing
+from gateway.standing import Breaker, Standing, shown
 from gateway.work import Refusal
 
 MAX_FILE = 256 * 1024
@@ -30,9 +32,22 @@ LOOK_AGAIN = timedelta(minutes=15)
 """What waits for an account that is down is decided on again after this, or as soon as it is back."""
 SAMPLE = 8
 """Of so many reminders that could go another way, one probes an account that is half open."""
-_KEYS = {"name", "tenant", "mode", "adapter", "endpoint", "sender", "price", "credentials", "settings"}
-_NEEDED = {"name", "tenant", "mode", "adapter", "sender"}
-_TABLES = {"price", "credentials", "settings"}
+_KEYS = {
+    "name",
+    "tenant",
+    "tenants",
+    "mode",
+    "adapter",
+    "endpoint",
+    "sender",
+    "price",
+    "credentials",
+    "settings",
+}
+_NEEDED = {"name", "mode", "adapter", "sender"}
+_TABLES = {"tenants", "price", "credentials", "settings"}
+MOST_SHARE = 1_000
+"""The largest weight of a tenant in a shared account."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,6 +233,10 @@ class Accounts:
         found = self._connected.get((tenant, name))
         return found[1] if found else None
 
+    def in_pool(self, pool: str) -> Connected | None:
+        """An account by its pool; of a shared one any tenant's."""
+        return next((c for _, (_, c) in sorted(self._connected.items()) if c.pool == pool), None)
+
     def of(self, tenant: Tenant, channel: Channel) -> tuple[Connected, ...]:
         """A tenant's accounts of a channel, by name."""
         mine = [c for (t, _), (_, c) in sorted(self._connected.items()) if t == tenant]
@@ -296,29 +315,25 @@ def parse(text: str, *, adapters: Sequence[str], environ: Mapping[str, str]) -> 
             [*faults, Fault(at="account", code="wrong_type", message="begin each with [[account]]")]
         )
     for place, item in enumerate(items):
-        account = _account(item, f"account[{place}]", adapters, environ, faults)
-        if account is not None:
-            found.append(account)
-    names = [(a.tenant, a.name) for a in found]
-    faults += [
-        Fault(
-            at=f"account[{n}].name", code="name_taken", message="give each account of a tenant its own name"
-        )
-        for n, key in enumerate(names)
-        if key in names[:n]
-    ]
+        mine = _accounts(item, f"account[{place}]", adapters, environ, faults)
+        known = {(account.tenant, account.name) for account in found}
+        if any((account.tenant, account.name) in known for account in mine):
+            message = "give each account of a tenant its own name"
+            faults.append(Fault(at=f"account[{place}].name", code="name_taken", message=message))
+        found.extend(mine)
     if faults:
         raise BadInput(faults)
     return found
 
 
-def _account(
+def _accounts(
     item: Mapping[str, Any],
     at: str,
     adapters: Sequence[str],
     environ: Mapping[str, str],
     faults: list[Fault],
-) -> Account | None:
+) -> list[Account]:
+    """An account: one of its tenant's own, or where it is shared one for each tenant with its weight."""
     before = len(faults)
     faults += [Fault(at=f"{at}.{k}", code="missing", message=f"set {k}") for k in sorted(_NEEDED - set(item))]
     faults += [
@@ -331,7 +346,8 @@ def _account(
             Fault(at=f"{at}.{k}", code="wrong_type", message="a table" if k in _TABLES else "text in quotes")
             for k in wrong
         ]
-        return None
+        return []
+    owners = _owners(item, at, faults)
     if item.get("adapter") not in adapters and "adapter" in item:
         faults.append(
             Fault(at=f"{at}.adapter", code="adapter_unknown", message=f"there are: {' '.join(adapters)}")
@@ -344,18 +360,41 @@ def _account(
         for key, value in item.get("credentials", {}).items()
     }
     if len(faults) > before:
-        return None
-    return Account(
-        tenant=Tenant(f"{item['tenant']}/{item['mode']}"),
-        name=item["name"],
-        mode=Mode(item["mode"]),
-        adapter=item["adapter"],
-        endpoint=item.get("endpoint"),
-        sender=item["sender"],
-        price=price,
-        credentials=credentials,
-        settings={k: _setting(v) for k, v in item.get("settings", {}).items()},
-    )
+        return []
+    return [
+        Account(
+            tenant=Tenant(f"{tenant}/{item['mode']}"),
+            name=item["name"],
+            mode=Mode(item["mode"]),
+            adapter=item["adapter"],
+            endpoint=item.get("endpoint"),
+            sender=item["sender"],
+            price=price,
+            credentials=credentials,
+            settings={k: _setting(v) for k, v in item.get("settings", {}).items()},
+            weight=weight,
+        )
+        for tenant, weight in owners.items()
+    ]
+
+
+def _owners(item: Mapping[str, Any], at: str, faults: list[Fault]) -> Mapping[str, int | None]:
+    """Whose account it is: one tenant's own (None), or several tenants' with their weights."""
+    if ("tenant" in item) == ("tenants" in item):
+        message = 'set tenant = "acme", or tenants = {acme = 3, beta = 1} where several share it; not both'
+        faults.append(Fault(at=f"{at}.tenant", code="missing", message=message))
+    elif "tenant" in item:
+        return {item["tenant"]: None}
+    elif item["tenants"] and all(_is_share(weight) for weight in item["tenants"].values()):
+        return dict(item["tenants"])
+    else:
+        message = f"each tenant with a whole number from 1 to {MOST_SHARE:,}, like {{acme = 3, beta = 1}}"
+        faults.append(Fault(at=f"{at}.tenants", code="weight_malformed", message=message))
+    return {}
+
+
+def _is_share(weight: object) -> bool:
+    return isinstance(weight, int) and not isinstance(weight, bool) and 1 <= weight <= MOST_SHARE
 
 
 def _setting(value: Any) -> str:
@@ -396,7 +435,10 @@ class AccountRows(AccountStore, Protocol):
     """Where accounts are kept and written."""
 
     async def put(self, accounts: Sequence[Account], *, who: str, reason: str) -> list[str]:
-        """Write accounts that are new or differ; the names of those written."""
+        """Write accounts that are new or differ; the names of those written.
+
+        A shared account is written with all who share it: whoever is not among them does so no more.
+        """
 
 
 class CredentialStore(Credentials, Protocol):
@@ -408,21 +450,40 @@ class CredentialStore(Credentials, Protocol):
         """Keep an account's credentials."""
 
 
+class Standings(Protocol):
+    """Where it is kept how accounts stand."""
+
+    async def standings(self) -> tuple[Moment, Mapping[str, Standing]]:
+        """Every account of which something is to be said, by pool."""
+
+    async def checked(self, pool: str, *, ok: bool) -> Standing | None:
+        """Write what asking a provider came to; how the account stands then."""
+
+
 class AccountDesk:
     """Accounts, as operators see and change them."""
 
-    def __init__(self, accounts: Accounts, rows: AccountRows, vault: CredentialStore) -> None:
+    def __init__(
+        self, accounts: Accounts, rows: AccountRows, vault: CredentialStore, standings: Standings
+    ) -> None:
         self._accounts = accounts
         self._rows = rows
         self._vault = vault
+        self._standings = standings
 
     async def listed(self, tenant: Tenant) -> list[dict[str, Any]]:
-        """A tenant's accounts without credentials, and what is wrong with those that cannot be used."""
-        return [self._shown(r) for r in await self._rows.accounts() if r.account.tenant == tenant]
+        """A tenant's accounts without credentials, how they stand, and what is wrong with those of no use."""
+        moment, standings = await self._standings.standings()
+        return [
+            self._shown(row, standings.get(_pool(row.account), Standing()), moment)
+            for row in await self._rows.accounts()
+            if row.account.tenant == tenant
+        ]
 
-    def _shown(self, row: AccountRow) -> dict[str, Any]:
+    def _shown(self, row: AccountRow, standing: Standing, moment: Moment) -> dict[str, Any]:
         account = row.account
         price = account.price
+        pace = pace_of(account)
         return {
             "name": account.name,
             "adapter": account.adapter,
@@ -430,13 +491,19 @@ class AccountDesk:
             "sender": account.sender,
             "price": {"amount": str(price.amount), "currency": price.currency} if price else None,
             "settings": dict(account.settings),
+            "weight": account.weight,
+            "enabled": row.enabled,
+            "pace": float(pace) if pace is not None else None,
+            "unit": unit_of(account.adapter).value,
             "callback_url": self._accounts.callback_url(account),
             "broken": self._accounts.broken.get((account.tenant, account.name)),
+            "standing": shown(standing, moment.real),
         }
 
     async def bring_in(self, accounts: Sequence[Account], *, who: str, reason: str) -> list[str]:
         """Write accounts that are new or differ, their credentials first; BadInput names what will not do."""
-        faults = [f for n, a in enumerate(accounts) if (f := await self._fault(n, a)) is not None]
+        known = await self._rows.accounts()
+        faults = [f for n, a in enumerate(accounts) for f in await self._faults(n, a, known)]
         if faults:
             raise BadInput(faults)
         for account in accounts:
@@ -445,27 +512,50 @@ class AccountDesk:
         await self._accounts.refresh()
         return written
 
-    async def _fault(self, place: int, account: Account) -> Fault | None:
+    async def _faults(self, place: int, account: Account, known: Sequence[AccountRow]) -> list[Fault]:
+        at = f"/accounts/{place}"
+        found = routing_faults(account, at)
+        if any(_clashes(account, row.account) for row in known):
+            message = "an account of its own and a shared one cannot have one name: give it another"
+            found.append(Fault(at=f"{at}/name", code="name_taken", message=message))
         if account.mode is Mode.TEST and account.endpoint is None:
             message = "a test account never reaches its provider: give the endpoint of a simulator"
-            return Fault(at=f"/accounts/{place}/endpoint", code="test_endpoint_missing", message=message)
+            found.append(Fault(at=f"{at}/endpoint", code="test_endpoint_missing", message=message))
+        return found or await self._unusable(at, account)
+
+    async def _unusable(self, at: str, account: Account) -> list[Fault]:
         try:
             connected = self._accounts.build(account)
         except SetupError as wrong:
-            return Fault(at=f"/accounts/{place}", code="account_unusable", message=wrong.message)
+            return [Fault(at=at, code="account_unusable", message=wrong.message)]
         await connected.adapter.aclose()
-        return None
+        return []
 
     async def check(self, tenant: Tenant, name: str) -> dict[str, Any]:
-        """Ask an account's provider something harmless."""
+        """Ask an account's provider something harmless; a good answer lets reminders probe one that is down."""
         await self._accounts.refresh()
         connected = self._accounts.named(tenant, name)
         broken = self._accounts.broken.get((tenant, name))
         if broken is not None:
-            return {"name": name, "ok": False, "word": broken}
+            return {"name": name, "ok": False, "word": broken, "standing": None}
         if connected is None:
             raise NotFound
-        if not hasattr(connected.adapter, "check"):
-            return {"name": name, "ok": True, "word": "its provider offers no check"}
-        checked = await cast("Checks", connected.adapter).check()
-        return {"name": name, "ok": checked.ok, "word": checked.word}
+        checked = Checked(ok=True, word="its provider offers no check")
+        if hasattr(connected.adapter, "check"):
+            checked = await cast("Checks", connected.adapter).check()
+        if checked.ok:
+            await self._standings.checked(connected.pool, ok=True)
+        moment, standings = await self._standings.standings()
+        standing = standings.get(connected.pool, Standing())
+        return {
+            "name": name,
+            "ok": checked.ok,
+            "word": checked.word,
+            "standing": shown(standing, moment.real),
+        }
+
+
+def _clashes(account: Account, other: Account) -> bool:
+    """Whether the two have one name for a tenant and one of them is shared."""
+    same = (account.tenant, account.name) == (other.tenant, other.name)
+    return same and (account.weight is None) != (other.weight is None)

@@ -114,14 +114,17 @@ class Callbacks:
         async with self._store.transaction() as tx:
             named = [(r.ref or refs.get(r.provider_id or ""), r) for r in receipts]
             known = await tx.attempts([ref for ref, _ in named if ref])
-            ours = {
-                ref: a for ref, a in known.items() if (a.tenant, a.account) == (account.tenant, account.name)
-            }
+            ours = {ref: a for ref, a in known.items() if self._went_through(a, connected)}
             told = [(ours[ref], r) for ref, r in named if ref in ours]
             await self._write(tx, connected, told)
         self._metrics.receipts(account.adapter, known=len(told), strange=len(receipts) - len(told))
         await learn_from(self._store, told)
         return all(r.ref or r.provider_id in refs for r in receipts)
+
+    def _went_through(self, attempt: Attempt, connected: Connected) -> bool:
+        """Whether it is an attempt through this account: a shared one's provider pushes for all who share it."""
+        found = self._accounts.named(attempt.tenant, attempt.account)
+        return found is not None and found.pool == connected.pool
 
     async def _refs(self, connected: Connected, provider_ids: set[str]) -> dict[str, str]:
         """Provider's id → our ref. A receipt can overtake the answer that gives us the id: it is waited for."""

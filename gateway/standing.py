@@ -325,6 +325,25 @@ def _added(tallies: tuple[Tally, ...], now: datetime, *, error: bool) -> tuple[T
     return (*kept, Tally(at=now, calls=1, errors=int(error)))
 
 
+def shown(standing: Standing, now: datetime) -> dict[str, Any]:
+    """As operators see it; instants are real time (UTC)."""
+    barred = standing.barred(now)
+    return {
+        "breaker": standing.breaker.value,
+        "why": standing.why.value if standing.why is not None else None,
+        "code": standing.code,
+        "since": _said(standing.opened_at),
+        "probe_at": _said(standing.back_at(now)),
+        "factor": round(standing.factor(now), 3),
+        "used_up_until": _said(standing.used_up_until),
+        "barred": barred[0] if barred is not None else None,
+    }
+
+
+def _said(instant: datetime | None) -> str | None:
+    return instant.isoformat().replace("+00:00", "Z") if instant is not None else None
+
+
 _INSTANTS = (
     "opened_at",
     "probe_at",

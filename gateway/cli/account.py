@@ -74,6 +74,7 @@ def _sent(one: Account) -> dict[str, Any]:
         "price": {"amount": str(price.amount), "currency": price.currency} if price else None,
         "credentials": {k: v.reveal("handed to the vault") for k, v in one.credentials.items()},
         "settings": dict(one.settings),
+        "weight": one.weight,
     }
 
 
@@ -97,11 +98,11 @@ def list_command(door: Door, *, as_json: bool) -> None:
         show.as_json(found)
         return
     rows = [
-        (item["name"], item["adapter"], item["sender"], _price(item["price"]), item["broken"] or "usable")
+        (item["name"], item["adapter"], item["sender"], _price(item["price"]), _pace(item), _state(item))
         for item in found
     ]
     show.table(
-        ("name", "adapter", "sender", "price", "state"),
+        ("name", "adapter", "sender", "price", "pace", "state"),
         rows,
         empty="no account in this tenant and mode: see --tenant and --mode, or gateway account import FILE",
     )
@@ -111,18 +112,53 @@ def _price(price: dict[str, str] | None) -> str | None:
     return None if price is None else f"{price['amount']} {price['currency']}"
 
 
+def _pace(item: dict[str, Any]) -> str | None:
+    """What its sender is known to take; quotas may say otherwise."""
+    if item["pace"] is None:
+        return None
+    shared = f", share {item['weight']}" if item["weight"] is not None else ""
+    return f"{item['pace']:g} {item['unit']}s/s{shared}"
+
+
+def _state(item: dict[str, Any]) -> str:
+    if not item["enabled"]:
+        return "taken away"
+    return item["broken"] or stands(item["standing"])
+
+
+def stands(standing: dict[str, Any]) -> str:
+    """How an account stands, in a few words."""
+    code = f" {standing['code']}" if standing["code"] else ""
+    match standing["breaker"]:
+        case "open":
+            return f"down since {standing['since']} ({standing['why']}{code}), asked again {standing['probe_at']}"
+        case "half_open":
+            return f"coming back, one reminder at a time (it was {standing['why']}{code})"
+        case _ if standing["used_up_until"]:
+            return f"its provider's day is used up until {standing['used_up_until']}"
+        case _ if standing["factor"] < 1:
+            return f"usable at {standing['factor']:.0%} of its pace"
+        case _:
+            return "usable"
+
+
 @account.command()
 @click.argument("name")
-@click.option("--json", "as_json", is_flag=True, help='Print {"name", "ok", "word"}.')
+@click.option("--json", "as_json", is_flag=True, help='Print {"name", "ok", "word", "standing"}.')
 @with_session()
 @click.pass_context
 def check(ctx: click.Context, door: Door, name: str, *, as_json: bool) -> None:
-    """Try the credentials of the account NAME without sending; exit code 1 when they do not work."""
+    """Try the credentials of the account NAME without sending; exit code 1 when they do not work.
+
+    One that is down and answers well is probed by single reminders from then on.
+    """
     found = door.run(lambda session: _check(session, name))
     if as_json:
         show.as_json(found)
     else:
         show.say(f"{name}: {'ok' if found['ok'] else 'not usable'}, {found['word']}")
+        if found["standing"] is not None and stands(found["standing"]) != "usable":
+            show.say(f"  {stands(found['standing'])}")
     ctx.exit(0 if found["ok"] else 1)
 
 

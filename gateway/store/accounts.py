@@ -36,21 +36,41 @@ class AccountRows:
             return [_row(r) for r in rows]
 
     async def put(self, accounts: Sequence[Account], *, who: str, reason: str) -> list[str]:
-        """Write accounts that are new or differ; the names of those written."""
-        async with self._db.write() as conn:
-            return [a.name for a in accounts if await self._put_one(conn, a, who, reason)]
+        """Write accounts that are new or differ; the names of those written.
 
-    async def _put_one(self, conn: AsyncConnection, account: Account, who: str, reason: str) -> bool:
+        A shared account is written with all who share it: whoever is not among them does so no more.
+        """
+        async with self._db.write() as conn:
+            left = await self._left(conn, accounts)
+            written = [a.name for a in accounts if await self._put_one(conn, a, who, reason)]
+            return written + [
+                a.name for a in left if await self._put_one(conn, a, who, reason, enabled=False)
+            ]
+
+    async def _left(self, conn: AsyncConnection, accounts: Sequence[Account]) -> list[Account]:
+        """Rows of shared accounts whose tenants are not named any more."""
+        given = {(a.mode, a.name) for a in accounts if a.weight is not None}
+        named = {(a.tenant, a.name) for a in accounts}
+        rows = await conn.execute(
+            select(schema.account).where(_ACCOUNT.weight.is_not(None), _ACCOUNT.enabled.is_(True))
+        )
+        shared = [account_of(row) for row in rows]
+        return [a for a in shared if (a.mode, a.name) in given and (a.tenant, a.name) not in named]
+
+    async def _put_one(
+        self, conn: AsyncConnection, account: Account, who: str, reason: str, *, enabled: bool = True
+    ) -> bool:
         where = (_ACCOUNT.tenant == account.tenant, _ACCOUNT.name == account.name)
         before = (await conn.execute(select(schema.account).where(*where))).one_or_none()
-        said = _said(account)
-        if before is not None and _said(_row(before).account) == said:
+        said = _said(account, enabled=enabled)
+        was = None if before is None else _said(account_of(before), enabled=before.enabled)
+        if was == said:
             return False
         moment = await self._db.moment(conn)
         now = to_us(moment.real)
         values = {
             **_columns(account),
-            "enabled": True,
+            "enabled": enabled,
             "revision": 1 if before is None else before.revision + 1,
             "updated_at": now,
         }
@@ -60,7 +80,6 @@ class AccountRows:
             )
         else:
             await conn.execute(schema.account.update().where(*where).values(**values))
-        was = None if before is None else _said(_row(before).account)
         await conn.execute(
             insert(schema.change).values(
                 tenant=account.tenant,
@@ -101,8 +120,9 @@ def _columns(account: Account) -> dict[str, Any]:
     }
 
 
-def _said(account: Account) -> str:
-    return orjson.dumps(_columns(account), option=orjson.OPT_SORT_KEYS).decode()
+def _said(account: Account, *, enabled: bool) -> str:
+    said = _columns(account) | {"enabled": enabled}
+    return orjson.dumps(said, option=orjson.OPT_SORT_KEYS).decode()
 
 
 def _row(row: Row[Any]) -> AccountRow:

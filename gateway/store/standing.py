@@ -25,6 +25,7 @@ from gateway.quotas.model import EVERYONE, Load, Unit
 from gateway.standing import SLICE, WINDOW, Breaker, Ending, Recent, Standing, after, from_json, to_json
 from gateway.store import schema
 from gateway.store.accounts import account_of
+from gateway.store.database import Database
 from gateway.store.live import raise_seq
 from gateway.work import Refusal, Start
 
@@ -240,7 +241,7 @@ def _of(owner: str) -> Any:
     return _ATTEMPT.tenant.like(f"%/{mode}") if name == EVERYONE else _ATTEMPT.tenant == owner
 
 
-async def checked(conn: AsyncConnection, moment: Moment, pool: str, *, ok: bool) -> Standing | None:
+async def _checked(conn: AsyncConnection, moment: Moment, pool: str, *, ok: bool) -> Standing | None:
     """Write what asking an account's provider came to, if its breaker is not closed; how it stands then."""
     for row in await _rows(conn, [pool], lock=True):
         before = from_json(orjson.loads(row.state))
@@ -250,7 +251,7 @@ async def checked(conn: AsyncConnection, moment: Moment, pool: str, *, ok: bool)
     return None
 
 
-async def let_in(conn: AsyncConnection, moment: Moment, pool: str, most: int) -> int:
+async def _let_in(conn: AsyncConnection, moment: Moment, pool: str, most: int) -> int:
     """Make up to `most` reminders due that wait because this account was down; how many there were."""
     owner, _, account = pool.partition("|")
     name, _, mode = owner.partition("/")
@@ -299,3 +300,25 @@ async def _write(conn: AsyncConnection, pool: str, before: Standing, standing: S
 def _matters(standing: Standing) -> tuple[object, ...]:
     """What other workers go by."""
     return standing.breaker, standing.level, standing.used_up_until, standing.probe, standing.closed_at
+
+
+class Standings:
+    """gateway.probing.StandingStore."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    async def standings(self) -> tuple[Moment, dict[str, Standing]]:
+        """Every account of which something is to be said, by pool, and the store's clocks."""
+        async with self._db.read() as conn:
+            return await self._db.moment(conn), await read(conn)
+
+    async def checked(self, pool: str, *, ok: bool) -> Standing | None:
+        """Write what asking an account's provider came to."""
+        async with self._db.write() as conn:
+            return await _checked(conn, await self._db.moment(conn), pool, ok=ok)
+
+    async def let_in(self, pool: str, most: int) -> int:
+        """Make up to `most` reminders due that wait because this account was down."""
+        async with self._db.write() as conn:
+            return await _let_in(conn, await self._db.moment(conn), pool, most)

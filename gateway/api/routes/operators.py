@@ -10,6 +10,7 @@ from pydantic import Field, PlainValidator, StringConstraints, WithJsonSchema
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gateway.accounts import MOST_SHARE
 from gateway.api import http
 from gateway.api.auth import (
     ByAdmin,
@@ -247,6 +248,8 @@ class AccountIn(Body):
     )
     tenant: Name | None = None
     mode: Mode | None = Field(default=None, strict=False)
+    weight: Annotated[int, Field(ge=1, le=MOST_SHARE)] | None = None
+    """The tenant's share where several share the account: then it comes once for each of them."""
 
 
 class AccountsIn(Body):
@@ -256,9 +259,32 @@ class AccountsIn(Body):
     reason: Reason = ""
 
 
-@router.get("/v1/accounts", responses=gives(200, {"items": [{"name": "sms-cn"}], "next": None}))
+STANDING = {
+    "breaker": "closed",
+    "why": None,
+    "code": None,
+    "since": None,
+    "probe_at": None,
+    "factor": 1.0,
+    "used_up_until": None,
+    "barred": None,
+}
+ACCOUNT = {
+    "name": "sms-cn",
+    "adapter": "aliyun_sms",
+    "sender": "…",
+    "weight": None,
+    "enabled": True,
+    "pace": 5000.0,
+    "unit": "message",
+    "broken": None,
+    "standing": STANDING,
+}
+
+
+@router.get("/v1/accounts", responses=gives(200, {"items": [ACCOUNT], "next": None}))
 async def accounts(request: Request, caller: ByOpsOrCompliance) -> Response:
-    """The tenant's accounts, without credentials."""
+    """The tenant's accounts, without credentials, and how they stand."""
     found = await services(request).accounts.listed(caller.tenant)
     return http.answer({"items": list(found), "next": None})
 
@@ -291,6 +317,9 @@ def _account(body: AccountIn, at: int, caller: Caller) -> Account:
     if not caller.everywhere and (tenant, mode) != (caller.name, caller.mode):
         message = "this key brings in accounts of its own tenant and mode only"
         raise BadInput([Fault(at=f"/accounts/{at}/tenant", code="forbidden", message=message)])
+    if body.weight is not None and not caller.everywhere:
+        message = "an account that tenants share is brought in with a key of the whole deployment"
+        raise BadInput([Fault(at=f"/accounts/{at}/weight", code="forbidden", message=message)])
     return Account(
         tenant=Tenant(f"{tenant}/{mode}"),
         name=body.name,
@@ -301,6 +330,7 @@ def _account(body: AccountIn, at: int, caller: Caller) -> Account:
         price=Money(amount=body.price.amount, currency=body.price.currency) if body.price else None,
         credentials=body.credentials,
         settings=body.settings,
+        weight=body.weight,
     )
 
 
@@ -315,11 +345,12 @@ async def _need_tenants(setup: Setup, given: Sequence[Account]) -> None:
         raise BadInput(faults)
 
 
-@router.post(
-    "/v1/accounts/{id}/check", responses=gives(200, {"name": "sms-cn", "ok": True, "word": "signed in"})
-)
+CHECKED = {"name": "sms-cn", "ok": True, "word": "signed in", "standing": STANDING}
+
+
+@router.post("/v1/accounts/{id}/check", responses=gives(200, CHECKED))
 async def check_account(request: Request, name: Annotated[str, Path(alias="id")], caller: ByOps) -> Response:
-    """Try an account's credentials, without sending anything."""
+    """Try an account's credentials, without sending anything; when they work, reminders may probe one that is down."""
     return http.answer(await services(request).accounts.check(caller.tenant, http.known(name)))
 
 
