@@ -98,14 +98,6 @@ class Rolled:
         }
 
 
-def _by_reason(group: Group) -> tuple[str, ...]:
-    return group.lane.channel, group.lane.tenant, group.reason
-
-
-def _by_channel(group: Group) -> tuple[str, ...]:
-    return group.lane.channel, group.lane.tenant
-
-
 class Count(Protocol):
     """Where the roll-ups are."""
 
@@ -136,8 +128,8 @@ class Backlog:
         lanes = [((lane.channel, lane.tenant, lane.priority), due) for lane, due in rolled.lanes.items()]
         self._metrics.show("due", {labels: due.number for labels, due in lanes})
         self._metrics.show("oldest_due_seconds", {labels: due.oldest_s for labels, due in lanes})
-        self._metrics.show("deferred", rolled.number(_by_reason, "deferred"))
-        self._metrics.show("unknown", rolled.number(_by_channel, "unknown"))
+        self._metrics.show("deferred", rolled.number(lambda g: (g.lane.tenant, g.reason), "deferred"))
+        self._metrics.show("reminders", rolled.number(lambda g: (g.lane.tenant, g.state)))
 
     def check(self) -> None:
         """Overloaded while more is due than can be called in time."""

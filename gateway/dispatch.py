@@ -107,6 +107,7 @@ class Dispatch:
 
     async def _claim(self, due: Sequence[Due], view: View) -> Weighed:
         """T1: everything from the locks to the intents, in one transaction."""
+        began = asyncio.get_running_loop().time()
         borrowers = await self._store.borrowers_of(sorted({(d.tenant, d.person) for d in due}))
         keys = await self._desk.prepare(borrowers)
         async with self._store.transaction() as tx:
@@ -118,6 +119,7 @@ class Dispatch:
             )
             await tx.decide(weighed.verdicts, self._owner.id)
             await tx.append(weighed.entries)
+        self._metrics.took("t1", asyncio.get_running_loop().time() - began)
         for verdict in weighed.verdicts:
             self._metrics.decided(verdict.state, verdict.reason)
         return weighed

@@ -198,6 +198,7 @@ class Starts:
         except Unavailable:
             return
         answered = loop.time()
+        self._metrics.took("take", answered - asked)
         started = [
             (one, Slot(earliest=answered + at / 1e6, latest=asked + (at + LATE_US) / 1e6))
             for ones, starts in zip(groups.values(), granted.starts, strict=True)
@@ -223,11 +224,14 @@ class Starts:
     async def _go(self, started: Sequence[tuple[Waiting, Slot]], word: Word | None) -> None:
         """Ask for the go; a commit whose answer was lost counts as not given and is withdrawn."""
         intents = [one.ready.intent for one, _ in started]
+        loop = asyncio.get_running_loop()
+        asked = loop.time()
         try:
             went = await self._store.go(intents, self._owner.id, word, self._live.book)
         except Unavailable:
             await self._withdraw([one for one, _ in started], called=True)
             return
+        self._metrics.took("go", loop.time() - asked)
         refused = [one for one, _ in started if one.ready.intent.ref not in went.granted]
         for one, slot in started:
             if one.ready.intent.ref in went.granted:

@@ -39,6 +39,7 @@ FIELDS = frozenset(
             "command",
             "count",
             "decision",
+            "epoch",
             "error",
         ),
         *(
@@ -304,7 +305,7 @@ def _task_failed(_loop: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -
 # Metrics.
 
 _LABEL = re.compile(r"[A-Za-z0-9_./:{}|*-]{1,128}")
-_SERIES = 500
+_SERIES, _SERIES_SHOWN = 500, 2000
 _OTHER = "other"
 _CALL_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _STAGE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
@@ -316,8 +317,8 @@ Values: TypeAlias = Mapping[tuple[str, ...], float]
 SHOWN = {
     "due": ("Reminders that are due now.", ("channel", "tenant", "priority")),
     "oldest_due_seconds": ("How long the oldest of them has been due.", ("channel", "tenant", "priority")),
-    "deferred": ("Reminders that are put off, by reason.", ("channel", "tenant", "reason")),
-    "unknown": ("Reminders whose outcome nobody knows.", ("channel", "tenant")),
+    "deferred": ("Reminders that are put off, by reason.", ("tenant", "reason")),
+    "reminders": ("Reminders there are, by state.", ("tenant", "state")),
     "quota_limit": ("What a quota allows: starts a second, units, calls at once, money.", ("quota", "limit")),
     "quota_used": ("What of it is used, of quotas that count.", ("quota", "of", "limit")),
     "quota_budget_used_ratio": ("The share of a quota's budget that is used.", ("quota", "of")),
@@ -331,10 +332,11 @@ SHOWN = {
 
 
 class _Series:
-    """The labelled children of a metric, 500 at most: further ones, and odd values, count as `other`."""
+    """The labelled children of a metric, `most` of them: further ones, and odd values, count as `other`."""
 
-    def __init__(self, metric: Metric) -> None:
+    def __init__(self, metric: Metric, most: int = _SERIES) -> None:
         self._metric = metric
+        self._most = most
         self._children: dict[tuple[str, ...], Any] = {}
 
     def __call__(self, *labels: str | None) -> Any:
@@ -350,7 +352,7 @@ class _Series:
             self(*labels).set(value)
 
     def _first(self, key: tuple[str, ...]) -> Any:
-        if len(self._children) >= _SERIES:
+        if len(self._children) >= self._most:
             return self._metric.labels(*(_OTHER for _ in key))
         child = self._metric.labels(*(_label(label) for label in key))
         self._children[key] = child
@@ -369,7 +371,6 @@ class Metrics:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self._accepted = Counter("gateway_reminders_accepted", "Reminders taken in.", registry=self._registry)
-        self._ended = self._counter("reminders_ended", "Reminders in a final state.", "state", "reason")
         self._decisions = self._counter("decisions", "Decisions, by what follows.", "state", "reason")
         self._attempts = self._counter("attempts", "Calls to providers.", "channel", "adapter", "outcome")
         self._refusals = self._counter("refusals", "Starts that got no go.", "reason", "by")
@@ -379,10 +380,14 @@ class Metrics:
         )
         self._receipts = self._counter("receipts", "Providers' words about attempts.", "adapter", "known")
         self._settled = self._counter("settled", "Unknown attempts asked about.", "adapter", "found")
-        self._wakeups = self._counter("wakeups", "Drains started, by what rang.", "channel", "by")
         self._sweeps = Counter("gateway_sweeps", "Sweeps done.", registry=self._registry)
         self._swept_at = self._gauge("swept_timestamp_seconds", "When the last sweep ended.")
-        self._shown = {name: self._gauges(name, help_, *labels) for name, (help_, labels) in SHOWN.items()}
+        self._shown = {
+            name: _Series(
+                Gauge(f"gateway_{name}", help_, labels, registry=self._registry), most=_SERIES_SHOWN
+            )
+            for name, (help_, labels) in SHOWN.items()
+        }
         self._calendar_days = self._gauges(
             "calendar_days_left",
             "Days for which a calendar that rules read is official.",
@@ -414,10 +419,6 @@ class Metrics:
         """Reminders were taken in."""
         self._accepted.inc(count)
 
-    def ended(self, state: str, reason: str | None = None) -> None:
-        """A reminder reached a final state."""
-        self._ended(state, reason).inc()
-
     def decided(self, state: str, reason: str | None = None) -> None:
         """A decision fell; `state` is what the reminder became."""
         self._decisions(state, reason).inc()
@@ -444,10 +445,6 @@ class Metrics:
         """A provider was asked about an unknown attempt."""
         self._settled(adapter, "yes" if found else "no").inc()
 
-    def woken(self, channel: str, by: str) -> None:
-        """A drain started, rung by `bell` or `sweep`."""
-        self._wakeups(channel, by).inc()
-
     def swept(self) -> None:
         """A sweep ended."""
         self._sweeps.inc()
@@ -471,7 +468,7 @@ class Metrics:
         self._request_s(route).observe(seconds)
 
     def took(self, stage: str, seconds: float) -> None:
-        """A stage of a batch (`t1`, `go`, `t2`, `intake`, …) ended."""
+        """A stage of a batch (`t1`, `take`, `go`) ended."""
         self._stage_s(stage).observe(seconds)
 
     def render(self) -> bytes:

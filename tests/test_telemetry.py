@@ -332,18 +332,16 @@ def test_metrics_are_rendered_with_their_labels():
     metrics = telemetry.Metrics()
     metrics.accepted(3)
     metrics.decided("suppressed", "duplicate")
-    metrics.ended("sent")
     metrics.called("sms", "twilio_sms", "accepted", 0.2)
     metrics.refused("quota", "sms-cn")
     metrics.refused("paused", "ps_01")
     metrics.started("*/live|sms-cn", "", 3)
     metrics.receipts("smtp", known=2, strange=1)
     metrics.settled("smtp", found=True)
-    metrics.woken("sms", "bell")
     metrics.swept()
     metrics.show("due", {("sms", "acme/live", "urgent"): 9, ("sms", "beta/live", "bulk"): 1})
     metrics.show("due", {("sms", "acme/live", "urgent"): 4})
-    metrics.show("unknown", {("sms", "*/live"): 2})
+    metrics.show("reminders", {("*/live", "unknown"): 2})
     metrics.answered("GET", "/v1/reminders/{id}", 200, 0.01)
     metrics.took("t1", 0.02)
     left = iter([45, -1])
@@ -355,7 +353,6 @@ def test_metrics_are_rendered_with_their_labels():
     for line in (
         "gateway_reminders_accepted_total 3.0",
         'gateway_decisions_total{reason="duplicate",state="suppressed"} 1.0',
-        'gateway_reminders_ended_total{reason="",state="sent"} 1.0',
         'gateway_attempts_total{adapter="twilio_sms",channel="sms",outcome="accepted"} 1.0',
         'gateway_call_seconds_bucket{adapter="twilio_sms",channel="sms",le="0.25"} 1.0',
         'gateway_refusals_total{by="sms-cn",reason="quota"} 1.0',
@@ -364,10 +361,9 @@ def test_metrics_are_rendered_with_their_labels():
         'gateway_receipts_total{adapter="smtp",known="yes"} 2.0',
         'gateway_receipts_total{adapter="smtp",known="no"} 1.0',
         'gateway_settled_total{adapter="smtp",found="yes"} 1.0',
-        'gateway_wakeups_total{by="bell",channel="sms"} 1.0',
         "gateway_sweeps_total 1.0",
         'gateway_due{channel="sms",priority="urgent",tenant="acme/live"} 4.0',
-        'gateway_unknown{channel="sms",tenant="*/live"} 2.0',
+        'gateway_reminders{state="unknown",tenant="*/live"} 2.0',
         'gateway_calendar_days_left{calendar="workday:CN",read_by="rule"} 45.0',
         'gateway_pack_review_days_left{pack="US.REGF"} 7.0',
         'gateway_api_requests_total{method="GET",route="/v1/reminders/{id}",status="200"} 1.0',
@@ -381,23 +377,23 @@ def test_metrics_are_rendered_with_their_labels():
 def test_a_label_that_reads_as_a_person_counts_as_other():
     metrics = telemetry.Metrics()
     for reason in ("13812341234", "d.user@126.com", "a b", "x" * 129):
-        metrics.ended("failed", reason)
+        metrics.decided("failed", reason)
 
     text = metrics.render().decode()
 
-    assert 'gateway_reminders_ended_total{reason="other",state="failed"} 4.0' in text
+    assert 'gateway_decisions_total{reason="other",state="failed"} 4.0' in text
     assert "138" not in text
 
 
 def test_a_metric_has_a_bounded_number_of_series():
     metrics = telemetry.Metrics()
     for number in range(600):
-        metrics.ended("failed", f"R.{number}")
+        metrics.decided("failed", f"R.{number}")
 
     text = metrics.render().decode()
 
-    assert text.count("gateway_reminders_ended_total{") == 501
-    assert 'gateway_reminders_ended_total{reason="other",state="other"} 100.0' in text
+    assert text.count("gateway_decisions_total{") == 501
+    assert 'gateway_decisions_total{reason="other",state="other"} 100.0' in text
 
 
 def test_two_metrics_share_nothing():

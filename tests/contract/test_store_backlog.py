@@ -255,7 +255,7 @@ async def test_metrics_show_what_waits_and_nothing_of_what_is_gone(database, sto
     then = metrics.render().decode()
 
     assert 'gateway_due{channel="sms",priority="normal",tenant="acme/live"} 1.0' in first
-    assert 'gateway_deferred{channel="sms",reason="OP.CAPS.DAY",tenant="acme/live"} 1.0' in first
+    assert 'gateway_deferred{reason="OP.CAPS.DAY",tenant="acme/live"} 1.0' in first
     assert 'gateway_due{channel="sms",priority="normal",tenant="acme/live"} 0.0' in then
-    assert 'gateway_unknown{channel="sms",tenant="acme/live"} 2.0' in then
+    assert 'gateway_reminders{state="unknown",tenant="acme/live"} 2.0' in then
     assert "OP.CAPS.DAY" not in then
