@@ -327,6 +327,53 @@ def test_a_contact_told_just_before_may_not_have_been_there_to_be_read(before, r
     assert broken(contact, sent(body=BY_CAP), packs=TWO) == rules
 
 
+BY_DOVES = own("max = 1", "window = {type = 'day'}", "adapters = ['doves']", kind="cap", name="X.DOVES")
+
+
+def through(adapter, attempt="at_1", at=NOON, *packs, known=("doves", "crows")):
+    """A send through that adapter, taken by these packs; `known`: through which the address was known to be reached."""
+    ways = [{"address": "N1", "kind": "personal", "technology": None, "adapter": name} for name in known]
+    body = {"decision": named(*packs), "adapter": adapter}
+    return sent(attempt, at, inputs={"addresses": {"sms": ways}}, body=body)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "rules"),
+    [
+        ("doves", "doves", {"X.DOVES"}),
+        ("crows", "doves", set()),
+        (None, "doves", {"X.DOVES"}),
+    ],
+)
+def test_a_cap_of_a_provider_counts_what_went_through_it_and_what_nobody_knows(first, second, rules):
+    earlier = through(first, "at_0", NOON - H, BY_DOVES)
+    records = (earlier, through(second, "at_1", NOON, BY_DOVES))
+    since_noon = Known(packs={"now": (BY_DOVES, EVERYWHERE)}, calendars=SHIPPED.version)
+
+    came = check(timeline(records), since=NOON, until=NOON + D, known=since_noon)
+
+    assert (came.checked, {one.rule for one in came.violations}) == (1, rules)
+
+
+def test_a_contact_made_elsewhere_counts_in_a_cap_of_a_provider():
+    contact = told(NOON - H, NOON - H, channel="sms", outcome="delivered")
+
+    assert broken(contact, through("doves", "at_1", NOON, BY_DOVES), packs=(BY_DOVES, EVERYWHERE)) == {
+        "X.DOVES"
+    }
+
+
+@pytest.mark.parametrize(("adapter", "rules"), [("doves", {"X"}), ("crows", set())])
+def test_a_pack_of_a_provider_had_to_be_asked_of_what_went_through_it_alone(adapter, rules):
+    assert broken(through(adapter), packs=(BY_DOVES, EVERYWHERE)) == rules
+
+
+def test_a_way_that_the_decision_did_not_know_is_named():
+    record = through("doves", "at_1", NOON, BY_DOVES, known=("crows",))
+
+    assert broken(record, packs=(BY_DOVES, EVERYWHERE)) == {"no_address"}
+
+
 def test_two_sends_at_once_are_counted_one_after_the_other():
     together = [sent(f"at_{n}", place=n, body=BY_CAP) for n in range(2)]
 
