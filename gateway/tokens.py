@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -19,19 +19,25 @@ TIMEOUT_S = 0.5
 _DROP = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
 
 
-def connect(target: RedisTarget) -> Redis:
-    """A client for a plain or sentinel target that gives up within half a second."""
+def connect(
+    target: RedisTarget,
+    *,
+    timeout_s: float = TIMEOUT_S,
+    on_connect: Callable[[Any], Awaitable[None]] | None = None,
+) -> Redis:
+    """A client for a plain or sentinel target that gives up in time; `on_connect` makes every connection ready."""
     password = target.password.reveal("to log in to Redis") if target.password else None
     common: dict[str, Any] = {
         "db": target.db,
         "username": target.username,
         "password": password,
         "ssl": target.tls,
-        "socket_timeout": TIMEOUT_S,
-        "socket_connect_timeout": TIMEOUT_S,
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": timeout_s,
+        "redis_connect_func": on_connect,
     }
     if target.kind == "sentinel":
-        sentinel = Sentinel(list(target.hosts), socket_timeout=TIMEOUT_S)  # type: ignore[no-untyped-call]
+        sentinel = Sentinel(list(target.hosts), socket_timeout=timeout_s)  # type: ignore[no-untyped-call]
         found: Redis = sentinel.master_for(target.service or "mymaster", **common)
         return found
     if target.path:

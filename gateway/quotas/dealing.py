@@ -95,7 +95,7 @@ def take(state: State, wanted: Wanted, now: float, *, empty_at: float) -> tuple[
     A new meter is empty, its first unit due one unit's time after `empty_at` (≥ now): later than now where
     earlier grants may still be out. What is left over stands as the worker's claims.
     """
-    gauges = [_Gauge(_met(state, pace, now, empty_at), now) for pace in wanted.paces]
+    gauges = _gauges(state, wanted.paces, now, empty_at)
     table = _Table(state, wanted, now, gauges)
     starts: list[list[int]] = [[] for _ in wanted.groups]
     for name in table.order():
@@ -108,10 +108,9 @@ def take(state: State, wanted: Wanted, now: float, *, empty_at: float) -> tuple[
 
 def room(state: State, paces: Sequence[Pace], worker: str, now: float, *, empty_at: float) -> list[float]:
     """Whole units of each pace that may start within ROOM_US after the other workers' claims. Meters it meets begin."""
-    others = [each for name, each in state.claims.items() if name != worker and each.fresh(now)]
+    others = [each for name, each in sorted(state.claims.items()) if name != worker and each.fresh(now)]
     found = []
-    for pace in paces:
-        gauge = _Gauge(_met(state, pace, now, empty_at), now)
+    for pace, gauge in zip(paces, _gauges(state, paces, now, empty_at), strict=True):
         claimed = sum(each.wants.get(pace.key, 0.0) for each in others)
         found.append(max(0.0, float(floor(gauge.units(now + ROOM_US) - claimed))))
     return found
@@ -143,6 +142,14 @@ def _carried(meter: Meter, pace: Pace, now: float) -> float:
     if saved > 0:
         saved = saved * pace.burst / meter.burst
     return pace.burst - saved
+
+
+def _gauges(state: State, paces: Sequence[Pace], now: float, empty_at: float) -> list[_Gauge]:
+    """One for each pace, in their order; paces of one key (two versions of it) share theirs."""
+    for pace in paces:
+        _met(state, pace, now, empty_at)
+    by_key = {pace.key: _Gauge(state.meters[pace.key], now) for pace in paces}
+    return [by_key[pace.key] for pace in paces]
 
 
 class _Gauge:
@@ -227,7 +234,7 @@ class _Table:
             self._own.setdefault(group.pool, []).append((place, group))
         self._claims: dict[str, list[Claim]] = {}
         self._active: set[tuple[str, str]] = set()
-        for worker, claims in state.claims.items():
+        for worker, claims in sorted(state.claims.items()):
             if claims.fresh(now):
                 self._active.update((claim.pool, claim.tenant) for claim in claims.claims)
                 if worker != wanted.worker:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from sqlalchemy import select, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway.errors import Unavailable
 from gateway.store import schema
 from gateway.work import Word
 
@@ -40,3 +43,38 @@ async def applied(conn: AsyncConnection, seq: int) -> dict[str, Any]:
     )
     missing = sorted(row.id for row in rows if row.applied < seq)
     return {"by": len(rows) - len(missing), "of": len(rows), "missing": missing}
+
+
+TRIES, TRY, APART_S = 150, "100ms", 0.03
+"""The exclusive lock is asked for in short tries, so that a go that hangs does not stop the others."""
+_LOCK_NOT_AVAILABLE = "55P03"
+
+
+async def keep_goes_out(conn: AsyncConnection) -> None:
+    """Wait until every go that was given is committed, and let none begin until this transaction ends.
+
+    On SQLite the one writer's lock does that. Unavailable when a go hangs for long.
+    """
+    if conn.dialect.name != "postgresql":
+        return
+    for _ in range(TRIES):
+        if await _locks(conn):
+            return
+        await asyncio.sleep(APART_S)
+    raise Unavailable(
+        "a call's go has been hanging for long, nothing was set: try again, and see the database"
+    )
+
+
+async def _locks(conn: AsyncConnection) -> bool:
+    """One short try: goes that come while it waits wait behind it."""
+    try:
+        async with conn.begin_nested():
+            await conn.execute(text(f"SET LOCAL lock_timeout = '{TRY}'"))
+            await conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": GO_LOCK})
+            await conn.execute(text("SET LOCAL lock_timeout = DEFAULT"))
+    except DBAPIError as wrong:
+        if getattr(wrong.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
+            raise
+        return False
+    return True

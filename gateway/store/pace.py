@@ -1,16 +1,21 @@
-"""Where the pace is kept while SQL grants it: one row a meter, one a pool, and one of claims, locked first by all.
+"""Which source grants the pace, and where it is kept while SQL does: one row a meter, one a pool, one of claims.
 
-The lock is one statement; what is counted is read in the next.
+The claims' row is locked first by every take. The lock is one statement; what is counted is read in the next.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Self
 
 import orjson
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway.domain import to_us
+from gateway.store.database import Database
+from gateway.store.live import keep_goes_out
 
 CLAIMS = "claims"
 """The row that every take locks."""
@@ -85,3 +90,67 @@ async def write(conn: AsyncConnection, epoch: int, rows: Mapping[str, str]) -> N
     await conn.execute(
         _WRITE[conn.dialect.name], {"epoch": epoch, "rows": orjson.dumps(dict(sorted(rows.items()))).decode()}
     )
+
+
+SQL, REDIS = "sql", "redis"
+HOLD_S, LONGEST_HOLD_S = 5, 300
+"""Seconds that SQL grants at least before Redis does again; doubled up to the longest when it flaps."""
+QUIET_US = 600_000_000
+"""Whoever granted for so long does not flap."""
+
+_STANDING = text("SELECT source, epoch, since, hold_s FROM live")
+_SWAP = text(
+    "UPDATE live SET source = :source, epoch = epoch + 1, since = :now, hold_s = :hold_s"
+    " WHERE id = 1 AND epoch = :epoch AND source <> :source"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Who grants, in which epoch, since when (µs, real time), and how long SQL has to hold before it lets go."""
+
+    source: str
+    epoch: int
+    since: int
+    hold_s: int
+
+    @classmethod
+    def of(cls, row: Row[tuple[str, int, int, int]]) -> Self:
+        """From its row."""
+        return cls(source=row.source, epoch=row.epoch, since=row.since, hold_s=row.hold_s)
+
+    def held(self, now: int) -> bool:
+        """Whether SQL has granted for long enough."""
+        return now - self.since >= self.hold_s * 1_000_000
+
+    def next_hold_s(self, to: str, now: int) -> int:
+        """How long SQL has to hold after a change now."""
+        if to == REDIS:
+            return self.hold_s
+        flaps = self.since > 0 and now - self.since < QUIET_US
+        return min(self.hold_s * 2, LONGEST_HOLD_S) if flaps else HOLD_S
+
+
+class Sources:
+    """The row that says who grants the pace."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    async def standing(self) -> tuple[Source, int]:
+        """Who grants, and the database's now (µs)."""
+        async with self._db.read() as conn:
+            return Source.of((await conn.execute(_STANDING)).one()), to_us((await self._db.moment(conn)).real)
+
+    async def swap(self, epoch: int, to: str) -> tuple[Source, bool]:
+        """Let another source grant, unless somebody changed it since `epoch`; who grants then, and whether by us.
+
+        Every go that was given under the old one is committed by then, and none is given after.
+        """
+        async with self._db.write() as conn:
+            await keep_goes_out(conn)
+            now = to_us((await self._db.moment(conn)).real)
+            seen = Source.of((await conn.execute(_STANDING)).one())
+            values = {"source": to, "now": now, "hold_s": seen.next_hold_s(to, now), "epoch": epoch}
+            done = (await conn.execute(_SWAP, values)).rowcount > 0
+            return Source.of((await conn.execute(_STANDING)).one()), done
