@@ -69,6 +69,7 @@ async def test_a_contact_is_told_with_its_actor_and_technology(store, intake, pe
     history = await told(store, intake, person, {**ago(days=2), **said}, ago(days=1))
 
     assert [(past.actor, past.technology) for past in history] == [("north", "ai_voice"), (None, None)]
+    assert [past.adapter for past in history] == [None, None]
 
 
 @pytest.mark.parametrize("outcome", ["conversation", "answered"])
@@ -114,7 +115,7 @@ async def test_at_the_edge_of_what_is_counted_each_event_is_told_once(store, int
     assert all(one.at < other.at for one, other in pairwise(history))
 
 
-async def test_an_attempt_keeps_its_actor_technology_and_flags(database, store, intake):
+async def test_an_attempt_keeps_its_actor_technology_adapter_and_flags(database, store, intake):
     (result,) = await intake.reminders(
         TENANT, [reminder(1, channels=["voice"], actor={"role": "agency", "id": "north"})]
     )
@@ -165,6 +166,7 @@ async def test_an_attempt_keeps_its_actor_technology_and_flags(database, store, 
     (past,) = (await facts_of(store, work.person)).history[TENANT, work.person]
 
     assert (past.actor, past.technology, past.flags) == ("north", "prerecorded", ("relaxed",))
+    assert past.adapter == "twilio_voice"
 
 
 async def test_a_debt_is_told_with_what_it_is_for_and_who_owes_it(store, person):
