@@ -127,6 +127,13 @@ class Adapter:
         one = only(found or (), started_at)
         return _receipt(ref, one.sid, str(one.status), one.error_code) if one else None
 
+    async def cancel(self, provider_id: str) -> bool:
+        """Ask for a message back; Twilio gives it back while it is scheduled, else it answers 30409."""
+        message, _ = await self._api.call(
+            self._api.client.messages(provider_id).update_async(status="canceled")
+        )
+        return message is not None and str(message.status) == "canceled"
+
     async def check(self) -> Checked:
         """Ask for the account; nothing is sent."""
         return await self._api.check()

@@ -191,6 +191,11 @@ class Adapter:
             return None
         return Receipt(outcome=_outcome(str(one.status), one.answered_by), ref=ref, provider_id=one.sid)
 
+    async def cancel(self, provider_id: str) -> bool:
+        """Ask for a call back; Twilio does that while it is queued or ringing."""
+        call, _ = await self._api.call(self._api.client.calls(provider_id).update_async(status="canceled"))
+        return call is not None and str(call.status) == "canceled"
+
     async def check(self) -> Checked:
         """Ask for the account; nobody is called."""
         return await self._api.check()

@@ -8,7 +8,7 @@ import hmac
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from math import inf, log
 from pathlib import Path
@@ -150,11 +150,17 @@ def choose(
         sampled = hashlib.sha256(reminder.encode()).digest()[0] % SAMPLE == 0
         sure = free if sampled else [one for one in free if not _half_open(one, standings)]
         return (sure or free)[0], None
-    one, (reason, until) = min(
+    one, why = min(
         ((one, why) for one, why in zip(order, barred, strict=True) if why), key=lambda pair: pair[1][1]
     )
+    return one, refusal(one.account.name, why, moment)
+
+
+def refusal(account: str, why: tuple[str, datetime], moment: Moment) -> Refusal:
+    """What a standing that bars (gateway.standing.Standing.barred) says to a start."""
+    reason, until = why
     wait = LOOK_AGAIN if reason == "account_down" else until - moment.real
-    return one, Refusal(reason=reason, by=one.account.name, again=moment.policy + wait)
+    return Refusal(reason=reason, by=account, again=moment.policy + wait)
 
 
 def _half_open(one: Connected, standings: Mapping[str, Standing]) -> bool:
@@ -245,6 +251,11 @@ class Accounts:
     def ways(self, adapter: str) -> Ways:
         """What an adapter says of itself, connected or not."""
         return _ways(self._load(adapter))
+
+    def recallable(self) -> list[str]:
+        """The adapters whose providers may take back what they have not delivered yet."""
+        found = [connected for _, connected in self._connected.values()]
+        return sorted({one.account.adapter for one in found if hasattr(one.adapter, "cancel")})
 
     def longest_call_s(self) -> float:
         """The longest call time-out of all that are connected, in seconds."""

@@ -152,6 +152,13 @@ class LooksUp(Protocol):
         """The provider's word, or None when it cannot tell. Raises nothing for a provider's failure: None."""
 
 
+class Recalls(Protocol):
+    """An adapter whose provider may take back what it has not delivered yet."""
+
+    async def cancel(self, provider_id: str) -> bool:
+        """Ask for it back; whether the provider surely did. Raises nothing for a provider's failure: False."""
+
+
 class SendsAgain(Protocol):
     """An adapter whose provider drops a second request of the same ref (WeChat's `client_msg_id`)."""
 

@@ -28,6 +28,7 @@ from gateway.dispatch import DispatchStore as DrainStore
 from gateway.domain import Mode, Tenant, ulid
 from gateway.endings import Endings
 from gateway.errors import Fault, PolicyError, SetupError, Unavailable
+from gateway.followup import FollowUp
 from gateway.intake import Intake
 from gateway.intake.asks import IntakeStore as IntakeSeam
 from gateway.live import Live
@@ -56,6 +57,7 @@ from gateway.store.audits import Audits
 from gateway.store.backlog import BacklogStore
 from gateway.store.database import Database
 from gateway.store.dispatch import DispatchStore
+from gateway.store.followup import FollowUps
 from gateway.store.intake import IntakeStore
 from gateway.store.keys import Operator, Setup
 from gateway.store.live_config import LiveRows
@@ -102,6 +104,7 @@ class Worker:
     owners: Owners
     listener: Listener | None
     backlog: Backlog
+    followup: FollowUp
     live: Live
     probing: Probing
 
@@ -193,6 +196,7 @@ class Gateway:
         )
         self.standings = Standings(self.database)
         self.account_desk = AccountDesk(self.accounts, self.account_rows, self.vault, self.standings)
+        self.live = Live(LiveRows(self.database), time.monotonic)
         self.desk = Desk(
             catalog=self.catalog,
             packs=self.packs,
@@ -200,6 +204,7 @@ class Gateway:
             accounts=self.accounts,
             vault=self.vault,
             entropy=secrets.token_bytes,
+            standings=self.live.standings,
         )
         self.texts = Texts(self.vault)
         self.pack_texts = PackTexts(self.database, self.log, secrets.token_bytes)
@@ -215,7 +220,6 @@ class Gateway:
         )
         self.backlog = Backlog(BacklogStore(self.database), self.metrics)
         self.health = Health(self.database, settings.data)
-        self.live = Live(LiveRows(self.database), time.monotonic)
 
     def _setup(self, database: Database) -> Setup:
         return Setup(
@@ -320,6 +324,11 @@ class Gateway:
             if self.place.redis
             else None,
             backlog=self.backlog,
+            followup=FollowUp(
+                store=FollowUps(self.database, self.log, secrets.token_bytes),
+                graves=owners,
+                accounts=self.accounts,
+            ),
             probing=Probing(store=self.standings, leads=owners, accounts=self.accounts),
         )
 

@@ -37,6 +37,8 @@ MAX_KEPT = 100_000
 MAX_BODY = 1600
 MAX_VALIDITY_S = 36_000
 QUEUE_FULL = 21611
+NOT_SCHEDULED = 30409
+"""Only what is scheduled can be cancelled (twilio.com/docs/api/errors/30409)."""
 
 MAGIC_FROM = {"+15005550001": 21212, "+15005550007": 21606, "+15005550008": QUEUE_FULL}
 MAGIC_SMS = {
@@ -103,6 +105,7 @@ class Twilio:
             [
                 web.post(f"{ACCOUNT}/Messages.json", self.create_message),
                 web.get(f"{ACCOUNT}/Messages.json", self.list_messages),
+                web.post(f"{ACCOUNT}/Messages/{{sid}}.json", self.update_message),
                 web.post(f"{ACCOUNT}/Calls.json", self.create_call),
                 web.get(f"{ACCOUNT}/Calls.json", self.list_calls),
                 web.post(f"{ACCOUNT}/Calls/{{sid}}.json", self.update_call),
@@ -139,6 +142,16 @@ class Twilio:
         self._write("sms", message, form, text=form["Body"], validity_s=validity_s)
         self._callbacks.start(deliver(self._callbacks, message, validity_s, form.get("StatusCallback", "")))
         return answer
+
+    async def update_message(self, request: web.Request) -> web.Response:
+        """Cancel (`canceled`) a message that is scheduled; this one schedules none, so it refuses as Twilio does."""
+        self._authorised(request)
+        message, form = self._messages.get(request.match_info["sid"]), await _form(request)
+        if message is None:
+            raise Refusal(20404, 404)
+        if form.get("Status") != "canceled":
+            raise Refusal(21218)
+        raise Refusal(NOT_SCHEDULED)
 
     async def create_call(self, request: web.Request) -> web.StreamResponse:
         """Accept or refuse a call; it is in the ledger before it is answered."""

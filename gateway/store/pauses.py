@@ -240,10 +240,10 @@ class Pauses:
                 at=to_us(moment.real),
                 seq=await raise_seq(conn),
                 ramp_s=wanted.ramp_s,
-                calling=_list(call.ref for call in calling),
+                calling=_list(sorted(call.ref for call in calling)),
                 recalled="[]",
                 may_arrive="[]",
-                followed=False,
+                followed=wanted.kind is Kind.PAUSE,  # a stop asks back what providers still have
             )
             .returning(schema.pause)
         )

@@ -165,7 +165,7 @@ class Call:
 async def calls(
     conn: AsyncConnection, pause: Pause, *conditions: ColumnElement[bool], limit: int = MOST_CALLS
 ) -> list[Call]:
-    """The attempts under these conditions that a pause covers, by ref."""
+    """The attempts under these conditions that a pause covers, the newest first."""
     debt = and_(_DEBT.tenant == _REMINDER.tenant, _DEBT.id == _REMINDER.debt)
     lives = and_(_BORROWER.tenant == _REMINDER.tenant, _BORROWER.id == _REMINDER.borrower)
     mine = and_(_REMINDER.tenant == _ATTEMPT.tenant, _REMINDER.id == _ATTEMPT.reminder)
@@ -184,7 +184,7 @@ async def calls(
         .outerjoin(schema.debt, debt)
         .outerjoin(schema.borrower, lives)
         .where(_of(_ATTEMPT.tenant, pause.owner), *conditions)
-        .order_by(_ATTEMPT.ref)
+        .order_by(_ATTEMPT.ref.desc())
         .limit(limit)
     )
     return [_call(row) for row in rows if pause.covers(_start(row))]
