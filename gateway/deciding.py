@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from gateway import outcomes
-from gateway.accounts import Accounts, Connected
+from gateway.accounts import Accounts, Connected, choose, ordered
 from gateway.domain import Action, Channel, Handed, Money, Purpose, Rendered, Tenant, queue_of, to_us, ulid
 from gateway.errors import BadInput, Fault
 from gateway.masking import Pii
@@ -34,7 +34,7 @@ from gateway.policy.zones import Zones
 from gateway.ports import Adapter, Entry, Moment
 from gateway.quotas.model import Load
 from gateway.snapshot import Ask, events, snapshot, zones_of
-from gateway.standing import Ending
+from gateway.standing import Ending, Standing
 from gateway.telemetry import get
 from gateway.templating import Catalog, Template, Values, render
 from gateway.templating.said import rendered_said
@@ -142,7 +142,9 @@ class Desk:
         accounts: Accounts,
         vault: Vault,
         entropy: Callable[[int], bytes],
+        standings: Callable[[], Mapping[str, Standing]] = dict,
     ) -> None:
+        self._standings = standings
         self._catalog = catalog
         self._packs = packs
         self._policy = digest_of(members(packs)) if isinstance(packs, tuple) else None
@@ -245,7 +247,7 @@ class Desk:
         """
         try:
             ask = self._ask(work, facts)
-            ways = self._ways(ask, facts)
+            ways = self._ways(ask, facts, moment)
             decision = self.decide(ask, ways, facts, moment, permit)
             if decision.action is not Action.SEND:
                 return decision, None, ()
@@ -279,26 +281,34 @@ class Desk:
             template=self._catalog.get(work.template),
             duplicate=(work.tenant, work.id) in facts.duplicates,
             tries=work.tries,
+            reminder=work.id,
         )
 
-    def _ways(self, ask: Ask, facts: Facts) -> dict[Channel, list[Way]]:
+    def _ways(self, ask: Ask, facts: Facts, moment: Moment) -> dict[Channel, list[Way]]:
         """For each channel the living addresses with each account that can serve them with this template."""
         found: dict[Channel, list[Way]] = {}
         for address in facts.addresses.get((ask.tenant, ask.borrower), ()):
             if address.channel in ask.channels:
-                for connected in self._serving(ask, address):
+                for connected in self._serving(ask, address, moment):
                     found.setdefault(address.channel, []).append(Way(address=address, connected=connected))
         return found
 
-    def _serving(self, ask: Ask, address: AddressRow) -> list[Connected]:
-        """The accounts for an address: the first by name, and after each refused hand-over the next in turn."""
+    def _serving(self, ask: Ask, address: AddressRow, moment: Moment) -> list[Connected]:
+        """The accounts for an address, the one to try first of all before the others.
+
+        None where all are down for longer than the reminder can wait: then another channel is better.
+        """
         able = [
             connected
             for connected in self._accounts.of(ask.tenant, address.channel)
             if connected.serves(address.country) and self._carries(connected, ask.template)
         ]
-        turn = ask.tries % len(able) if able else 0
-        return able[turn:] + able[:turn]
+        if not able:
+            return []
+        chosen, refusal = choose(able, ask.reminder, ask.tries, self._standings(), moment)
+        if refusal is not None and refusal.again is not None and refusal.again >= ask.expires_at:
+            return []
+        return [chosen, *(one for one in ordered(able, ask.reminder, ask.tries) if one is not chosen)]
 
     def _carries(self, connected: Connected, template: Template | None) -> bool:
         if template is None or connected.adapter.takes_free_text:
@@ -460,7 +470,7 @@ class Desk:
 
         A channel whose text cannot be made (a name or a fact is missing) is left out.
         """
-        ways = self._ways(self._ask(work, facts), facts)
+        ways = self._ways(self._ask(work, facts), facts, moment)
         key = keys[work.tenant, work.borrower]
         borrower = facts.borrowers[work.tenant, work.borrower]
         debt = facts.debts[work.tenant, work.debt]

@@ -102,9 +102,9 @@ class Live:
         """Who grants the pace."""
         return self.config.source, self.config.epoch
 
-    def standing(self, pool: str) -> Standing | None:
-        """How an account stands; None where nothing is to be said of it."""
-        return self.config.standings.get(pool)
+    def standings(self) -> Mapping[str, Standing]:
+        """How accounts stand, by pool; none where it was never read (a process that does not send)."""
+        return self._config.standings if self._config is not None else {}
 
     def left(self, bucket: Bucket) -> Left | None:
         """What is left of a counted bucket; None while that is not known, or nothing is counted there."""
@@ -134,7 +134,7 @@ class Live:
 
     def factor(self, load: Load) -> float:
         """What ramps leave of a start's pace: 1 is all of it."""
-        standing = self.standing(load.pool)
+        standing = self.config.standings.get(load.pool)
         own = standing.factor(self.now.real) if standing else 1.0
         return min(own, ramp_factor(self.config.pauses, load, self.now.real))
 

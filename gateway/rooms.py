@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from gateway.accounts import Connected
+from gateway.accounts import refusal as barred
 from gateway.deciding import Desk
 from gateway.errors import Unavailable
 from gateway.live import Live
@@ -129,6 +130,9 @@ class Rooms:
         pause = first(self._live.config.pauses, start, view.now)
         if pause is not None:
             return pause.refusal()
+        standing = self._live.standings().get(start.load.pool)
+        if standing is not None and (why := standing.barred(self._live.now.real)) is not None:
+            return barred(start.load.account, why, self._live.now)
         keys = self._keys(view, start.load)
         for key in keys:
             if view.left.get(key, 1.0) < 1:

@@ -42,6 +42,8 @@ class Ask:
     duplicate: bool = False
     tries: int = 0
     """Hand-overs that were refused so far."""
+    reminder: str = ""
+    """Its id, by which accounts are drawn; empty where none is stored."""
 
 
 def snapshot(

@@ -260,7 +260,7 @@ class DispatchTx(FactsTx):
         self, persons: Sequence[Key], borrowers: Sequence[Key], queues: Sequence[str], limit: int
     ) -> list[Key]:
         """A statement of its own, after the locks: what others claimed meanwhile is not due any more."""
-        found: list[Row[Any]] = []
+        found: list[Any] = []
         for part in chunks(persons):
             rows = await self.conn.execute(
                 select(_REMINDER.tenant, _REMINDER.id, _REMINDER.priority, _REMINDER.next_at)
