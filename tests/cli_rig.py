@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +36,18 @@ class Ran:
 def environment(**more):
     """This process's environment without a setting of its own."""
     return {**{k: v for k, v in os.environ.items() if not k.startswith(("GATEWAY_", "SIM_"))}, **more}
+
+
+def ran(*words, cwd=None):
+    """A command within this process, as from that folder; what subprocess.run would tell of it."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", ["gateway", *map(str, words)])
+        if cwd is not None:
+            patch.chdir(cwd)
+        with pytest.raises(SystemExit) as ended:
+            main()
+    return subprocess.CompletedProcess(words, ended.value.code, out.getvalue(), err.getvalue())
 
 
 class Shell:

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -49,13 +50,16 @@ def sources(*places):
     return [path for path in tracked() if path.suffix == ".py" and under(path, places)]
 
 
+@cache
 def imports(path):
-    """The top names of everything a file imports."""
+    """The top names of everything a file imports; each file is read once."""
+    found = set()
     for node in ast.walk(ast.parse(text(path))):
         if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
+            found |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module.split(".")[0]
+            found.add(node.module.split(".")[0])
+    return frozenset(found)
 
 
 @pytest.mark.parametrize("library", HOMES)

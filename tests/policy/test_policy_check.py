@@ -1,12 +1,11 @@
 """`gateway policy check`: what it prints, how it ends, and how it names every mistake with its place."""
 
 import json
-import subprocess
-import sys
 from copy import deepcopy
 from pathlib import Path
 
 import pytest
+from cli_rig import ran
 from click.testing import CliRunner
 
 from gateway.cli.policy import policy
@@ -55,8 +54,7 @@ def faults(source):
 
 
 def run(*arguments):
-    command = [sys.executable, "-c", "from gateway.cli import main; main()", "policy", "check", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, check=False, text=True)
+    return ran("policy", "check", *arguments, cwd=ROOT)
 
 
 RULE = ("packs", "P")

@@ -1,8 +1,6 @@
 """`gateway policy diff`: rule by rule what changed, and which way where that is sure."""
 
 import json
-import subprocess
-import sys
 from datetime import date, datetime
 from pathlib import Path
 from random import Random
@@ -10,6 +8,7 @@ from random import Random
 import policy_draws as draws
 import pytest
 import rule_draws
+from cli_rig import ran
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_policy_lint import CAP, HEADER, HOURS
@@ -41,8 +40,7 @@ def one(rule, old, new):
 
 
 def run(*arguments, cwd=ROOT):
-    command = [sys.executable, "-c", "from gateway.cli import main; main()", "policy", "diff", *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, check=False, text=True)
+    return ran("policy", "diff", *arguments, cwd=cwd)
 
 
 def test_the_same_in_another_layout_is_no_change():

@@ -2,11 +2,10 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from cli_rig import ran
 
 from gateway.policy import check, model, parse
 from gateway.policy.check import decide_case, parse_cases
@@ -36,9 +35,8 @@ def test_an_example_comes_out_as_it_says(case):
 
 def test_the_examples_run_as_files(tmp_path):
     (tmp_path / "CASES.json").write_text(EXAMPLES[0])
-    command = [sys.executable, "-c", "from gateway.cli import main; main()", "policy", "check", "CASES.json"]
 
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False, text=True)
+    ended = ran("policy", "check", "CASES.json", cwd=tmp_path)
 
     assert (ended.returncode, ended.stdout.splitlines()[-1]) == (0, "3 of 3 as expected")
 

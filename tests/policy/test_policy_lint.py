@@ -1,13 +1,12 @@
 """`gateway policy lint`: every mistake with its line, and what is odd in a pack that loads."""
 
 import json
-import subprocess
-import sys
 from datetime import date
 from importlib import resources
 from pathlib import Path
 
 import pytest
+from cli_rig import ran
 
 from gateway.policy.lint import Level, lint
 from gateway.policy.written import shipped_files
@@ -43,8 +42,7 @@ def codes(source, today=TODAY):
 
 
 def run(*arguments, cwd=ROOT):
-    command = [sys.executable, "-c", "from gateway.cli import main; main()", "policy", "lint", *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, check=False, text=True)
+    return ran("policy", "lint", *arguments, cwd=cwd)
 
 
 def test_a_pack_without_a_mistake_and_nothing_odd_has_no_remark():

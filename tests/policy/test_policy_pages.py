@@ -1,11 +1,10 @@
 """The pages of packs: made from the packs' files, and committed as they are made."""
 
-import subprocess
-import sys
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+from cli_rig import ran
 from test_policy_lint import CAP, FROM, HEADER, HOURS
 
 from gateway.policy import parse, words
@@ -215,17 +214,7 @@ def test_a_bar_is_as_long_as_its_hours():
 
 def test_the_command_writes_the_pages_of_any_pack(tmp_path):
     (tmp_path / "ZZ.toml").write_text(HEADER + HOURS)
-    command = [
-        sys.executable,
-        "-c",
-        "from gateway.cli import main; main()",
-        "policy",
-        "docs",
-        "out",
-        "ZZ.toml",
-    ]
-
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False, text=True)
+    ended = ran("policy", "docs", "out", "ZZ.toml", cwd=tmp_path)
 
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout == "1 packs, 3 files in out\n"

@@ -1,10 +1,9 @@
 """How long records must and may be kept, under the law of several places together."""
 
 import json
-import subprocess
-import sys
 
 import pytest
+from cli_rig import ran
 
 from gateway.policy.parse import parse_pack, shipped
 from gateway.policy.retention import terms
@@ -61,8 +60,7 @@ def test_the_laws_of_greece_and_the_united_states_conflict_and_each_alone_does_n
 
 
 def run(*words):
-    command = [sys.executable, "-c", "from gateway.cli import main; main()", "policy", "retention", *words]
-    return subprocess.run(command, capture_output=True, check=False, text=True)
+    return ran("policy", "retention", *words)
 
 
 def test_the_command_names_what_binds_in_china():
