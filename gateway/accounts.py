@@ -513,7 +513,7 @@ class AccountDesk:
 
     async def bring_in(self, accounts: Sequence[Account], *, who: str, reason: str) -> list[str]:
         """Write accounts that are new or differ, their credentials first; BadInput names what will not do."""
-        known = await self._rows.accounts()
+        known = [row.account for row in await self._rows.accounts()] + list(accounts)
         faults = [f for n, a in enumerate(accounts) for f in await self._faults(n, a, known)]
         if faults:
             raise BadInput(faults)
@@ -523,11 +523,11 @@ class AccountDesk:
         await self._accounts.refresh()
         return written
 
-    async def _faults(self, place: int, account: Account, known: Sequence[AccountRow]) -> list[Fault]:
+    async def _faults(self, place: int, account: Account, known: Sequence[Account]) -> list[Fault]:
         at = f"/accounts/{place}"
         found = routing_faults(account, at)
-        if any(_clashes(account, row.account) for row in known):
-            message = "an account of its own and a shared one cannot have one name: give it another"
+        if any(_clashes(account, other) for other in known):
+            message = "a shared account and one that a tenant has alone cannot have one name: give it another"
             found.append(Fault(at=f"{at}/name", code="name_taken", message=message))
         if account.mode is Mode.TEST and account.endpoint is None:
             message = "a test account never reaches its provider: give the endpoint of a simulator"
@@ -567,6 +567,6 @@ class AccountDesk:
 
 
 def _clashes(account: Account, other: Account) -> bool:
-    """Whether the two have one name for a tenant and one of them is shared."""
-    same = (account.tenant, account.name) == (other.tenant, other.name)
+    """Whether one of the two is shared and bears the name of the other, which is not: quotas go by it."""
+    same = (account.mode, account.name) == (other.mode, other.name)
     return same and (account.weight is None) != (other.weight is None)

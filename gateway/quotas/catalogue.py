@@ -131,7 +131,7 @@ def defaults(accounts: Iterable[Account]) -> list[Quota]:
             found[pool] = Quota(
                 owner=Tenant(pool.partition("|")[0]),
                 name=f"{PREFIX}{account.name}",
-                scope=Scope(account=pool),
+                scope=Scope(account=account.name),
                 unit=unit_of(account.adapter),
                 rate=pace,
                 zone=zone_of(account.adapter),
