@@ -207,11 +207,9 @@ def left(bucket: Bucket, tally: Tally, now: datetime) -> Left:
     return Left(units=units, again=again, calling=tally.calling)
 
 
-def used_of_budget(quota: Quota, tally: Tally) -> float:
-    """The share of a budget that is spent: 1 is all of it; 0 where there is none."""
-    if quota.budget is None or not quota.budget.amount:
-        return 0.0
-    return _spent(quota.budget, tally)[1] / float(quota.budget.amount * MICROS)
+def spent(quota: Quota, tally: Tally) -> Decimal:
+    """Money of a budget's period; 0 where there is no budget."""
+    return Decimal(0) if quota.budget is None else Decimal(_spent(quota.budget, tally)[1]) / MICROS
 
 
 def _short(bucket: Bucket, tally: Tally, units: int, cost: int, now: datetime) -> Iterator[datetime]:
@@ -230,8 +228,8 @@ def _short(bucket: Bucket, tally: Tally, units: int, cost: int, now: datetime) -
     if "concurrency" in limits and quota.concurrency is not None and tally.calling >= quota.concurrency:
         yield now + CALL_ENDS
     if "budget" in limits and quota.budget is not None:
-        spent, amount = _spent(quota.budget, tally)[1], micros(quota.budget.amount)
-        if spent >= amount or spent + cost > amount:
+        used, amount = _spent(quota.budget, tally)[1], micros(quota.budget.amount)
+        if used >= amount or used + cost > amount:
             yield period_of(quota.budget, zone, now)[1]
 
 
@@ -259,9 +257,9 @@ def _rooms(bucket: Bucket, tally: Tally) -> Iterator[int]:
     for name in limits & counts.keys():
         yield max(0, getattr(quota, name) - counts[name])
     if "budget" in limits and quota.budget is not None:
-        units, spent = _spent(quota.budget, tally)
-        if units and spent:
-            yield max(0, (micros(quota.budget.amount) - spent) * units // spent)
+        units, used = _spent(quota.budget, tally)
+        if units and used:
+            yield max(0, (micros(quota.budget.amount) - used) * units // used)
 
 
 def _spent(budget: Budget, tally: Tally) -> tuple[int, int]:

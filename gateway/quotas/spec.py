@@ -95,7 +95,24 @@ def _budget(said: Mapping[str, Any]) -> Budget:
     )
 
 
+def merge(stands: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
+    """What a change makes of a quota's JSON: absent keys stay, null takes one away; so in scope and budget."""
+    merged = {**stands, **{key: value for key, value in said.items() if key in KEYS}}
+    for key in ("scope", "budget"):
+        if said.get(key) is not None:
+            inner = {**(stands.get(key) or {}), **said[key]}
+            merged[key] = {name: value for name, value in inner.items() if value is not None}
+    return merged
+
+
 # What is wrong although each key is right.
+
+
+def lacking(said: Mapping[str, Any]) -> list[Fault]:
+    """Keys of a budget that are not there."""
+    budget = said.get("budget")
+    names = [] if budget is None else [n for n in ("amount", "currency", "per") if n not in budget]
+    return [Fault(at=f"/budget/{name}", code="missing", message="this key is required") for name in names]
 
 
 def faults(quota: Quota) -> list[Fault]:
@@ -108,12 +125,12 @@ def _faults(quota: Quota) -> Iterator[Fault]:
         yield Fault(at="", code="missing", message=f"a quota holds at least one of: {' '.join(LIMITS)}")
     if quota.burst is not None and quota.rate is None:
         yield Fault(
-            at="/burst", code="unwanted", message="a burst goes with a rate: give one, or leave it out"
+            at="/burst", code="quota_unfit", message="a burst goes with a rate: give one, or leave it out"
         )
     for place, word in enumerate(quota.each):
         if word in quota.scope.words():
             message = "the scope names one value of it already: leave it out here, or there"
-            yield Fault(at=f"/each/{place}", code="unwanted", message=message)
+            yield Fault(at=f"/each/{place}", code="quota_unfit", message=message)
     if quota.closed and not _open_minutes(quota.closed):
         message = "these hours leave no minute of the day open: use a pause"
         yield Fault(at="/closed", code="hours_invalid", message=message)
@@ -121,7 +138,7 @@ def _faults(quota: Quota) -> Iterator[Fault]:
     for word in words.keys() & {"tenant"}:
         if quota.owner.partition("/")[0] not in ("*", words[word]):
             yield Fault(
-                at=f"/scope/{word}", code="unwanted", message="this key is another tenant's: leave it out"
+                at=f"/scope/{word}", code="quota_unfit", message="this key is another tenant's: leave it out"
             )
 
 

@@ -11,7 +11,8 @@ another has begun by the next. On SQLite the one writer's lock does all of this.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -43,6 +44,8 @@ from gateway.store import quotas, schema
 from gateway.store.database import chunks
 from gateway.work import Refusal, Start
 
+ALARM = "alarm"
+"""The span under which it is noted that a budget's alarm rang."""
 LOAD_SLICE, LOAD_QUARTER = "load_slice", "load_quarter"
 """Spans of loads: 5 s, kept for the last hour; 15 min, kept for the month."""
 BUCKET_LOCK = 0x716F
@@ -54,6 +57,7 @@ KEPT = {
     Span.DAY: timedelta(days=40),
     LOAD_QUARTER: timedelta(days=40),
     Span.MONTH: timedelta(days=40),
+    ALARM: timedelta(days=40),
 }
 """How long counts of each span can matter, with room to spare."""
 
@@ -126,6 +130,69 @@ async def left(conn: AsyncConnection, moment: Moment, buckets: Sequence[Bucket])
     """What is left of each bucket, by key, as far as it can be seen without a lock."""
     tallies, _ = await _tallies(conn, moment.policy, buckets)
     return {b.key: counting.left(b, tallies[b.key], moment.policy) for b in buckets}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Used:
+    """What a bucket has used: starts a second, units of the minute, hour and day, open calls, money of its budget."""
+
+    key: str
+    quota: Quota
+    rate: float
+    minute: int
+    hour: int
+    day: int
+    calls: int
+    budget: Decimal
+
+    def share_of_budget(self) -> float:
+        """1 is all of it; 0 where there is none."""
+        budget = self.quota.budget
+        return float(self.budget / budget.amount) if budget is not None and budget.amount else 0.0
+
+    def fullness(self) -> float:
+        """The share of the limit that is nearest to its end."""
+        quota = self.quota
+        held = (
+            (quota.rate, self.rate),
+            (quota.per_minute, self.minute),
+            (quota.per_hour, self.hour),
+            (quota.per_day, self.day),
+            (quota.concurrency, self.calls),
+        )
+        return max(self.share_of_budget(), *(used / float(limit) for limit, used in held if limit), 0.0)
+
+
+async def used(conn: AsyncConnection, moment: Moment, quotas_: Sequence[Quota]) -> list[Used]:
+    """What every bucket that these quotas ever counted in has used, whatever they limit."""
+    now = moment.policy
+    tallies: dict[str, Tally] = defaultdict(Tally)
+    rows = await from_loads(conn, now, quotas_, _all_spans)
+    for (key, span, start), (units, micros) in rows.items():
+        tallies[key].add(Span(span), start, units, micros)
+    for key, number in (await calling(conn, quotas_)).items():
+        tallies[key].calling = number
+    by_name = {f"{quota.owner}|{quota.name}": quota for quota in quotas_}
+    return [_used(key, tally, by_name[key.partition("||")[0]], now) for key, tally in sorted(tallies.items())]
+
+
+def _all_spans(quota: Quota) -> Iterable[Span]:
+    return counting.spans(quota) | {Span.SLICE, Span.MINUTE, Span.DAY}
+
+
+def _used(key: str, tally: Tally, quota: Quota, now: datetime) -> Used:
+    whole = counting.floor(now, SLICE_US)
+    recent = sum(tally.slices.get(whole - back * SLICE_US, 0) for back in (1, 2))
+    return Used(
+        key=key,
+        quota=quota,
+        rate=recent / (2 * SLICE_US / 1_000_000),
+        minute=sum(tally.slices.values()),
+        hour=sum(tally.minutes.values()),
+        day=tally.day[0],
+        calls=tally.calling,
+        budget=counting.spent(quota, tally),
+    )
 
 
 async def forget(conn: AsyncConnection) -> None:
@@ -283,13 +350,18 @@ def _micros(cost: Money | None) -> int:
     return 0 if cost is None else counting.micros(cost.amount)
 
 
-async def from_loads(conn: AsyncConnection, now: datetime, wanted: Iterable[Quota]) -> Rows:
+async def from_loads(
+    conn: AsyncConnection,
+    now: datetime,
+    wanted: Iterable[Quota],
+    spans: Callable[[Quota], Iterable[Span]] = counting.spans,
+) -> Rows:
     """The rows of every bucket of these quotas, added up from the loads."""
     rows: Rows = {}
     sums: dict[tuple[Span, int], list[tuple[Load, int, int, int]]] = {}
     for quota in wanted:
         alone = Book([quota])
-        for span in counting.spans(quota):
+        for span in spans(quota):
             since = counting.since(span, quota.zone, now)
             if (span, since) not in sums:
                 sums[span, since] = await _sums(conn, span, since)

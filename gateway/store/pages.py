@@ -5,10 +5,9 @@ from __future__ import annotations
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
-from sqlalchemy import Row
 
 from gateway.errors import BadInput, Fault
 
@@ -21,11 +20,11 @@ class Page:
     next: str | None
 
 
+R = TypeVar("R")
+
+
 def page(
-    rows: Sequence[Row[Any]],
-    limit: int,
-    show: Callable[[Row[Any]], dict[str, Any]],
-    place: Callable[[Row[Any]], list[str]],
+    rows: Sequence[R], limit: int, show: Callable[[R], dict[str, Any]], place: Callable[[R], list[str]]
 ) -> Page:
     """A page of at most `limit` of these rows; one row more says that there is another page."""
     more = len(rows) > limit

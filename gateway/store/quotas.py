@@ -1,8 +1,9 @@
-"""Quotas in SQL: what stands, its history, and setting it. Workers read all of it twice a second."""
+"""Quotas in SQL as workers read them, twice a second: those that were set, and those that accounts come with."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -23,29 +24,30 @@ _QUOTA = schema.quota.c
 async def read(conn: AsyncConnection) -> list[Quota]:
     """Every quota there is, in all tenants: those that were set, and those that accounts come with.
 
-    One that was set stands in place of an account's own of the same owner and name, until it is unset.
+    One that was set stands in place of an account's own of the same owner and name, until it is unset. Versions only
+    rise, whatever comes back: of two the higher is the newer.
     """
-    rows = list(await conn.execute(select(schema.quota).where(_QUOTA.gone.is_(False))))
-    stored = [quota_of(row) for row in rows]
-    names = {(quota.owner, quota.name) for quota in stored}
-    return stored + [quota for quota in await _defaults(conn) if (quota.owner, quota.name) not in names]
+    rows = list(await conn.execute(select(schema.quota)))
+    known = {(row.owner, row.name): row for row in rows}
+    stored = [quota_of(row) for row in rows if not row.gone]
+    own = [
+        replace(quota, version=row.version) if (row := known.get((quota.owner, quota.name))) else quota
+        for quota in await of_accounts(conn)
+        if (quota.owner, quota.name) not in known or known[quota.owner, quota.name].gone
+    ]
+    return stored + own
 
 
-async def _defaults(conn: AsyncConnection) -> list[Quota]:
+async def of_accounts(conn: AsyncConnection) -> list[Quota]:
+    """What accounts come with."""
     rows = await conn.execute(select(schema.account).order_by(schema.account.c.tenant, schema.account.c.name))
     return defaults(account_of(row) for row in rows)
 
 
 def quota_of(row: Row[Any]) -> Quota:
-    """A quota from its row, with what it gives way to at its `until`."""
-    return _quota(row, orjson.loads(row.spec), version=row.version, until=row.until, before=_before(row))
-
-
-def _before(row: Row[Any]) -> Quota | None:
-    if row.before is None:
-        return None
-    held = orjson.loads(row.before)
-    return _quota(row, held["spec"], version=held["version"])
+    """A quota from its row, with what it gives way to at its `until`, which is its next version."""
+    before = None if row.before is None else _quota(row, orjson.loads(row.before), version=row.version + 1)
+    return _quota(row, orjson.loads(row.spec), version=row.version, until=row.until, before=before)
 
 
 def _quota(
