@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from gateway.backlog import EVERY_S
 from gateway.live import Config
 from gateway.pauses import Kind
 from gateway.quotas.model import Quota, in_force
 from gateway.sweep import forever
 from gateway.telemetry import Metrics
 
+EVERY_S = 5.0
 SOURCES = ("redis", "sql")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Used:
-    """What of a quota's limit one of its buckets has used: starts a second, units, calls at once, or money."""
+    """What of a quota's limit one of its buckets has used: starts a second, units, calls at once, a share of money."""
 
     quota: str
     of: str
@@ -64,8 +64,10 @@ class Watch:
             for limit, number in limits_of(quota)
         }
         show("quota_limit", limits)
-        show("quota_used", {(u.quota, u.of, u.limit): u.number for u in tuned.used})
-        show("quota_budget_used_ratio", dict(_budgets(tuned.used, limits)))
+        show("quota_used", {(u.quota, u.of, u.limit): u.number for u in tuned.used if u.limit != "budget"})
+        show(
+            "quota_budget_used_ratio", {(u.quota, u.of): u.number for u in tuned.used if u.limit == "budget"}
+        )
         show("account_breaker", {(pool, s.breaker): 1 for pool, s in config.standings.items()})
         show(
             "account_pace_factor",
@@ -90,12 +92,3 @@ def limits_of(quota: Quota) -> Iterator[tuple[str, float]]:
             yield name, float(number)
     if quota.budget is not None:
         yield "budget", float(quota.budget.amount)
-
-
-def _budgets(
-    used: tuple[Used, ...], limits: Mapping[tuple[str, ...], float]
-) -> Iterator[tuple[tuple[str, ...], float]]:
-    for one in used:
-        amount = limits.get((one.quota, one.limit))
-        if one.limit == "budget" and amount:
-            yield (one.quota, one.of), one.number / amount

@@ -67,6 +67,7 @@ from gateway.store.pack_texts import PackTexts
 from gateway.store.pauses import Pauses
 from gateway.store.reads import Reads
 from gateway.store.standing import Standings
+from gateway.store.tuned import TunedRows
 from gateway.sweep import Sweep
 from gateway.telemetry import Metrics
 from gateway.templating import Catalog
@@ -75,6 +76,7 @@ from gateway.texts import Texts
 from gateway.tokens import RedisTokens, connect
 from gateway.vault import BlindIndex, KeyRing, KeyUse, Vault
 from gateway.wake import Bell, Drains, Listener
+from gateway.watch import Watch
 from gateway.whatif import WhatIf
 
 OPERATOR = "operator"
@@ -104,6 +106,7 @@ class Worker:
     owners: Owners
     listener: Listener | None
     backlog: Backlog
+    watch: Watch
     followup: FollowUp
     live: Live
     probing: Probing
@@ -219,6 +222,7 @@ class Gateway:
             one_person=settings.one_person,
         )
         self.backlog = Backlog(BacklogStore(self.database), self.metrics)
+        self.watch = Watch(TunedRows(self.database), self.metrics)
         self.health = Health(self.database, settings.data)
 
     def _setup(self, database: Database) -> Setup:
@@ -324,6 +328,7 @@ class Gateway:
             if self.place.redis
             else None,
             backlog=self.backlog,
+            watch=self.watch,
             followup=FollowUp(
                 store=FollowUps(self.database, self.log, secrets.token_bytes),
                 graves=owners,

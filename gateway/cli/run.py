@@ -284,6 +284,7 @@ async def _api(settings: Settings, stop: asyncio.Event) -> None:
         await _refuse_open(gateway, settings.listen)
         for duty in (gateway.accounts.refresh, gateway.backlog.once):
             stack.callback(asyncio.create_task(forever(duty, lambda: REFRESH_S)).cancel)
+        stack.callback(asyncio.create_task(gateway.watch.run()).cancel)
         await _serve(gateway, server(build(gateway.services())), taken, stop)
 
 
