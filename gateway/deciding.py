@@ -172,18 +172,14 @@ class Desk:
         keys: Keys,
         moment: Moment,
         permit: timedelta,
-        refusal: Callable[[Start], Refusal | None] = lambda _start: None,
     ) -> Weighed:
-        """Decide on each, one after another; each sees the intents of those before it.
-
-        `refusal` says why a start would get no go now: then no intent is made.
-        """
+        """Decide on each, one after another; each sees the intents of those before it."""
         weighed = Weighed()
         for work in works:
-            self._weigh_one(work, facts, keys, moment, permit, refusal, weighed)
+            self.weigh_one(work, facts, keys, moment, permit, lambda _start: None, weighed)
         return weighed
 
-    def _weigh_one(
+    def weigh_one(
         self,
         work: Work,
         facts: Facts,
@@ -193,6 +189,7 @@ class Desk:
         refusal: Callable[[Start], Refusal | None],
         weighed: Weighed,
     ) -> None:
+        """Decide on one more; `refusal` says why a start would get no go now: then no intent is made."""
         decision, ready, faults = self._judge(work, facts, keys, moment, permit)
         refused = refusal(ready.intent.start) if ready is not None else None
         if ready is not None and refused is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Protocol
 
 from gateway.deciding import Desk, Weighed
@@ -23,6 +24,8 @@ from gateway.work import Due, Key, Queue
 BATCH = 200
 PERMIT = timedelta(seconds=10)
 """From T1 to the call at most (real time); the decision holds for its whole length."""
+SLICE = 10
+"""Decisions between which other work of this process comes to its turn: calls have a time to begin at."""
 LOOK_S = 0.05
 """Seconds after which a drain with calls under way looks for more."""
 
@@ -110,13 +113,16 @@ class Dispatch:
         began = asyncio.get_running_loop().time()
         borrowers = await self._store.borrowers_of(sorted({(d.tenant, d.person) for d in due}))
         keys = await self._desk.prepare(borrowers)
+        refusal = partial(self._rooms.refusal, view)
         async with self._store.transaction() as tx:
             persons = await tx.lock_persons([(d.tenant, d.person) for d in due], free=True)
             works = await tx.claim(persons, borrowers, view.open_queues(), 2 * BATCH)
             facts = await tx.facts(works)
-            weighed = self._desk.weigh(
-                works, facts, keys, tx.moment, PERMIT, refusal=lambda start: self._rooms.refusal(view, start)
-            )
+            weighed = Weighed()
+            for place, work in enumerate(works):
+                self._desk.weigh_one(work, facts, keys, tx.moment, PERMIT, refusal, weighed)
+                if place % SLICE == 0:
+                    await asyncio.sleep(0)
             await tx.decide(weighed.verdicts, self._owner.id)
             await tx.append(weighed.entries)
         self._metrics.took("t1", asyncio.get_running_loop().time() - began)
