@@ -65,6 +65,7 @@ from gateway.store.log import Log
 from gateway.store.owners import Owners
 from gateway.store.pack_texts import PackTexts
 from gateway.store.pauses import Pauses
+from gateway.store.quota_acts import Quotas
 from gateway.store.reads import Reads
 from gateway.store.standing import Standings
 from gateway.store.tuned import TunedRows
@@ -221,6 +222,7 @@ class Gateway:
             has_template=lambda name: self.catalog.get(name) is not None,
             one_person=settings.one_person,
         )
+        self.quotas = Quotas(self.database, self.log, secrets.token_bytes, channel_of=channel_of)
         self.backlog = Backlog(BacklogStore(self.database), self.metrics)
         self.watch = Watch(TunedRows(self.database), self.metrics)
         self.health = Health(self.database, settings.data)
@@ -254,6 +256,7 @@ class Gateway:
             setup=self.setup,
             setup_aside=self._setup(self.database.aside()),
             pauses=self.pauses,
+            quotas=self.quotas,
             assignments=Assignments(self.database, self.log, secrets.token_bytes),
             asks=Asks(
                 store=AskStore(self.database, self.log),

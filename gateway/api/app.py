@@ -19,6 +19,7 @@ from gateway.api.routes import (
     operators,
     pauses,
     policies,
+    quotas,
     reminders,
     simulation,
     subjects,
@@ -26,7 +27,7 @@ from gateway.api.routes import (
 from gateway.api.services import Services
 from gateway.errors import GatewayError
 
-PARTS = (reminders, subjects, operators, pauses, policies, simulation, audit, doors, health)
+PARTS = (reminders, subjects, operators, pauses, quotas, policies, simulation, audit, doors, health)
 
 
 def routes() -> list[APIRoute]:

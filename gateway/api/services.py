@@ -16,6 +16,7 @@ from gateway.ports import Answer
 from gateway.store.assignments import Assignments
 from gateway.store.keys import Setup
 from gateway.store.pauses import Pauses
+from gateway.store.quota_acts import Quotas
 from gateway.store.reads import Reads
 from gateway.telemetry import Metrics
 from gateway.whatif import Wanted
@@ -104,6 +105,7 @@ class Services:
     setup: Setup
     setup_aside: Setup
     pauses: Pauses
+    quotas: Quotas
     assignments: Assignments
     asks: Asks
     simulation: Simulation

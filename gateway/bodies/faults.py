@@ -43,7 +43,7 @@ _OURS = frozenset(
     {"instant_invalid", "date_invalid", "personal_data", "text_unsafe", "wrong_type", "length_invalid"}
     | {"place_unknown", "zone_unknown", "amount_invalid", "currency_unknown", "fact_invalid", "fact_reserved"}
     | {"openid_invalid", "phone_impossible", "email_invalid", "duplicate", "null_refused", "until_needed"}
-    | {"amount_unwanted", "hours_invalid", "ramp_unfit"}
+    | {"amount_unwanted", "hours_invalid", "ramp_unfit", "word_unknown", "out_of_range"}
 )
 """Codes that our own kinds and models refuse with."""
 

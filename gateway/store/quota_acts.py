@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
-from sqlalchemy import CursorResult, Row, bindparam, select, text
+from sqlalchemy import Row, bindparam, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -271,10 +271,8 @@ async def _rings_first(conn: AsyncConnection, one: counted.Used, now: datetime) 
     budget = one.quota.budget
     assert budget is not None  # noqa: S101 (only budgets ring)
     began = counting.period_of(budget, one.quota.zone, now)[0]
-    made: CursorResult[Any] = await conn.execute(
-        _RING[conn.dialect.name], {"bucket": one.key, "start": to_us(began)}
-    )
-    return int(made.rowcount) == 1
+    made = await conn.execute(_RING[conn.dialect.name], {"bucket": one.key, "start": to_us(began)})
+    return made.first() is not None
 
 
 # What is seen, and what is stale.
@@ -363,7 +361,7 @@ def _ring(insert: Any) -> Any:
     made = insert(schema.quota_count).values(
         bucket=bindparam("bucket"), span=counted.ALARM, start=bindparam("start"), units=0, micros=0
     )
-    return made.on_conflict_do_nothing()
+    return made.on_conflict_do_nothing().returning(_COUNT.bucket)
 
 
 _PUT = {"sqlite": _put(sqlite.insert), "postgresql": _put(postgresql.insert)}

@@ -21,6 +21,7 @@ from gateway.ports import Answer
 from gateway.store.assignments import Assignments
 from gateway.store.keys import Operator, Role, Setup
 from gateway.store.pauses import Pauses
+from gateway.store.quota_acts import Quotas
 from gateway.store.reads import Reads
 from gateway.telemetry import Metrics
 from gateway.wiring import channel_of
@@ -137,6 +138,7 @@ def serve(vault, blinds, log, take_in, bell):
                 has_template=lambda name: name == "pre_due",
                 one_person=False,
             ),
+            quotas=Quotas(database, log, os.urandom, channel_of=channel_of),
             assignments=Assignments(database, log, os.urandom),
             asks=desk,
             simulation=desk,

@@ -1,0 +1,117 @@
+"""Bodies of quotas. A key that is absent stays as it is, null takes it away; what stays is checked with it later."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, StringConstraints, field_validator
+
+from gateway.bodies.kinds import Amount, Currency, Id, Instant, Reason, TemplateName, Word, Zone, fault
+from gateway.bodies.models import Body
+from gateway.domain import Channel
+from gateway.quotas import spec
+from gateway.quotas.model import WORDS, Per, Unit
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
+Wall = Annotated[str, StringConstraints(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
+Count = Annotated[int, Field(ge=1, le=10**9)]
+Calls = Annotated[int, Field(ge=1, le=10_000)]
+Why = Annotated[Reason, Field(min_length=1)]
+MOST_RATE, MOST_HOURS = 100_000, 24
+
+
+def _number(value: Any) -> Decimal:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise fault("wrong_type", "send a number")
+    return Decimal(str(value))
+
+
+def _above_0(most: int) -> BeforeValidator:
+    def validate(value: Any) -> Decimal:
+        number = _number(value)
+        if not 0 < number <= most:
+            raise fault("out_of_range", f"send a number above 0 and at most {most}")
+        return number
+
+    return BeforeValidator(validate)
+
+
+Rate = Annotated[Decimal, _above_0(MOST_RATE)]
+Share = Annotated[Decimal, _above_0(1)]
+
+
+class ScopeIn(Body):
+    """What is covered; an absent word covers all."""
+
+    channel: Channel | None = Field(default=None, strict=False)
+    adapter: Word | None = None
+    account: Id | None = None
+    tenant: Name | None = None
+    template: TemplateName | None = None
+
+
+class HoursIn(Body):
+    """Hours of every day, from inclusive, to exclusive; over midnight where `to` is not later."""
+
+    since: Wall = Field(alias="from")
+    until: Wall = Field(alias="to")
+
+
+class BudgetIn(Body):
+    """Money a day or month, and the share of it at which an alarm rings."""
+
+    amount: Amount | None = None
+    currency: Currency | None = None
+    per: Per | None = Field(default=None, strict=False)
+    alarm_at: Share | None = None
+
+
+class QuotaIn(Body):
+    """What changes of a quota. `version` is the one that stands; none for the first."""
+
+    scope: ScopeIn | None = None
+    each: list[str] | None = None
+    unit: Unit | None = Field(default=None, strict=False)
+    rate: Rate | None = None
+    burst: Count | None = None
+    per_minute: Count | None = None
+    per_hour: Count | None = None
+    per_day: Count | None = None
+    concurrency: Calls | None = None
+    zone: Zone | None = None
+    closed: Annotated[list[HoursIn], Field(max_length=MOST_HOURS)] | None = None
+    budget: BudgetIn | None = None
+    until: Instant | None = None
+    version: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
+    reason: Why
+
+    @field_validator("each")
+    @classmethod
+    def _words(cls, value: list[str] | None) -> list[str] | None:
+        if value is not None and not set(value) <= set(WORDS):
+            raise fault("word_unknown", f"send words of the scope: {' '.join(WORDS)}")
+        if value is not None and len(set(value)) < len(value):
+            raise fault("duplicate", "name each once")
+        return value
+
+    def said(self) -> dict[str, Any]:
+        """The keys that change, as the store keeps them; `until` as an instant."""
+        made = self.model_dump(mode="json", by_alias=True, exclude_unset=True, include=set(spec.KEYS))
+        for at, name in ((made, "rate"), (made.get("budget") or {}, "alarm_at")):
+            if at.get(name) is not None:
+                at[name] = spec.plain(Decimal(at[name]))
+        return {**made, **({"until": self.until} if "until" in self.model_fields_set else {})}
+
+
+class NamedQuotaIn(QuotaIn):
+    """The same with its name."""
+
+    name: Id
+
+
+class QuotaGone(Body):
+    """The end of one."""
+
+    version: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
+    reason: Why
