@@ -48,15 +48,15 @@ LINK = re.compile(
 CODES: Mapping[str, HandOver] = {
     code: ending
     for ending, codes in {
-        HandOver.RETRY_AFTER: "isv.BUSINESS_LIMIT_CONTROL Throttling http_429",
+        HandOver.RETRY_AFTER: "isv.BUSINESS_LIMIT_CONTROL isv.DAY_LIMIT_CONTROL Throttling http_429",
         HandOver.PERMANENT_RECIPIENT: "isv.MOBILE_NUMBER_ILLEGAL isv.DOMESTIC_NUMBER_NOT_SUPPORTED",
         HandOver.CONTENT: """
             isv.SMS_TEMPLATE_ILLEGAL isv.TEMPLATE_MISSING_PARAMETERS isv.TEMPLATE_PARAMS_ILLEGAL
             isv.INVALID_PARAMETERS isv.INVALID_JSON_PARAM isv.PARAM_LENGTH_LIMIT isv.PARAM_NOT_SUPPORT_URL
             isv.BLACK_KEY_CONTROL_LIMIT isv.SMS_CONTENT_ILLEGAL""",
         HandOver.CONFIG: """
-            isv.DAY_LIMIT_CONTROL isv.MONTH_LIMIT_CONTROL isv.OUT_OF_SERVICE isv.AMOUNT_NOT_ENOUGH
-            isv.ACCOUNT_NOT_EXISTS isv.ACCOUNT_ABNORMAL isv.PRODUCT_UN_SUBSCRIPT isv.PRODUCT_UNSUBSCRIBE
+            isv.MONTH_LIMIT_CONTROL isv.OUT_OF_SERVICE isv.AMOUNT_NOT_ENOUGH isv.ACCOUNT_NOT_EXISTS
+            isv.ACCOUNT_ABNORMAL isv.PRODUCT_UN_SUBSCRIPT isv.PRODUCT_UNSUBSCRIBE
             isv.DENY_IP_RANGE isv.SIGN_STATE_ILLEGAL isv.SMS_SIGN_ILLEGAL isv.SMS_SIGNATURE_ILLEGAL
             isv.SMS_SIGNATURE_SCENE_ILLEGAL isv.EXTEND_CODE_ERROR isp.RAM_PERMISSION_DENY
             SignatureDoesNotMatch SignatureNonceUsed IncompleteSignature InvalidAccessKeyId InvalidTimeStamp
@@ -72,6 +72,7 @@ PAUSES: Mapping[str, tuple[timedelta, str]] = {
     "小时": (timedelta(hours=1), "recipient"),
     "天": (timedelta(days=1), "recipient"),
     "unknown": (timedelta(days=1), "recipient"),
+    "isv.DAY_LIMIT_CONTROL": (timedelta(days=1), "account"),
     "Throttling": (timedelta(seconds=5), "rate"),
 }
 """How long a limit holds and for whom: the words of BUSINESS_LIMIT_CONTROL's message, and throttling."""
@@ -295,7 +296,7 @@ def _ending(code: str, status: int) -> HandOver:
 
 def _pause(code: str, message: str) -> tuple[timedelta, str]:
     if code != "isv.BUSINESS_LIMIT_CONTROL":
-        return PAUSES["Throttling"]
+        return PAUSES.get(code, PAUSES["Throttling"])
     return next((PAUSES[word] for word in ("分钟", "小时", "天") if word in message), PAUSES["unknown"])
 
 

@@ -184,7 +184,8 @@ def test_a_name_is_given_once_to_a_tenant_whoever_shares_it():
         ("+12335550100", "long_code", 1),
         ("12345", "short_code", 100),
         ("MG" + "0" * 32, "long_code", 1),
-        ("Acme", "long_code", 1),
+        ("Acme", "alphanumeric", 10),
+        ("A1 B2", "alphanumeric", 10),
         ("+4915112345678", "long_code", 1),
     ],
 )
@@ -261,7 +262,8 @@ def test_every_entry_of_the_catalogue_names_its_source_and_an_adapter():
     [
         ("wechat", datetime(2026, 11, 24, 15, 59, 59, tzinfo=UTC), datetime(2026, 11, 24, 16, tzinfo=UTC)),
         ("wechat", datetime(2026, 11, 24, 16, tzinfo=UTC), datetime(2026, 11, 25, 16, tzinfo=UTC)),
-        ("twilio_sms", datetime(2026, 12, 31, 23, 59, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)),
+        ("twilio_sms", datetime(2026, 12, 31, 23, 59, tzinfo=UTC), datetime(2027, 1, 1, 8, tzinfo=UTC)),
+        ("twilio_sms", datetime(2026, 11, 1, 8, tzinfo=UTC), datetime(2026, 11, 2, 8, tzinfo=UTC)),
         ("smtp", NOW, None),
     ],
 )

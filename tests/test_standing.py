@@ -228,7 +228,7 @@ def test_one_that_concerns_a_recipient_says_nothing_of_the_account():
     [
         ("wechat", datetime(2026, 11, 24, 16, 0, tzinfo=UTC)),
         ("aliyun_sms", datetime(2026, 11, 24, 16, 0, tzinfo=UTC)),
-        ("twilio_sms", datetime(2026, 11, 25, tzinfo=UTC)),
+        ("twilio_sms", datetime(2026, 11, 24, 8, 0, tzinfo=UTC)),
     ],
 )
 def test_a_day_that_is_used_up_closes_the_account_until_its_providers_midnight(adapter, over):

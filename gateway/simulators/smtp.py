@@ -4,6 +4,7 @@ What happens follows from how the recipient's local part begins:
 
     bounce    550 5.1.1 at RCPT
     full      452 4.2.2 at RCPT
+    fast      450 4.7.28 at RCPT: this sender comes too fast
     grey      451 4.7.1 at RCPT the first time that this sender tries, then taken
     spam      554 5.7.1 after the mail's text
     swallow   taken, and the connection is cut instead of an answer
@@ -27,6 +28,7 @@ from gateway.simulators.running import Running
 REFUSALS = {
     "bounce": "550 5.1.1 no such user here",
     "full": "452 4.2.2 mailbox full",
+    "fast": "450 4.7.28 too many mails from you lately",
     "grey": "451 4.7.1 greylisted, try again later",
 }
 

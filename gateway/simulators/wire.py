@@ -2,8 +2,9 @@
 
 `POST /_sim/next {"mode": "swallow", "count": 1}` changes how the next `count` sends are answered:
 `swallow` does the work and never answers, `drop` does the work and closes the socket, `slow` does the work
-and answers after `seconds` (15), `status` does nothing and answers `status` (503) with `headers`. A `count` of
-0 takes back what was asked for.
+and answers after `seconds` (15), `status` does nothing and answers `status` (503) with `headers` and `body`: so
+comes every refusal that a provider knows, also those that it sends with status 200. A `count` of 0 takes back
+what was asked for.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class Fault(BaseModel):
     mode: Literal["swallow", "status", "drop", "slow"]
     status: int = Field(503, ge=200, le=599)
     headers: dict[str, str] = Field(default_factory=dict)
+    body: str = Field("asked for", max_length=1_000)
     seconds: float = Field(15, gt=0, le=600)
     count: int = Field(1, ge=0, le=10_000)
 
@@ -61,7 +63,7 @@ class Faults:
         if fault is None:
             return await work()
         if fault.mode == "status":
-            return web.Response(status=fault.status, text="asked for", headers=fault.headers)
+            return web.Response(status=fault.status, text=fault.body, headers=fault.headers)
         answer = await work()
         match fault.mode:
             case "swallow":

@@ -163,7 +163,6 @@ REFUSALS = {
         "isv.TEMPLATE_PARAMS_ILLEGAL",
     ],
     HandOver.CONFIG: [
-        "isv.DAY_LIMIT_CONTROL",
         "isv.MONTH_LIMIT_CONTROL",
         "isv.OUT_OF_SERVICE",
         "isv.AMOUNT_NOT_ENOUGH",
@@ -208,6 +207,7 @@ def test_every_code_of_the_table_is_in_one_class_and_there_is_a_row_for_the_unkn
         ("isv.BUSINESS_LIMIT_CONTROL", "触发天级流控Permits:50", 86_400, "recipient"),
         ("isv.BUSINESS_LIMIT_CONTROL", "limit", 86_400, "recipient"),
         ("isv.BUSINESS_LIMIT_CONTROL", None, 86_400, "recipient"),
+        ("isv.DAY_LIMIT_CONTROL", "over", 86_400, "account"),
         ("Throttling", "slow down", 5, "rate"),
         ("Throttling.User", "slow down", 5, "rate"),
     ],

@@ -43,6 +43,7 @@ async def test_a_mail_is_in_the_ledger_with_our_ref_and_its_words(relay):
         ("bounce.1@example.com", HandOver.PERMANENT_RECIPIENT, "550 5.1.1", 0),
         ("full@example.com", HandOver.RETRY_AFTER, "452 4.2.2", 0),
         ("grey@example.com", HandOver.RETRY_AFTER, "451 4.7.1", 0),
+        ("fast@example.com", HandOver.RETRY_AFTER, "450 4.7.28", 0),
         ("spam@example.com", HandOver.CONTENT, "554 5.7.1", 0),
         ("swallow@example.com", HandOver.UNKNOWN, "disconnected", 1),
         ("张伟@例子.中国", HandOver.ACCEPTED, None, 1),
