@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
@@ -41,7 +41,6 @@ from gateway.policy.packs import Packs, load
 from gateway.policy.parse import shipped_texts
 from gateway.ports import Adapter
 from gateway.probing import Probing
-from gateway.quotas.asked import Granted, Pace, Wanted
 from gateway.receipts import Callbacks
 from gateway.reconcile import Reconcile
 from gateway.rooms import Rooms
@@ -68,6 +67,7 @@ from gateway.store.pauses import Pauses
 from gateway.store.quota_acts import Quotas
 from gateway.store.reads import Reads
 from gateway.store.standing import Standings
+from gateway.store.top import Top
 from gateway.store.tuned import TunedRows
 from gateway.sweep import Sweep
 from gateway.telemetry import Metrics
@@ -122,20 +122,6 @@ class Silent:
 
 class SendStore(StartStore, DrainStore, Protocol):
     """The store, as whoever sends uses it."""
-
-
-class Unpaced:
-    """Until the pace is wired."""
-
-    async def take(self, wanted: Wanted) -> Granted:
-        """All at once."""
-        return Granted(
-            source="sql", epoch=1, starts=tuple(tuple(0 for _ in g.segments) for g in wanted.groups)
-        )
-
-    async def room(self, paces: Sequence[Pace], worker: str) -> list[float]:  # noqa: ARG002
-        """Plenty."""
-        return [1000.0 for _ in paces]
 
 
 LEAST_FREE = 1024 * 1024
@@ -253,6 +239,7 @@ class Gateway:
         return Services(
             intake=self._intake(IntakeStore(self.database, self.log), self.bell),
             reads=Reads(self.database, self.vault),
+            top=Top(self.database),
             setup=self.setup,
             setup_aside=self._setup(self.database.aside()),
             pauses=self.pauses,
@@ -343,10 +330,9 @@ class Gateway:
     def dispatch(self, owner: Owner, store: SendStore) -> Dispatch:
         """What decides and calls for an owner."""
         endings = Endings(store, self.place.quarantine)
-        grants = Unpaced()
         starts = Starts(
             store=store,
-            grants=grants,
+            grants=self.pace,
             live=self.live,
             owner=owner,
             endings=endings,
@@ -358,7 +344,7 @@ class Gateway:
             desk=self.desk,
             owner=owner,
             live=self.live,
-            rooms=Rooms(live=self.live, desk=self.desk, grants=grants, starts=starts, worker=owner.id),
+            rooms=Rooms(live=self.live, desk=self.desk, grants=self.pace, starts=starts, worker=owner.id),
             starts=starts,
             endings=endings,
             metrics=self.metrics,

@@ -23,11 +23,12 @@ from gateway.api.routes import (
     reminders,
     simulation,
     subjects,
+    top,
 )
 from gateway.api.services import Services
 from gateway.errors import GatewayError
 
-PARTS = (reminders, subjects, operators, pauses, quotas, policies, simulation, audit, doors, health)
+PARTS = (reminders, subjects, operators, top, pauses, quotas, policies, simulation, audit, doors, health)
 
 
 def routes() -> list[APIRoute]:

@@ -18,6 +18,7 @@ from gateway.store.keys import Setup
 from gateway.store.pauses import Pauses
 from gateway.store.quota_acts import Quotas
 from gateway.store.reads import Reads
+from gateway.store.top import Top
 from gateway.telemetry import Metrics
 from gateway.whatif import Wanted
 
@@ -102,6 +103,7 @@ class Services:
 
     intake: Intake
     reads: Reads
+    top: Top
     setup: Setup
     setup_aside: Setup
     pauses: Pauses

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.backlog import Due, Group, Lane, Rolled
 from gateway.domain import Tenant, to_us
+from gateway.quotas.model import EVERYONE
 from gateway.store.database import Database
 from gateway.store.rollups import COLUMNS, MINUTE_US, NEVER
 
@@ -45,10 +46,18 @@ class BacklogStore:
             return await rolled(conn, to_us((await self._db.moment(conn)).policy))
 
 
-async def rolled(conn: AsyncConnection, now: int, tenant: Tenant | None = None) -> Rolled:
-    """The backlog at an instant (µs, policy clock), of one tenant or of all, however many reminders there are."""
+async def rolled(conn: AsyncConnection, now: int, owner: Tenant | None = None) -> Rolled:
+    """The backlog at an instant (µs, policy clock), however many reminders there are.
+
+    A tenant's own; for a deployment (`*/live`) that of all tenants in its mode; for None all there is.
+    """
     whole = now // MINUTE_US * MINUTE_US
-    bounds = {"whole": whole, "next": whole + MINUTE_US, "never": NEVER, "tenant": tenant}
+    bounds = {
+        "whole": whole,
+        "next": whole + MINUTE_US,
+        "never": NEVER,
+        "whose": (owner or EVERYONE).replace(EVERYONE, "%"),
+    }
     rows = (await conn.execute(_GROUPS, bounds)).all()
     heads = await _heads(conn, sorted({r.queue for r in rows if r.due or r.lately}), now)
     by_queue: dict[str, list[Row[Any]]] = defaultdict(list)
@@ -90,7 +99,7 @@ _GROUPS = text(
     " CAST(SUM(CASE WHEN minute > :never AND minute <= :whole THEN number ELSE 0 END) AS BIGINT) AS due,"
     " CAST(SUM(CASE WHEN minute = :next THEN number ELSE 0 END) AS BIGINT) AS lately"
     f" FROM (SELECT {COLUMNS}, number FROM backlog UNION ALL SELECT {COLUMNS}, number FROM backlog_delta) AS moved"
-    " WHERE CAST(:tenant AS TEXT) IS NULL OR tenant = :tenant"
+    " WHERE tenant LIKE :whose"
     " GROUP BY queue, state, reason HAVING SUM(number) <> 0"
 )
 

@@ -23,6 +23,7 @@ from gateway.store.keys import Operator, Role, Setup
 from gateway.store.pauses import Pauses
 from gateway.store.quota_acts import Quotas
 from gateway.store.reads import Reads
+from gateway.store.top import Top
 from gateway.telemetry import Metrics
 from gateway.wiring import channel_of
 
@@ -130,6 +131,7 @@ def serve(vault, blinds, log, take_in, bell):
         services = Services(
             intake=take_in(database),
             reads=Reads(database, vault),
+            top=Top(database),
             setup=setup,
             setup_aside=setup,
             pauses=Pauses(

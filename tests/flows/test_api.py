@@ -41,6 +41,7 @@ ROLES = {
     ("POST", "/v1/contacts/batch"): "service",
     ("POST", "/v1/contacts/check"): "service",
     ("GET", "/v1/stats"): "service ops compliance compliance-approver",
+    ("GET", "/v1/top"): "ops",
     ("GET", "/v1/log"): "ops compliance compliance-approver",
     ("POST", "/v1/tenants"): "",
     ("GET", "/v1/tenants"): "",
