@@ -32,6 +32,9 @@ from gateway.followup import FollowUp
 from gateway.intake import Intake
 from gateway.intake.asks import IntakeStore as IntakeSeam
 from gateway.live import Live
+from gateway.pace.redis import RedisPace
+from gateway.pace.sql import SqlPace
+from gateway.pace.switch import Switch
 from gateway.policy.calendars import Calendars
 from gateway.policy.explain import sentences
 from gateway.policy.lasting import calendars_named, calendars_of_residence, reviews_due
@@ -62,6 +65,7 @@ from gateway.store.keys import Operator, Setup
 from gateway.store.live_config import LiveRows
 from gateway.store.log import Log
 from gateway.store.owners import Owners
+from gateway.store.pace import Sources
 from gateway.store.pack_texts import PackTexts
 from gateway.store.pauses import Pauses
 from gateway.store.quota_acts import Quotas
@@ -110,6 +114,7 @@ class Worker:
     watch: Watch
     followup: FollowUp
     live: Live
+    pace: Switch
     probing: Probing
 
 
@@ -199,6 +204,14 @@ class Gateway:
         self.texts = Texts(self.vault)
         self.pack_texts = PackTexts(self.database, self.log, secrets.token_bytes)
         self.store = DispatchStore(self.database, self.log)
+        self._paces = RedisPace(place.redis) if place.redis else None
+        self.pace = Switch(
+            sql=SqlPace(self.database),
+            redis=self._paces,
+            sources=Sources(self.database),
+            word=lambda: self.live.word,
+            monotonic=time.monotonic,
+        )
         self.setup = self._setup(self.database)
         self.pauses = Pauses(
             self.database,
@@ -314,6 +327,7 @@ class Gateway:
             ),
             owners=owners,
             live=self.live,
+            pace=self.pace,
             listener=Listener(self.place.redis, drains, longest_call_s=self.accounts.longest_call_s())
             if self.place.redis
             else None,
@@ -374,6 +388,8 @@ class Gateway:
             await self.bell.aclose()
         if self._redis is not None:
             await self._redis.aclose()
+        if self._paces is not None:
+            await self._paces.aclose()
         await self.database.aclose()
         await self.vault.aclose()
 

@@ -49,6 +49,7 @@ def _duties(parts: Worker) -> list[Callable[[], Coroutine[None, None, None]]]:
         parts.sweep.run,
         parts.reconcile.run,
         parts.backlog.run,
+        parts.pace.run,
         parts.watch.run,
         parts.followup.run,
         parts.probing.run,
