@@ -4,8 +4,10 @@
 --   KEYS[1]:epoch  the epoch that grants; an older one gets nothing and changes nothing
 --   KEYS[1]:run    the server's run id: after a restart from its file every meter is new
 --   KEYS[1]:m:…    a meter: tat, per_s, burst, version, at, seen, then the epoch and run it belongs to
---   KEYS[1]:p:…    a pool: epoch and run, time, dealt, {tenant = {time, owed normal, owed bulk}}
---   KEYS[1]:claims worker → at, then {claims, wants}
+--   KEYS[1]:p:…    a pool: epoch and run, time, dealt, {tenant, time, owed normal, owed bulk, tenant, …}
+--   KEYS[1]:claims worker → at, then words, claims, wants: flat lists, for tables are what costs
+--                  claims {pool, tenant, weight, lane, count, segments, paces, pace, …, pool, …}, wants {pace, units, …};
+--                  pool, tenant and pace are places among the words, a pace that counts segments a negative one
 --
 -- ARGV[1] take | room, ARGV[2] JSON. Answers nothing to an older epoch, else for a take the start times of each group
 -- ("0,20000;;400"), for a room the units of each pace ("3,0"). Instants are µs since 2025.
@@ -119,8 +121,8 @@ local function read_claims()
   for i = 1, #kept, 2 do
     local at = struct.unpack('<d', kept[i + 1])
     if abs(now - at) <= CLAIM then
-      local held = cmsgpack.unpack(string.sub(kept[i + 1], 9))
-      found[#found + 1] = { worker = kept[i], claims = held[1], wants = held[2] }
+      local words, claims, wants = cmsgpack.unpack(string.sub(kept[i + 1], 9))
+      found[#found + 1] = { worker = kept[i], words = words, claims = claims, wants = wants }
     elseif abs(now - at) > FORGET then
       redis.call('HDEL', prefix .. ':claims', kept[i])
     end
@@ -132,14 +134,17 @@ end
 local function room()
   local found, others = {}, read_claims()
   local met = meet_all(asked.paces)
-  for i, gauge in ipairs(met) do
-    local claimed = 0
-    for _, each in ipairs(others) do
-      if each.worker ~= asked.worker then
-        claimed = claimed + (each.wants[gauge.key] or 0)
+  local claimed = {}
+  for _, each in ipairs(others) do
+    if each.worker ~= asked.worker then
+      for i = 1, #each.wants, 2 do
+        local key = each.words[each.wants[i]]
+        claimed[key] = (claimed[key] or 0) + each.wants[i + 1]
       end
     end
-    found[i] = string.format('%.0f', max(0, floor(units_until(gauge, now + ROOM) - claimed)))
+  end
+  for i, gauge in ipairs(met) do
+    found[i] = string.format('%.0f', max(0, floor(units_until(gauge, now + ROOM) - (claimed[gauge.key] or 0))))
   end
   for _, gauge in pairs(gauges) do
     keep(gauge)
@@ -166,7 +171,10 @@ local function lay_out()
       if kept then
         local of, time, dealt, shares = cmsgpack.unpack(kept)
         if of == generated then
-          pool.time, pool.dealt, pool.shares = time, dealt, shares
+          pool.time, pool.dealt = time, dealt
+          for i = 1, #shares, 4 do
+            pool.shares[shares[i]] = { shares[i + 1], shares[i + 2], shares[i + 3] }
+          end
         end
       end
       pools[group[1]] = pool
@@ -175,16 +183,18 @@ local function lay_out()
     pool.own[#pool.own + 1] = place
   end
   for _, each in ipairs(read_claims()) do
-    for _, claim in ipairs(each.claims) do
-      local name = claim[1]
+    local words, claims, other, i = each.words, each.claims, each.worker ~= asked.worker, 1
+    while claims[i] do
+      local name = words[claims[i]]
       if pools[name] then
         active[name] = active[name] or {}
-        active[name][claim[2]] = true
-        if each.worker ~= asked.worker then
+        active[name][words[claims[i + 1]]] = true
+        if other then
           claimed[name] = claimed[name] or {}
-          table.insert(claimed[name], claim)
+          table.insert(claimed[name], { each, i })
         end
       end
+      i = i + 7 + claims[i + 6]
     end
   end
   table.sort(order, function(a, b)
@@ -214,14 +224,17 @@ local function hand_of(hands, list, pool, tenant, weight)
   return hand
 end
 
+-- The tenants that wait in a pool, how many groups are the caller's, and how many of these each gauge covers.
 local function hands_of(pool)
-  local hands, list, own = {}, {}, 0
+  local hands, list, own, covers = {}, {}, 0, {}
   for _, place in ipairs(pool.own) do
     local group = asked.groups[place]
     local lane = hand_of(hands, list, pool, group[2], group[3])[group[4]]
     local counted, sizes = {}, group[6]
     for i, pace in ipairs(group[5]) do
-      counted[i] = { met[pace + 1], asked.paces[pace + 1][5] == 1 }
+      local gauge = met[pace + 1]
+      counted[2 * i - 1], counted[2 * i] = gauge, asked.paces[pace + 1][5]
+      covers[gauge] = (covers[gauge] or 0) + 1
     end
     lane.last = lane.last + 1
     if type(sizes) == 'number' then
@@ -231,26 +244,35 @@ local function hands_of(pool)
     end
     own = own + 1
   end
-  for _, claim in ipairs(claimed[pool.name] or {}) do
-    local lane = hand_of(hands, list, pool, claim[2], claim[3])[claim[4]]
-    local counted = {}
-    for i, key in ipairs(claim[6]) do
-      local gauge = gauges[key]
-      if not gauge then
-        gauge = read(key)
-        if gauge then
-          gauge.borrowed = true
-          gauges[key] = gauge
-          measure(gauge)
-        end
-      end
+  for _, each in ipairs(claimed[pool.name] or {}) do
+    local words, claims, i = each[1].words, each[1].claims, each[2]
+    local lane = hand_of(hands, list, pool, words[claims[i + 1]], claims[i + 2])[claims[i + 3]]
+    lane.others[#lane.others + 1] = each
+  end
+  return hands, list, own, covers
+end
+
+-- A claim when its turn comes: meters that nobody keeps bar nothing.
+local function claim_of(each)
+  local words, claims, i = each[1].words, each[1].claims, each[2]
+  local counted = {}
+  for pace = i + 7, i + 6 + claims[i + 6] do
+    local key = words[abs(claims[pace])]
+    local gauge = gauges[key]
+    if not gauge then
+      gauge = read(key)
       if gauge then
-        counted[#counted + 1] = { gauge, claim[7][i] }
+        gauge.borrowed = true
+        gauges[key] = gauge
+        measure(gauge)
       end
     end
-    lane.others[#lane.others + 1] = { count = claim[5], counted = counted }
+    if gauge then
+      counted[#counted + 1] = gauge
+      counted[#counted + 1] = claims[pace] < 0 and claims[i + 5] or 1
+    end
   end
-  return hands, list, own
+  return { count = claims[i + 4], counted = counted }
 end
 
 local function before(a, b)
@@ -295,38 +317,38 @@ local function charge(share, lane, normal, bulk)
   end
 end
 
+-- The first gauge that lets no more start.
 local function shut(counted)
-  for _, each in ipairs(counted) do
-    if each[1].work > each[1].last then
-      return true
+  for i = 1, #counted, 2 do
+    if counted[i].work > counted[i].last then
+      return counted[i]
     end
   end
-  return false
 end
 
 -- Charge a group's next start to its paces. Many segments may go into debt once the first fits.
 local function grant(group)
-  local at = now
-  group.given = group.given + 1
-  for _, each in ipairs(group.counted) do
-    local gauge = each[1]
+  local at, counted, given = now, group.counted, group.given + 1
+  group.given = given
+  for i = 1, #counted, 2 do
+    local gauge = counted[i]
     local slot = gauge.real - gauge.back
     if slot > at then
       at = slot
     end
     local spent = gauge.unit
-    if each[2] and group.sizes then
-      spent = group.sizes[group.given] * spent
+    if group.sizes and counted[i + 1] == 1 then
+      spent = group.sizes[given] * spent
     end
     gauge.real = gauge.real + spent
     gauge.work = gauge.work + spent
   end
-  local given = starts[group.place]
-  given[#given + 1] = ceil(at - now)
+  starts[group.place][given] = ceil(at - now)
 end
 
 local function deal(pool)
-  local hands, heap, own = hands_of(pool)
+  local hands, heap, own, covers = hands_of(pool)
+  local all = own
   local count = #heap
   for at = floor(count / 2), 1, -1 do
     sink(heap, count, at)
@@ -357,8 +379,9 @@ local function deal(pool)
     elseif line.first <= line.last then
       local group = line[line.first]
       line.first = line.first + 1
-      if shut(group.counted) then
-        own = own - 1
+      local barred = shut(group.counted)
+      if barred then
+        own = covers[barred] == all and 0 or own - 1
       else
         grant(group)
         pool.time = max(pool.time, hand.share[1])
@@ -376,38 +399,48 @@ local function deal(pool)
         end
       end
     else
-      local other = line.others[line.other]
+      local other = line.claim or claim_of(line.others[line.other])
+      line.claim = other
       if shut(other.counted) then
-        line.other = line.other + 1
+        line.other, line.claim = line.other + 1, nil
       else
-        for _, each in ipairs(other.counted) do
-          each[1].work = each[1].work + each[2] * each[1].unit
+        for i = 1, #other.counted, 2 do
+          local gauge = other.counted[i]
+          gauge.work = gauge.work + other.counted[i + 1] * gauge.unit
         end
         hand.work[1] = hand.work[1] + hand.step
         charge(hand.work, lane, normal, bulk)
         sink(heap, count, 1)
         other.count = other.count - 1
         if other.count == 0 then
-          line.other = line.other + 1
+          line.other, line.claim = line.other + 1, nil
         end
       end
     end
   end
+  local shares = {}
   for tenant, share in pairs(pool.shares) do
-    if share[1] <= pool.time and not hands[tenant] then
-      pool.shares[tenant] = nil
+    if share[1] > pool.time or hands[tenant] then
+      local last = #shares
+      shares[last + 1], shares[last + 2], shares[last + 3], shares[last + 4] = tenant, share[1], share[2], share[3]
     end
   end
-  redis.call(
-    'SET', prefix .. ':p:' .. pool.name, cmsgpack.pack(generated, pool.time, pool.dealt, pool.shares), 'PX', KEEP_MS
-  )
+  redis.call('SET', prefix .. ':p:' .. pool.name, cmsgpack.pack(generated, pool.time, pool.dealt, shares), 'PX', KEEP_MS)
 end
 
 -- What this worker was left with: for the dealing of others, and for their rooms what it could still start soon.
 local function left_over()
-  local claims, wants = {}, {}
+  local words, places, claims, wants = {}, {}, {}, {}
+  local function place_of(word)
+    local place = places[word]
+    if not place then
+      place = #words + 1
+      words[place], places[word] = word, place
+    end
+    return place
+  end
   for place, group in ipairs(asked.groups) do
-    local sizes, given = group[6], #starts[place]
+    local sizes, given, paces = group[6], #starts[place], group[5]
     local count, mean = 0, 1
     if type(sizes) == 'number' then
       count = sizes - given
@@ -420,22 +453,29 @@ local function left_over()
       mean = sum / count
     end
     if count > 0 then
-      local keys, units, could = {}, {}, count
-      for i, pace in ipairs(group[5]) do
-        keys[i] = asked.paces[pace + 1][1]
-        units[i] = asked.paces[pace + 1][5] == 1 and mean or 1
-        could = min(could, max(0, floor(units_until(met[pace + 1], now + ROOM) / units[i])))
+      local could, last = count, #claims
+      claims[last + 1], claims[last + 2] = place_of(group[1]), place_of(group[2])
+      claims[last + 3], claims[last + 4], claims[last + 5] = group[3], group[4], count
+      claims[last + 6], claims[last + 7] = mean, #paces
+      for i, pace in ipairs(paces) do
+        local gauge, counts = met[pace + 1], asked.paces[pace + 1][5] == 1
+        claims[last + 7 + i] = counts and -place_of(gauge.key) or place_of(gauge.key)
+        could = min(could, max(0, floor(units_until(gauge, now + ROOM) / (counts and mean or 1))))
       end
-      for i, pace in ipairs(group[5]) do
+      for _, pace in ipairs(paces) do
         local gauge = met[pace + 1]
-        gauge.work = gauge.work + could * units[i] * gauge.unit
-        wants[keys[i]] = (wants[keys[i]] or 0) + could * units[i]
+        local units = could * (asked.paces[pace + 1][5] == 1 and mean or 1)
+        gauge.work = gauge.work + units * gauge.unit
+        wants[gauge.key] = (wants[gauge.key] or 0) + units
       end
-      claims[#claims + 1] = { group[1], group[2], group[3], group[4], count, keys, units }
     end
   end
+  local listed = {}
+  for key, units in pairs(wants) do
+    listed[#listed + 1], listed[#listed + 2] = place_of(key), units
+  end
   redis.call(
-    'HSET', prefix .. ':claims', asked.worker, struct.pack('<d', now) .. cmsgpack.pack({ claims, wants })
+    'HSET', prefix .. ':claims', asked.worker, struct.pack('<d', now) .. cmsgpack.pack(words, claims, listed)
   )
   redis.call('PEXPIRE', prefix .. ':claims', KEEP_MS)
 end

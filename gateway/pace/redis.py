@@ -16,15 +16,15 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import NoScriptError, RedisError
 
 from gateway.errors import Unavailable
-from gateway.quotas.asked import Granted, Pace, Wanted
+from gateway.quotas.asked import AHEAD_US, LATE_US, Granted, Pace, Wanted
 from gateway.settings import RedisTarget
 from gateway.tokens import connect
 
 NAME = "redis"
 KEYS = "{gateway}:pace"
 """Begins every key: one hash tag, so one slot of a cluster."""
-TIMEOUT_S = 0.1
-"""A script takes about a millisecond; a loop that is late must not be taken for a Redis that is."""
+TIMEOUT_S = (AHEAD_US + LATE_US) / 1e6
+"""What is answered later could not be used. A take is about a millisecond; it is our own loop that may be late."""
 SCRIPT = files(__package__).joinpath("pace.lua").read_text("utf-8")
 
 _SHA = sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()  # Redis' own name of a script

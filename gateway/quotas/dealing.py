@@ -9,7 +9,7 @@ Instants are µs of the granter's clock. Everything here changes the `State` it 
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heapreplace
@@ -181,10 +181,11 @@ class _Own:
 
 @dataclass(slots=True)
 class _Other:
-    """A claim of another worker during one call; meters that nobody keeps bar nothing."""
+    """A claim of another worker during one call; `gauges` once its turn has come."""
 
+    claim: Claim
     count: int
-    gauges: list[tuple[_Gauge, float]]
+    gauges: list[tuple[_Gauge, float]] | None = None
 
 
 @dataclass(slots=True)
@@ -257,7 +258,7 @@ class _Table:
             hand.own[group.lane].append(_Own(place, group.segments, paces))
         for claim in self._claims.get(name, ()):
             hand = self._hand(hands, name, claim.tenant, claim.weight)
-            hand.others[claim.lane].append(_Other(claim.count, list(self._known(claim))))
+            hand.others[claim.lane].append(_Other(claim, claim.count))
         return hands
 
     def _hand(self, hands: dict[str, _Hand], name: str, tenant: str, weight: float) -> _Hand:
@@ -270,7 +271,8 @@ class _Table:
             hand = hands[tenant] = _Hand(share, weight, share.time, list(share.owed))
         return hand
 
-    def _known(self, claim: Claim) -> Iterator[tuple[_Gauge, float]]:
+    def known(self, claim: Claim) -> Iterator[tuple[_Gauge, float]]:
+        """What a claim is counted by; meters that nobody keeps bar nothing."""
         for key, units in zip(claim.keys, claim.units, strict=True):
             gauge = self._by_key.get(key)
             if gauge is None and (meter := self._state.meters.get(key)) is not None:
@@ -284,7 +286,9 @@ def _deal(table: _Table, name: str, starts: list[list[int]]) -> None:
     pool, hands = table.pool(name), table.hands(name)
     turns = [(hand.time, tenant) for tenant, hand in hands.items()]
     heapify(turns)
-    own = sum(len(lane) for hand in hands.values() for lane in hand.own)
+    groups = [group for hand in hands.values() for lane in hand.own for group in lane]
+    covers = Counter(gauge for group in groups for gauge, _ in group.gauges)
+    own = len(groups)
     while own:
         tenant = turns[0][1]
         hand = hands[tenant]
@@ -293,8 +297,9 @@ def _deal(table: _Table, name: str, starts: list[list[int]]) -> None:
             heappop(turns)
         elif hand.own[lane]:
             group = hand.own[lane].popleft()
-            if any(gauge.work > gauge.last for gauge, _ in group.gauges):
-                own -= 1
+            barred = next((gauge for gauge, _ in group.gauges if gauge.work > gauge.last), None)
+            if barred is not None:
+                own = 0 if covers[barred] == len(groups) else own - 1
                 continue
             hand.own[lane].append(group)
             starts[group.place].append(_grant(group, table.now))
@@ -308,6 +313,8 @@ def _deal(table: _Table, name: str, starts: list[list[int]]) -> None:
                 own -= 1
         else:
             other = hand.others[lane][0]
+            if other.gauges is None:
+                other.gauges = list(table.known(other.claim))
             if any(gauge.work > gauge.last for gauge, _ in other.gauges):
                 hand.others[lane].popleft()
                 continue

@@ -1,7 +1,6 @@
 """The pace: one contract for Redis and SQL, and the script against its reference."""
 
 import asyncio
-import random
 
 import orjson
 import pytest
@@ -10,11 +9,9 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from gateway.embedded import Valkey
-from gateway.pace.redis import KEYS, SCRIPT, RedisPace, _pace, _sizes
-from gateway.pace.sql import SqlPace
+from gateway.pace.redis import KEYS, SCRIPT, _pace, _sizes
 from gateway.quotas import dealing
 from gateway.quotas.asked import AHEAD_US, Group, Pace, Wanted
-from gateway.settings import RedisTarget
 
 TIMED = SCRIPT.replace("redis.call('TIME')", "{ARGV[3], ARGV[4]}")
 """The script with the time as an argument."""
