@@ -119,7 +119,8 @@ def _later(out: Outturn, called: Called, handed: Handed, moment: Moment) -> Outt
     waits = handed.ending is HandOver.RETRY_AFTER
     if called.tries + 1 >= MAX_TRIES and not waits:
         return replace(out, reminder_state="failed", reason=reason, by=by, refused=True)
-    wait = handed.retry_after or _pause(handed.ending, called.tries)
+    elsewhere = waits and handed.reach == "account"  # its day is used up; another account's may not be
+    wait = SOON if elsewhere else handed.retry_after or _pause(handed.ending, called.tries)
     return replace(
         out,
         reminder_state="deferred",
