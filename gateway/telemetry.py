@@ -81,7 +81,7 @@ FIELDS = frozenset(
             "sent",
         ),
         *("shard", "signal", "size", "source", "stage", "state", "status", "stopped", "table", "template"),
-        *("tenant", "took_ms", "unknown", "until", "variables", "version", "waiting", "worker"),
+        *("tenant", "took_ms", "unknown", "until", "used", "variables", "version", "waiting", "worker"),
     }
 )
 """The only fields a line may have besides its event; add one here when it can hold nothing of a person."""

@@ -79,6 +79,7 @@ from gateway.templating import Catalog
 from gateway.templating.approve import approve
 from gateway.texts import Texts
 from gateway.tokens import RedisTokens, connect
+from gateway.upkeep import Upkeep
 from gateway.vault import BlindIndex, KeyRing, KeyUse, Vault
 from gateway.wake import Bell, Drains, Listener
 from gateway.watch import Watch
@@ -116,6 +117,7 @@ class Worker:
     live: Live
     pace: Switch
     probing: Probing
+    upkeep: Upkeep
 
 
 class Silent:
@@ -339,6 +341,7 @@ class Gateway:
                 accounts=self.accounts,
             ),
             probing=Probing(store=self.standings, leads=owners, accounts=self.accounts),
+            upkeep=Upkeep(store=self.quotas, graves=owners),
         )
 
     def dispatch(self, owner: Owner, store: SendStore) -> Dispatch:

@@ -53,6 +53,7 @@ def _duties(parts: Worker) -> list[Callable[[], Coroutine[None, None, None]]]:
         parts.watch.run,
         parts.followup.run,
         parts.probing.run,
+        parts.upkeep.run,
         lambda: forever(parts.accounts.refresh, lambda: REFRESH_S),
         lambda: forever(lambda: parts.live.refresh(parts.owners.id), lambda: EVERY_S),
     ]

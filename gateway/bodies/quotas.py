@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Annotated, Any
 
+import orjson
 from pydantic import BeforeValidator, Field, StringConstraints, field_validator
 
 from gateway.bodies.kinds import Amount, Currency, Id, Instant, Reason, TemplateName, Word, Zone, fault
@@ -97,11 +98,11 @@ class QuotaIn(Body):
 
     def said(self) -> dict[str, Any]:
         """The keys that change, as the store keeps them; `until` as an instant."""
-        made = self.model_dump(mode="json", by_alias=True, exclude_unset=True, include=set(spec.KEYS))
-        for at, name in ((made, "rate"), (made.get("budget") or {}, "alarm_at")):
-            if at.get(name) is not None:
-                at[name] = spec.plain(Decimal(at[name]))
-        return {**made, **({"until": self.until} if "until" in self.model_fields_set else {})}
+        made = self.model_dump(by_alias=True, exclude_unset=True, include=set(spec.KEYS))
+        if self.budget is not None and self.budget.amount is not None:
+            made["budget"]["amount"] = str(self.budget.amount)
+        said: dict[str, Any] = orjson.loads(orjson.dumps(made, default=spec.plain))
+        return {**said, **({"until": self.until} if "until" in self.model_fields_set else {})}
 
 
 class NamedQuotaIn(QuotaIn):

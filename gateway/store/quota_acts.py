@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import orjson
@@ -15,6 +16,7 @@ from sqlalchemy import Row, bindparam, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway.bodies import write_instant
 from gateway.domain import Tenant, from_us, to_us
 from gateway.errors import BadInput, Fault, NotFound, StaleVersion
 from gateway.ports import Moment
@@ -27,6 +29,7 @@ from gateway.store.log import Log
 from gateway.store.pages import Page, page, place
 from gateway.store.quota_views import Shown, look
 from gateway.store.rows import us
+from gateway.upkeep import Alarm
 
 GATEWAY = "gateway"
 """Who takes back what was set until an instant."""
@@ -53,15 +56,6 @@ class Wanted:
     version: int | None
     reason: str
     who: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Alarm:
-    """A budget of which so much is used (1: all of it): one bucket's, once a day or month."""
-
-    quota: str
-    of: str
-    used: float
 
 
 class Quotas:
@@ -293,7 +287,7 @@ def _seen_by(owner: Tenant, quota: Quota) -> bool:
 def _is_stale(wanted: Wanted, row: Row[Any] | None, stands: Quota | None) -> bool:
     """Whether what stands is not what was seen; what nobody set need not be named."""
     if row is not None and not row.gone:
-        return wanted.version != row.version
+        return bool(wanted.version != row.version)
     return wanted.version not in (None, 0, stands.version if stands is not None else 0)
 
 
@@ -325,20 +319,37 @@ def _is_own(quota: Quota, own: Quota) -> bool:
 
 
 def _said(quota: Quota) -> dict[str, Any]:
-    """A quota in its history."""
-    until = None if quota.until is None else quota.until.isoformat()
-    return {**spec.write(quota), "until": until, "version": quota.version}
+    """A quota in its history and in the send log, where decimals are text."""
+    said = spec.write(quota)
+    if quota.budget is not None:
+        said["budget"]["alarm_at"] = str(quota.budget.alarm_at)
+    return {
+        **said,
+        "rate": None if quota.rate is None else str(quota.rate),
+        "until": None if quota.until is None else write_instant(quota.until),
+        "version": quota.version,
+    }
+
+
+def _noted(text: str | None) -> dict[str, Any] | None:
+    """The same as the API says it; None where nothing stood, or stands."""
+    said = orjson.loads(text or "{}")
+    if not said or said.get("gone"):
+        return None
+    for at, name in ((said, "rate"), (said["budget"] or {}, "alarm_at")):
+        if at.get(name) is not None:
+            at[name] = spec.plain(Decimal(at[name]))
+    return dict(said)
 
 
 def _changed(row: Row[Any]) -> dict[str, Any]:
-    after = orjson.loads(row.after)
     return {
-        "version": after["version"],
+        "version": orjson.loads(row.after)["version"],
         "at": from_us(row.at),
         "who": row.who,
         "reason": row.reason,
-        "before": orjson.loads(row.before) if row.before is not None else None,
-        "after": None if after.get("gone") else after,
+        "before": _noted(row.before),
+        "after": _noted(row.after),
     }
 
 
