@@ -41,7 +41,7 @@ CODES: Mapping[str, HandOver] = {
     code: ending
     for ending, codes in {
         HandOver.ACCEPTED: "0 45065",
-        HandOver.RETRY_AFTER: "45009 45011 45047 http_429",
+        HandOver.RETRY_AFTER: "43117 45009 45011 45047 http_429",
         HandOver.PERMANENT_RECIPIENT: "40003 43004 50005 46004",
         HandOver.OPT_OUT: "43101 48002 43019",
         HandOver.CONTENT: "40037 41030 47001 47003 87014 45026",
@@ -51,10 +51,11 @@ CODES: Mapping[str, HandOver] = {
     }.items()
     for code in codes.split()
 }
-"""errcodes of template/send and of stable_token."""
+"""errcodes of template/send and of stable_token. 43117 is in none of its lists: "Sending messages to this openid too
+frequently" (developers.weixin.qq.com/community, seen since 2024)."""
 
 STALE_TOKEN = frozenset({"40001", "40014", "42001", "41001"})
-DAILY = "45009"
+DAILY, TOO_OFTEN = "45009", "43117"
 
 LIMITS: Mapping[str, int] = {
     "thing": 20,
@@ -71,6 +72,7 @@ STATUSES: Mapping[str, tuple[Outcome, bool]] = {
     "success": (Outcome.DELIVERED, False),
     "failed:userblock": (Outcome.FAILED, True),
     "failed:systemfailed": (Outcome.FAILED, False),
+    "failed:freqlimit": (Outcome.FAILED, False),
     "unknown": (Outcome.UNKNOWN, False),
 }
 """Status of TEMPLATESENDJOBFINISH without its spaces → outcome, and whether the person refused."""
@@ -278,6 +280,8 @@ def handed(exchange: Exchange, now: datetime) -> Handed:
             return _accepted(code, exchange.data().get("msgid"))
         case HandOver.RETRY_AFTER if code == DAILY:
             return Handed(ending=ending, code=code, retry_after=until_midnight(now), reach="account")
+        case HandOver.RETRY_AFTER if code == TOO_OFTEN:
+            return Handed(ending=ending, code=code, retry_after=timedelta(hours=1), reach="recipient")
         case HandOver.RETRY_AFTER:
             return Handed(ending=ending, code=code, retry_after=timedelta(minutes=1), reach="rate")
         case _:

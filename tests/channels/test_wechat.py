@@ -119,6 +119,7 @@ def test_the_table_has_a_row_for_the_unknown():
     ("code", "pause", "reach"),
     [
         (45009, timedelta(hours=6, minutes=30), "account"),
+        (43117, timedelta(hours=1), "recipient"),
         (45011, timedelta(minutes=1), "rate"),
         (45047, timedelta(minutes=1), "rate"),
     ],

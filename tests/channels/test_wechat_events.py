@@ -155,6 +155,7 @@ async def test_a_time_that_is_none_is_forbidden(plain, timestamp):
         ("failed: user block", Outcome.FAILED, "failed:userblock", True),
         ("failed: system failed", Outcome.FAILED, "failed:systemfailed", False),
         ("failed:system failed", Outcome.FAILED, "failed:systemfailed", False),
+        ("failed:freq limit", Outcome.FAILED, "failed:freqlimit", False),
         ("something new", Outcome.UNKNOWN, "unknown", False),
         ("", Outcome.UNKNOWN, "unknown", False),
     ],
