@@ -96,6 +96,28 @@ def test_refusals_are_bounded(tries, state):
     assert ended(HandOver.NOT_SENT, tries=tries).reminder_state == state
 
 
+@pytest.mark.parametrize("tries", [0, 19, 500])
+def test_what_came_too_fast_is_no_try_and_never_ends_a_reminder(tries):
+    out = ended(HandOver.RETRY_AFTER, tries=tries, reach="rate")
+
+    assert (out.reminder_state, out.refused, out.waits) == ("deferred", True, True)
+    assert not ended(HandOver.NOT_SENT).waits
+
+
+@pytest.mark.parametrize(
+    ("ending", "handed", "waits"),
+    [
+        (HandOver.RETRY_AFTER, {"reach": "recipient", "retry_after": timedelta(hours=1)}, 3600),
+        (HandOver.RETRY_AFTER, {"reach": "rate", "retry_after": timedelta(minutes=1)}, 60),
+        (HandOver.RETRY_AFTER, {"reach": "account", "retry_after": timedelta(hours=9)}, 2),
+        (HandOver.RETRY_AFTER, {"reach": "rate"}, 2),
+        (HandOver.CONFIG, {}, 2),
+    ],
+)
+def test_what_says_something_of_the_account_is_decided_anew_as_soon_as_that_is_known(ending, handed, waits):
+    assert ended(ending, **handed).next_at - MOMENT.policy == timedelta(seconds=waits)
+
+
 def test_the_pause_doubles_up_to_a_quarter_of_an_hour():
     pauses = [ended(HandOver.NOT_SENT, tries=n).next_at - MOMENT.policy for n in range(10)]
 
