@@ -159,7 +159,7 @@ class Starts:
         if late:
             self._leave(late)
             self._spawn(self._withdraw(late, why=self._out_of_pace(late)))
-        able = self._able()
+        able = self._able() if self._live.fresh else []
         free = [one for one in able if not one.paces]
         paced = [one for one in able if one.paces]
         if free:
@@ -235,7 +235,6 @@ class Starts:
         refused = [one for one, _ in started if one.ready.intent.ref not in went.granted]
         for one, slot in started:
             if one.ready.intent.ref in went.granted:
-                self._count(one)
                 self._spawn(self._call(one, slot))
         for refusal in went.refused.values():
             self._metrics.refused(refusal.reason, refusal.by)
@@ -285,6 +284,7 @@ class Starts:
             await self._withdraw([one], called=True)
             return
         ready = one.ready
+        self._count(one)
         handed = await hand_over(ready, self._message(ready))
         self._metrics.called(ready.intent.channel, ready.intent.adapter, handed.ending, loop.time() - began)
         await self._endings.write(ready, handed)

@@ -29,9 +29,11 @@ COMMANDS = {
     "stop": ("gateway.cli.pause", "The kill switch: stop everything, or what a scope covers."),
     "resume": ("gateway.cli.pause", "Let go again what a pause or a stop holds up."),
     "pauses": ("gateway.cli.pause", "List the pauses and stops that hold."),
+    "quota": ("gateway.cli.quota", "Pace and limits of accounts: looked at and changed while all runs."),
     "explain": ("gateway.cli.explain", "Say why a reminder went out or did not, rule by rule."),
     "log": ("gateway.cli.log", "Search the send log."),
     "audit": ("gateway.cli.audit", "Check from the send log alone that what was sent was allowed."),
+    "top": ("gateway.cli.top", "Show live what waits, what starts, and what holds it up."),
     "tail": ("gateway.cli.log", "Follow the send log as it grows."),
 }
 """Command → (module that holds a click command of the same name, one line of help)."""
