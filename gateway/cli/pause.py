@@ -86,7 +86,7 @@ def _put(
         "idempotency_key": f"cli-{secrets.token_hex(8)}",
         "kind": kind.value,
         "scope": _scope(scope, all_=all_),
-        "until": _until(until),
+        "until": end_of(until),
         "ramp_s": ramp_s or 0,
         "reason": reason,
     }
@@ -120,7 +120,7 @@ def _scope(words: Sequence[str], *, all_: bool) -> dict[str, Any]:
     return found
 
 
-def _until(said: str | None) -> str | None:
+def end_of(said: str | None) -> str | None:
     """An instant; a span is reckoned from now."""
     span = _SPAN.fullmatch(said or "")
     if span is None:
