@@ -3,7 +3,7 @@
 --
 --   KEYS[1]:epoch  the epoch that grants; an older one gets nothing and changes nothing
 --   KEYS[1]:run    the server's run id: after a restart from its file every meter is new
---   KEYS[1]:m:…    a meter: tat, per_s, burst, version, at, seen, then the epoch and run it belongs to
+--   KEYS[1]:m:…    a meter: tat, per_s, burst, version, at, seen, changed, then the epoch and run it belongs to
 --   KEYS[1]:p:…    a pool: epoch and run, time, dealt, {tenant, time, owed normal, owed bulk, tenant, …}
 --   KEYS[1]:claims worker → at, then words, claims, wants: flat lists, for tables are what costs
 --                  claims {pool, tenant, weight, lane, count, segments, paces, pace, …, pool, …}, wants {pace, units, …};
@@ -12,7 +12,7 @@
 -- ARGV[1] take | room, ARGV[2] JSON. Answers nothing to an older epoch, else for a take the start times of each group
 -- ("0,20000;;400"), for a room the units of each pace ("3,0"). Instants are µs since 2025.
 
-local AHEAD, ROOM, CLAIM, STALE, FORGET = 100000, 1000000, 250000, 10000000, 60000000
+local AHEAD, ROOM, CLAIM, STALE, CALM, FORGET = 100000, 1000000, 250000, 10000000, 2000000, 60000000
 local NORMAL, BULK, OWED_MOST = 0.10, 0.05, 2
 local KEEP_MS = 3600000
 local floor, ceil, max, min, abs = math.floor, math.ceil, math.max, math.min, math.abs
@@ -48,9 +48,11 @@ local gauges = {} -- by key
 
 local function read(key)
   local kept = redis.call('GET', prefix .. ':m:' .. key)
-  if kept and string.sub(kept, 49) == generated then
-    local tat, per_s, burst, version, at, seen = struct.unpack('<dddddd', kept)
-    return { key = key, tat = tat, per_s = per_s, burst = burst, version = version, at = at, seen = seen }
+  if kept and string.sub(kept, 57) == generated then
+    local tat, per_s, burst, version, at, seen, changed = struct.unpack('<ddddddd', kept)
+    return {
+      key = key, tat = tat, per_s = per_s, burst = burst, version = version, at = at, seen = seen, changed = changed,
+    }
   end
 end
 
@@ -68,14 +70,15 @@ local function meet(key, per_s, burst, version)
   local meter = gauges[key] or read(key)
   if not meter then
     gauges[key] = {
-      key = key, tat = empty_at + burst * unit, per_s = per_s, burst = burst, version = version, at = now, seen = now,
+      key = key, tat = empty_at + burst * unit, per_s = per_s, burst = burst, version = version,
+      at = now, seen = now, changed = now,
     }
     return
   end
   gauges[key] = meter
   if now < meter.at then
     meter.tat = meter.tat + (now - meter.at)
-    meter.seen = min(meter.seen, now)
+    meter.seen, meter.changed = min(meter.seen, now), min(meter.changed, now)
   end
   meter.at = now
   meter.tat = max(meter.tat, now)
@@ -84,8 +87,10 @@ local function meet(key, per_s, burst, version)
       local saved = meter.burst - (meter.tat - now) * meter.per_s / 1000000
       if saved > 0 then
         saved = saved * burst / meter.burst
+      elseif per_s < meter.per_s and now - meter.changed >= CALM then
+        saved = saved * per_s / meter.per_s
       end
-      meter.tat = now + (burst - saved) * unit
+      meter.tat, meter.changed = now + (burst - saved) * unit, now
     end
     meter.per_s, meter.burst, meter.version, meter.seen = per_s, burst, version, now
   end
@@ -106,7 +111,9 @@ end
 local function keep(meter)
   redis.call(
     'SET', prefix .. ':m:' .. meter.key,
-    struct.pack('<dddddd', meter.tat, meter.per_s, meter.burst, meter.version, meter.at, meter.seen) .. generated,
+    struct.pack(
+      '<ddddddd', meter.tat, meter.per_s, meter.burst, meter.version, meter.at, meter.seen, meter.changed
+    ) .. generated,
     'PX', string.format('%.0f', KEEP_MS + ceil((meter.tat - now + meter.burst * meter.unit) / 1000))
   )
 end

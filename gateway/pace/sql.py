@@ -96,7 +96,7 @@ def _rows(state: State, now: float) -> dict[str, str]:
         }
     }
     for key, meter in state.meters.items():
-        found[key] = [meter.tat, meter.per_s, meter.burst, meter.version, meter.at, meter.seen]
+        found[key] = [meter.tat, meter.per_s, meter.burst, meter.version, meter.at, meter.seen, meter.changed]
     for name, pool in state.pools.items():
         shares = {tenant: [share.time, share.owed] for tenant, share in pool.shares.items()}
         found[_POOL + name] = [pool.time, pool.dealt, shares]

@@ -21,13 +21,15 @@ from gateway.quotas.asked import AHEAD_US, CLAIM_US, FLOORS, ROOM_US, Group, Pac
 SECOND_US = 1e6
 STALE_US = 10_000_000
 """A version that nobody brought for so long holds no more: by then whoever works by an older one has stopped."""
+CALM_US = 2_000_000
+"""A rate that changes more often carries all that is owed along, so that no to and fro sheds it."""
 OWED_MOST = 2.0
 """Slots that a lane may be behind its floor; what it could not use is forgotten."""
 
 
 @dataclass(slots=True)
 class Meter:
-    """A pace as last seen. `at` is when; `seen` when its `version` was last brought."""
+    """A pace as last seen, `at` is when. `seen`: when its `version` was last brought; `changed`: when its rate was."""
 
     tat: float
     per_s: float
@@ -35,6 +37,7 @@ class Meter:
     version: int
     at: float
     seen: float
+    changed: float
 
 
 @dataclass(slots=True)
@@ -121,26 +124,32 @@ def _met(state: State, pace: Pace, now: float, empty_at: float) -> Meter:
     unit = SECOND_US / pace.per_s
     meter = state.meters.get(pace.key)
     if meter is None:
-        meter = Meter(empty_at + pace.burst * unit, pace.per_s, pace.burst, pace.version, now, now)
+        meter = Meter(empty_at + pace.burst * unit, pace.per_s, pace.burst, pace.version, now, now, now)
         state.meters[pace.key] = meter
         return meter
     if now < meter.at:  # the clock was set back: what was so far ahead still is
         meter.tat += now - meter.at
-        meter.seen = min(meter.seen, now)
+        meter.seen, meter.changed = min(meter.seen, now), min(meter.changed, now)
     meter.at = now
     meter.tat = max(meter.tat, now)
     if pace.version >= meter.version or now - meter.seen > STALE_US:
         if pace.per_s != meter.per_s or pace.burst != meter.burst:
             meter.tat = now + _carried(meter, pace, now) * unit
+            meter.changed = now
         meter.per_s, meter.burst, meter.version, meter.seen = pace.per_s, pace.burst, pace.version, now
     return meter
 
 
 def _carried(meter: Meter, pace: Pace, now: float) -> float:
-    """Units used under a changed pace: what was saved up in proportion to its burst, what is owed as it is."""
+    """Units used under a changed pace: what was saved up in proportion to its burst, what is owed as it is.
+
+    A lower pace begins where the higher one's starts end, and does not pay for them: it would be silent for long.
+    """
     saved = meter.burst - (meter.tat - now) * meter.per_s / SECOND_US
     if saved > 0:
         saved = saved * pace.burst / meter.burst
+    elif pace.per_s < meter.per_s and now - meter.changed >= CALM_US:
+        saved = saved * pace.per_s / meter.per_s
     return pace.burst - saved
 
 
