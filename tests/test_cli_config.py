@@ -8,7 +8,7 @@ from importlib.resources import files
 import pytest
 from cli_rig import Shell
 
-from gateway.cli.checks import FEW_BYTES, LITTLE_BYTES, horizon, reviews, room, time_zones
+from gateway.cli.checks import FEW_BYTES, LITTLE_BYTES, horizon, reviews, room, strangers, time_zones
 from gateway.policy.calendars import SHIPPED
 from gateway.policy.model import Window
 from gateway.policy.overrides import parse_overrides
@@ -208,6 +208,16 @@ def test_a_pack_s_review_is_warned_of_45_days_ahead_and_when_it_is_overdue(today
 
     assert [line.status for line in lines] == ([] if word is None else ["warn"])
     assert all(line.word.startswith(word) for line in lines)
+
+
+def test_a_rule_about_an_adapter_that_is_not_here_is_warned_of():
+    rule = '\n[[rule]]\nid = "XX.CAP"\nkind = "cap"\nmax = 1\nwindow = {type = "day"}\nadapters = ["smpt", "smtp"]\n'
+    pack = parse_pack(NAMED + rule, "t.toml")
+
+    assert [line.word for line in strangers([pack], ["smtp", "wechat"])] == [
+        "XX.CAP is about the adapter smpt; there are: smtp, wechat"
+    ]
+    assert list(strangers([pack], ["smpt", "smtp"])) == []
 
 
 def test_a_version_that_is_over_needs_no_review():

@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from enum import StrEnum
 from tempfile import TemporaryFile
 
+import channels
 from gateway.cli.session import API_KEY
 from gateway.embedded import valkey_binary
 from gateway.errors import BadInput, PolicyError, SetupError
@@ -117,6 +118,7 @@ def rules(settings: Settings, today: date) -> Iterator[Line]:
         if pack.broken:
             yield fail("packs", f"nothing is sent to whom {pack.id} applies: {pack.broken}")
     yield from reviews(sound, today)
+    yield from strangers(sound, channels.names())
     yield from texts(settings, sound, today)
     yield time_zones(TZDATA_VERSION, today)
 
@@ -162,6 +164,13 @@ def reviews(packs: Collection[Pack], today: date) -> Iterator[Line]:
             yield warn("packs", f"{pack} should have been reviewed by {due}: install a newer release")
         elif due - today < SOON:
             yield warn("packs", f"{pack} is to be reviewed by {due}: install a newer release by then")
+
+
+def strangers(packs: Collection[Pack], adapters: Collection[str]) -> Iterator[Line]:
+    """Rules about adapters that are not here: they hold for nothing."""
+    for rule in (rule for pack in packs for rule in pack.rules):
+        for name in sorted((rule.adapters or frozenset()).difference(adapters)):
+            yield warn("packs", f"{rule.id} is about the adapter {name}; there are: {', '.join(adapters)}")
 
 
 def time_zones(release: str, today: date) -> Line:
