@@ -346,6 +346,9 @@ def _accounts(
 ) -> list[Account]:
     """An account: one of its tenant's own, or where it is shared one for each tenant with its weight."""
     before = len(faults)
+    if ("tenant" in item) == ("tenants" in item):
+        message = 'set tenant = "acme", or tenants = {acme = 3, beta = 1} where several share it; not both'
+        faults.append(Fault(at=f"{at}.tenant", code="missing", message=message))
     faults += [Fault(at=f"{at}.{k}", code="missing", message=f"set {k}") for k in sorted(_NEEDED - set(item))]
     faults += [
         Fault(at=f"{at}.{k}", code="unknown_key", message=f"known keys: {' '.join(sorted(_KEYS))}")
@@ -391,16 +394,12 @@ def _accounts(
 
 def _owners(item: Mapping[str, Any], at: str, faults: list[Fault]) -> Mapping[str, int | None]:
     """Whose account it is: one tenant's own (None), or several tenants' with their weights."""
-    if ("tenant" in item) == ("tenants" in item):
-        message = 'set tenant = "acme", or tenants = {acme = 3, beta = 1} where several share it; not both'
-        faults.append(Fault(at=f"{at}.tenant", code="missing", message=message))
-    elif "tenant" in item:
-        return {item["tenant"]: None}
-    elif item["tenants"] and all(_is_share(weight) for weight in item["tenants"].values()):
+    if "tenants" not in item:
+        return {item["tenant"]: None} if "tenant" in item else {}
+    if item["tenants"] and all(_is_share(weight) for weight in item["tenants"].values()):
         return dict(item["tenants"])
-    else:
-        message = f"each tenant with a whole number from 1 to {MOST_SHARE:,}, like {{acme = 3, beta = 1}}"
-        faults.append(Fault(at=f"{at}.tenants", code="weight_malformed", message=message))
+    message = f"each tenant with a whole number from 1 to {MOST_SHARE:,}, like {{acme = 3, beta = 1}}"
+    faults.append(Fault(at=f"{at}.tenants", code="weight_malformed", message=message))
     return {}
 
 

@@ -6,13 +6,15 @@ import re
 import signal
 import subprocess
 import time
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from cli_rig import GATEWAY, Shell, environment, free_port, up
 from makers import borrower, phone, reminder
 from rich.cells import cell_len
 
+from gateway.cli.account import stands
+from gateway.standing import Standing, shown
 from gateway.store.keys import EVERY
 
 DEFERRED, LATER = 1, 2
@@ -273,11 +275,40 @@ def test_an_account_is_written_once_and_its_check_says_whether_it_works(shell, t
     assert shell("account", "check", "dead", "--mode", "test", "--json").json["ok"] is False
 
 
+def test_a_shared_account_is_listed_with_its_pace_and_share(shell, tmp_path):
+    file = tmp_path / "accounts.toml"
+    text = ACCOUNT.format(name="shared", tenant="default", port=free_port())
+    file.write_text(text.replace('tenant = "default"', "tenants = {default = 3}"))
+
+    assert shell("account", "import", file).code == 0
+    (found,) = [a for a in shell("account", "list", "--mode", "test", "--json").json if a["name"] == "shared"]
+    assert (found["weight"], found["pace"], found["standing"]["breaker"]) == (3, None, "closed")
+
+
+@pytest.mark.parametrize(
+    ("standing", "said"),
+    [
+        ({}, "usable"),
+        (
+            {"breaker": "open", "why": "config", "code": "20003", "since": "S", "probe_at": "P"},
+            "down since S (config 20003), asked again P",
+        ),
+        ({"breaker": "half_open", "why": "errors"}, "coming back, one reminder at a time (it was errors)"),
+        ({"used_up_until": "M"}, "its provider's day is used up until M"),
+        ({"factor": 0.125}, "usable at 12% of its pace"),
+    ],
+)
+def test_how_an_account_stands_is_said_in_a_few_words(standing, said):
+    assert stands(shown(Standing(), datetime.now(UTC)) | standing) == said
+
+
 def test_the_accounts_that_up_brings_along_are_listed_and_pass_their_check(shell):
     listed = shell("account", "list", "--mode", "test")
 
     assert re.search(
-        r"^sms-intl +twilio_sms +\+150\*\*\*\*0006 +0.0079 USD +usable$", listed.out, re.MULTILINE
+        r"^sms-intl +twilio_sms +\+150\*\*\*\*0006 +0.0079 USD +500 segments/s +usable$",
+        listed.out,
+        re.MULTILINE,
     )
     assert shell("account", "check", "sms-cn", "--mode", "test").code == 0
     live = shell("account", "list")
@@ -450,12 +481,42 @@ def test_packs_are_assigned_to_the_tenant_and_a_portfolio_on_record(shell):
     assert shell("policy", "history", "--portfolio", "none").err == "nothing was ever assigned to it\n"
 
 
+def test_top_shows_one_look_and_json_has_all_of_it(shell):
+    ran = shell("top", "--once", "--mode", "test")
+    seen = shell("top", "--once", "--mode", "test", "--json").json
+
+    assert (ran.code, ran.err) == (0, "")
+    assert re.match(r"\d\d:\d\d:\d\d UTC +due \d+, oldest \S+ +workers 1/1 +pace by (redis|sql)\n", ran.out)
+    assert sum(seen["states"].values()) == sum(shell_stats(shell)["states"].values()) > 0
+    assert {"lanes", "starts", "accounts", "quotas", "pauses", "queues"} < seen.keys()
+
+
+def shell_stats(shell):
+    return shell("top", "--once", "--mode", "test", "--tenant", "default", "--json").json
+
+
+def test_top_goes_on_until_it_is_interrupted(running):
+    words = [GATEWAY, "top", "--json", "--every", "0.5"]
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, text=True, env=environment(GATEWAY_DATA=str(running.data))
+    ) as child:
+        try:
+            looks = [json.loads(child.stdout.readline()) for _ in range(2)]
+        finally:
+            child.send_signal(signal.SIGINT)
+            ended = child.wait(10)
+
+    assert ended == 0
+    assert looks[0]["at"] < looks[1]["at"]
+
+
 # Nothing of a person, and nothing wider than the terminal.
 
 LISTS = [
     ("log", "--mode", "test", "--limit", "1000"),
     ("log", "--mode", "test", "--limit", "1000", "--json"),
     ("tail", "--mode", "test", "--no-follow", "-n", "1000"),
+    ("top", "--once", "--mode", "test", "--json"),
     ("account", "list", "--mode", "test", "--json"),
     ("apikey", "list", "--json"),
     ("config", "check", "--json"),
@@ -483,11 +544,12 @@ def test_explain_prints_no_phone_and_no_name(shell, ids):
         assert phone(number)[3:] not in said
 
 
-@pytest.mark.parametrize("command", ["log", "tail", "explain", "account", "caps", "config", "policy"])
+@pytest.mark.parametrize("command", ["log", "tail", "top", "explain", "account", "caps", "config", "policy"])
 def test_a_terminal_of_80_columns_is_enough(shell, ids, command):
     words = {
         "log": ("log", "--mode", "test", "--borrower", "B-1"),
         "tail": ("tail", "--mode", "test", "--no-follow"),
+        "top": ("top", "--once", "--mode", "test"),
         "explain": ("explain", ids[DEFERRED], "--mode", "test"),
         "account": ("account", "list", "--mode", "test"),
         "caps": ("caps", "list"),

@@ -53,6 +53,11 @@ ROLES = {
     ("POST", "/v1/accounts/{id}/check"): "ops",
     ("GET", "/v1/caps"): "service ops compliance compliance-approver",
     ("PUT", "/v1/caps"): "compliance compliance-approver",
+    ("GET", "/v1/quotas"): "ops",
+    ("GET", "/v1/quotas/{name}"): "ops",
+    ("GET", "/v1/quotas/{name}/history"): "ops",
+    ("PUT", "/v1/quotas/{name}"): "ops",
+    ("POST", "/v1/quotas/{name}/delete"): "ops",
     ("GET", "/v1/policies"): "ops compliance compliance-approver",
     ("GET", "/v1/policies/{portfolio}/history"): "ops compliance compliance-approver",
     ("PUT", "/v1/policies/{portfolio}"): "compliance compliance-approver",
@@ -242,6 +247,22 @@ async def test_an_account_of_another_tenant_or_mode_is_refused(api):
     reply = await whole.post("/v1/accounts", json=both, headers={"Gateway-Tenant": "acme"})
     assert reply.status_code == 200
     assert list(api.accounts.kept) == [("beta/test", "a")]
+
+
+async def test_an_account_that_tenants_share_is_brought_in_by_the_whole_deployment(api):
+    ops, whole = await api.of("ops"), await api.of("ops", tenant=EVERY)
+    account = {"name": "a", "adapter": "smtp", "sender": "x@example.com", "weight": 3}
+    sent = {"accounts": [account]}
+
+    refused = await ops.post("/v1/accounts", json=sent)
+    assert [(e["at"], e["code"]) for e in refused.json()["errors"]] == [("/accounts/0/weight", "forbidden")]
+    assert api.accounts.kept == {}
+    reply = await whole.post("/v1/accounts", json=sent, headers={"Gateway-Tenant": "acme"})
+    assert (reply.status_code, api.accounts.kept["acme/live", "a"].weight) == (200, 3)
+    for weight in (0, 1001, "3", 1.5):
+        wrong = {"accounts": [{**account, "weight": weight}]}
+        reply = await whole.post("/v1/accounts", json=wrong, headers={"Gateway-Tenant": "acme"})
+        assert [e["at"] for e in reply.json()["errors"]] == ["/accounts/0/weight"]
 
 
 async def test_a_cap_of_ones_own_is_set_with_a_reason(api):
