@@ -281,6 +281,7 @@ class Starts:
         await asyncio.sleep(max(0.0, slot.earliest - loop.time()))
         began = loop.time()
         if began > slot.latest or not self._owner.fit:
+            self._metrics.refused("late", "")
             await self._withdraw([one], called=True)
             return
         ready = one.ready
