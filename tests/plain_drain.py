@@ -44,7 +44,13 @@ class Drain:
         self.came = defaultdict(Drained)
 
     def run(self):
-        """Until nothing waits; what came of each queue."""
+        """Until nothing waits; what came of each queue. Paces are there from the beginning, and empty."""
+        places = {}
+        for way in self.ways:
+            for bucket in in_force(self.quotas, self.now).buckets(way.load):
+                if "rate" in bucket.limits:
+                    self._place(places, bucket)
+        dealing.room(self.state, tuple(places), "w", 0.0, empty_at=0.0)
         t = 0.0
         while any(self.ways.values()):
             t += self.tick if self._step(t) else max(self.tick, self._idle(t))

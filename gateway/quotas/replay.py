@@ -190,10 +190,8 @@ def _at_once(waiting: Sequence[Line], t: float) -> Sequence[Line]:
         able = [line for line in waiting if all(rooms[limit] > EMPTY for limit, _ in line.uses)]
         if not able:
             return waiting
-        for line, number in _dealt(able, rooms, t, {line: line.ready(t) for line in able}).items():
-            served = line.serve(t, t, number)
-            for limit, units in line.uses:
-                limit.spend(t, t, served * units)
+        dealt = _dealt(able, rooms, t, {line: line.ready(t) for line in able})
+        _spend({line: line.serve(t, t, number) for line, number in dealt.items()}, t, t)
         waiting = [line for line in waiting if line.ready(t) > EMPTY]
 
 
@@ -234,10 +232,17 @@ def _opens(waiting: Sequence[Line], t: float) -> float:
 
 
 def _flow(rates: Mapping[Line, float], t: float, until: float) -> None:
-    for line, rate in rates.items():
-        served = line.serve(t, until, rate * (until - t))
-        for limit, units in line.uses:
-            limit.spend(t, until, served * units)
+    _spend({line: line.serve(t, until, rate * (until - t)) for line, rate in rates.items()}, t, until)
+
+
+def _spend(served: Mapping[Line, float], t: float, until: float) -> None:
+    """Take what started off its limits, each once: what one line leaves of a moment is not saved up for another."""
+    units: dict[Limit, float] = defaultdict(float)
+    for line, number in served.items():
+        for limit, each in line.uses:
+            units[limit] += number * each
+    for limit, spent in units.items():
+        limit.spend(t, until, spent)
 
 
 # Dealing.
