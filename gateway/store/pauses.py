@@ -169,11 +169,14 @@ class Pauses:
 
     # Setting.
 
-    async def put(self, wanted: Wanted, by: Actor) -> dict[str, Any]:
-        """Set one: after the commit no call that it covers gets a go.
+    async def again(self, wanted: Wanted, owner: Tenant) -> dict[str, Any] | None:
+        """The answer that the same request got before; KeyReused, Conflict `already_resumed` once it has ended."""
+        async with self._aside.read() as conn:
+            row = await _earlier(conn, wanted, owner, await self._aside.moment(conn))
+        return None if row is None else _answer(row if row.waiting is not None else await self._counted(row))
 
-        The answer to the same request before is given again; KeyReused, Conflict `already_resumed` once it ended.
-        """
+    async def put(self, wanted: Wanted, by: Actor) -> dict[str, Any]:
+        """Set one: after the commit no call that it covers gets a go. The same request again as in `again`."""
         row = await self._set(wanted, by)
         if row.waiting is None:
             row = await self._counted(row)

@@ -78,9 +78,6 @@ async def put(request: Request, caller: ByPauserAside) -> Response:
     """
     body = read(PauseIn, http.keyed(await http.read_json(request), request))
     used = services(request)
-    faults = await _unfit(used, caller, body)
-    if faults:
-        raise BadInput(faults)
     wanted = Wanted(
         key=body.idempotency_key,
         kind=body.kind,
@@ -89,7 +86,13 @@ async def put(request: Request, caller: ByPauserAside) -> Response:
         ramp_s=body.ramp_s,
         reason=body.reason,
     )
-    return http.answer(await used.pauses.put(wanted, _actor(caller)), 201)
+    answer = await used.pauses.again(wanted, caller.owner)
+    if answer is None:
+        faults = await _unfit(used, caller, body)
+        if faults:
+            raise BadInput(faults)
+        answer = await used.pauses.put(wanted, _actor(caller))
+    return http.answer(answer, 201)
 
 
 async def _unfit(used: Services, caller: Caller, body: PauseIn) -> list[Fault]:
