@@ -171,8 +171,8 @@ local function lay_out()
   local order = {}
   for place, group in ipairs(asked.groups) do
     starts[place] = {}
-    local pool = pools[group[1]]
-    if not pool then
+    local pool, some = pools[group[1]], group[6] ~= 0
+    if some and not pool then
       local kept = redis.call('GET', prefix .. ':p:' .. group[1])
       pool = { name = group[1], time = 0, dealt = 0, shares = {}, own = {} }
       if kept then
@@ -187,7 +187,9 @@ local function lay_out()
       pools[group[1]] = pool
       order[#order + 1] = pool
     end
-    pool.own[#pool.own + 1] = place
+    if some then
+      pool.own[#pool.own + 1] = place
+    end
   end
   for _, each in ipairs(read_claims()) do
     local words, claims, other, i = each.words, each.claims, each.worker ~= asked.worker, 1

@@ -241,7 +241,8 @@ class _Table:
         self._paces = wanted.paces
         self._own: dict[str, list[tuple[int, Group]]] = {}
         for place, group in enumerate(wanted.groups):
-            self._own.setdefault(group.pool, []).append((place, group))
+            if group.segments:
+                self._own.setdefault(group.pool, []).append((place, group))
         self._claims: dict[str, list[Claim]] = {}
         self._active: set[tuple[str, str]] = set()
         for worker, claims in sorted(state.claims.items()):

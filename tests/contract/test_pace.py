@@ -1,46 +1,317 @@
-"""The pace: one contract for Redis and SQL, and the script against its reference."""
+"""The pace: one contract for Redis and SQL, the script against its reference, and the switch between the two."""
 
 import asyncio
+import os
+import random
+import signal
+import time
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from pacing import a_group, a_pace
 from redis.asyncio import Redis
+from sqlalchemy import text
 
 from gateway.embedded import Valkey
-from gateway.pace.redis import KEYS, SCRIPT, _pace, _sizes
+from gateway.errors import Unavailable
+from gateway.pace.redis import KEYS, SCRIPT, RedisPace, _pace, _sizes
+from gateway.pace.sql import SqlPace
+from gateway.pace.switch import Switch
 from gateway.quotas import dealing
-from gateway.quotas.asked import AHEAD_US, Group, Pace, Wanted
+from gateway.quotas.asked import AHEAD_US, Wanted
+from gateway.settings import RedisTarget
+from gateway.store.database import Database
+from gateway.store.live import GO_LOCK
+from gateway.store.pace import REDIS, SQL, Source, Sources
 
 TIMED = SCRIPT.replace("redis.call('TIME')", "{ARGV[3], ARGV[4]}")
 """The script with the time as an argument."""
 START = 1_790_000_000_000_000 - 1_735_689_600_000_000
-
-
-def a_pace(key="a", per_s=50.0, burst=5, version=1, **more):
-    return Pace(key=key, per_s=per_s, burst=burst, version=version, **more)
-
-
-def a_group(tenant="acme", lane=1, paces=(0,), count=100, weight=1.0, pool="pool", segments=None):
-    return Group(
-        pool=pool,
-        tenant=tenant,
-        weight=weight,
-        lane=lane,
-        paces=paces,
-        segments=(1,) * count if segments is None else segments,
-    )
+FAST = 20
+"""How much faster than real time a switch's own clock runs here."""
 
 
 @pytest.fixture(scope="module")
 def valkey(tmp_path_factory):
     server = Valkey(tmp_path_factory.mktemp("valkey"))
     with asyncio.Runner() as runner:
-        runner.run(server._data.mkdir(parents=True, exist_ok=True) or asyncio.sleep(0))
-        runner.run(server._spawn())
+        runner.run(server.start())
         yield server
         runner.run(server.stop())
+
+
+@pytest.fixture
+async def redis(valkey):
+    """An empty Redis."""
+    client = Redis(unix_socket_path=str(valkey.socket))
+    await client.flushall()
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+async def redis_pace(valkey, redis):
+    pace = RedisPace(RedisTarget(path=str(valkey.socket)))
+    yield pace
+    await pace.aclose()
+
+
+class OfEpoch:
+    """RedisPace as of one epoch."""
+
+    def __init__(self, pace, epoch):
+        self.pace, self.epoch = pace, epoch
+
+    async def take(self, wanted):
+        return await self.pace.take(wanted, self.epoch)
+
+    async def room(self, paces, worker):
+        return await self.pace.room(paces, worker, self.epoch)
+
+
+@pytest.fixture(params=["redis", "sqlite_url", "postgres_url"])
+def granter_url(request):
+    """The database of whoever grants; None for Redis."""
+    return None if request.param == "redis" else request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+async def granter(granter_url, redis_pace):
+    """Whoever grants, of each kind."""
+    if granter_url is None:
+        yield OfEpoch(redis_pace, 1)
+        return
+    database = Database(granter_url)
+    yield SqlPace(database)
+    await database.aclose()
+
+
+def wanted(pace, *, worker="w1", count=100, **more):
+    return Wanted(worker=worker, paces=(pace,), groups=(a_group(count=count, **more),))
+
+
+async def test_a_new_bucket_is_empty_and_then_two_workers_share_its_pace(granter):
+    pace, began, starts = a_pace(per_s=50, burst=1), time.monotonic(), []
+    while time.monotonic() < began + 0.5:
+        for worker in ("w1", "w2"):
+            asked = time.monotonic()
+            granted = await granter.take(wanted(pace, worker=worker))
+            starts += [(asked + at / 1e6, time.monotonic() + at / 1e6) for at in granted.starts[0]]
+        await asyncio.sleep(0.01)
+    earliest, latest = zip(*sorted(starts), strict=True)
+    assert latest[0] >= began + 0.02
+    assert len(starts) >= 15
+    for number, at in enumerate(latest):
+        assert at >= began + 0.02 * (number + 1)
+    assert max(earliest) <= time.monotonic() + AHEAD_US / 1e6
+
+
+async def test_a_start_needs_a_slot_of_every_pace_or_takes_none(granter):
+    paces = (a_pace("wide", 1000, 100), a_pace("slow", 0.001, 1))
+    before = await granter.room(paces[:1], "w1")
+    both = Wanted(worker="w1", paces=paces, groups=(a_group(paces=(0, 1)),))
+    granted = await granter.take(both)
+    assert granted.starts == ((),)
+    assert (await granter.room(paces[:1], "w1"))[0] >= before[0]
+
+
+async def test_what_another_worker_waits_for_is_no_room(granter):
+    pace = a_pace(per_s=10, burst=1)
+    await granter.room([pace], "w1")
+    await granter.take(wanted(pace, count=7))
+    (own,) = await granter.room([pace], "w1")
+    (others,) = await granter.room([pace], "w2")
+    assert own - others in (5, 6, 7)
+    await asyncio.sleep(0.27)
+    assert await granter.room([pace], "w2") == await granter.room([pace], "w1")
+
+
+async def test_groups_get_as_many_times_as_they_have_starts_at_most_and_empty_takes_none(granter):
+    pace = a_pace(per_s=1e6, burst=1000)
+    await granter.room([pace], "w1")
+    await asyncio.sleep(0.15)
+    groups = (a_group("beta", count=3), a_group("acme", count=0), a_group("acme", count=2, segments=(4, 1)))
+    granted = await granter.take(Wanted(worker="w1", paces=(pace,), groups=groups))
+    assert [len(given_) for given_ in granted.starts] == [3, 0, 2]
+    assert (await granter.take(Wanted(worker="w1", paces=(), groups=()))).starts == ()
+    assert await granter.room([], "w1") == []
+
+
+# Redis.
+
+
+async def full(pace, granter):
+    """A meter with its burst saved up: so many start at once."""
+    await granter.room([pace], "w1")
+    await asyncio.sleep(0.1 + 2 * pace.burst / pace.per_s)
+    return len((await granter.take(wanted(pace, count=pace.burst // 2))).starts[0])
+
+
+async def at_once(pace, granter):
+    granted = await granter.take(wanted(pace))
+    return [at for at in granted.starts[0] if at < AHEAD_US]
+
+
+async def test_a_flushed_meter_is_empty_and_owes_what_may_still_be_out(redis, redis_pace):
+    pace, granter = a_pace(per_s=200, burst=20), OfEpoch(redis_pace, 1)
+    assert await full(pace, granter) == 10
+    await redis.flushall()
+    assert await at_once(pace, granter) == []
+
+
+async def test_a_meter_that_a_restarted_redis_read_from_its_file_is_new(valkey, redis, redis_pace):
+    pace, granter = a_pace(per_s=200, burst=20), OfEpoch(redis_pace, 1)
+    assert await full(pace, granter) == 10
+    os.kill(valkey.pid, signal.SIGKILL)
+    await asyncio.to_thread(valkey._child.wait)
+    with pytest.raises(Unavailable):
+        await granter.take(wanted(pace))
+    await valkey._spawn()
+    assert len(await redis.keys("*:m:*")) == 1
+    assert await at_once(pace, granter) == []
+
+
+async def test_a_newer_epoch_begins_empty_and_an_older_one_gets_and_changes_nothing(redis, redis_pace):
+    pace = a_pace(per_s=200, burst=20)
+    old, new = OfEpoch(redis_pace, 3), OfEpoch(redis_pace, 4)
+    assert await full(pace, old) == 10
+    assert await at_once(pace, new) == []
+    before = {key: await redis.dump(key) for key in await redis.keys("*") if not key.endswith(b":claims")}
+    assert (await old.take(wanted(pace))).starts == ((),)
+    assert await old.room([pace], "w1") == [0.0]
+    assert before == {key: await redis.dump(key) for key in before}
+
+
+async def test_every_key_has_one_hash_tag_and_an_end(redis, redis_pace):
+    await redis_pace.take(wanted(a_pace()), 1)
+    for key in await redis.keys("*"):
+        assert key.startswith(KEYS.encode())
+        assert await redis.pttl(key) > 0 or key.rpartition(b":")[2] in {b"epoch", b"run"}
+
+
+# SQL.
+
+
+async def test_sql_grants_nothing_while_redis_does(database):
+    pace = SqlPace(database)
+    await pace.take(wanted(a_pace(per_s=1e6, burst=1000)))
+    async with database.write() as conn:
+        await conn.execute(text("UPDATE live SET source = 'redis', epoch = 8"))
+    granted = await pace.take(wanted(a_pace(per_s=1e6, burst=1000)))
+    assert (granted.epoch, granted.starts) == (8, ((),))
+
+
+async def test_sql_begins_after_what_the_source_before_it_may_have_granted(sqlite):
+    fast = a_pace(per_s=1e6, burst=1)
+    first = await SqlPace(sqlite).take(wanted(fast, count=1))
+    assert first.starts[0][0] < 1000
+    await Sources(sqlite).swap(1, REDIS)
+    await Sources(sqlite).swap(2, SQL)
+    granted = await SqlPace(sqlite).take(wanted(fast, count=1))
+    assert granted.epoch == 3
+    assert 50_000 < granted.starts[0][0] <= AHEAD_US
+
+
+# The switch.
+
+
+@pytest.mark.parametrize(
+    ("to", "after_s", "held", "next_"),
+    [
+        (SQL, 599, 5, 10),
+        (SQL, 599, 200, 300),
+        (SQL, 599, 300, 300),
+        (SQL, 600, 300, 5),
+        (REDIS, 1, 40, 40),
+    ],
+)
+def test_the_hold_doubles_when_it_flaps_and_is_forgotten_after_ten_quiet_minutes(to, after_s, held, next_):
+    source = Source(source="-", epoch=1, since=1_000_000, hold_s=held)
+    assert source.next_hold_s(to, 1_000_000 + after_s * 1_000_000) == next_
+
+
+async def test_of_two_who_change_the_source_at_once_one_does(database):
+    sources = Sources(database)
+    changed = await asyncio.gather(*(sources.swap(1, REDIS) for _ in range(3)))
+    assert sorted(done for _, done in changed) == [False, False, True]
+    assert {(source.source, source.epoch) for source, _ in changed} == {(REDIS, 2)}
+
+
+async def test_the_source_changes_between_goes_only(postgres_url):
+    database = Database(postgres_url)
+    async with database.write() as conn:
+        await conn.execute(text("SELECT pg_advisory_xact_lock_shared(:key)"), {"key": GO_LOCK})
+        change = asyncio.create_task(Sources(database).swap(1, REDIS))
+        await asyncio.sleep(0.15)
+        assert not change.done()
+    assert (await change)[1]
+    await database.aclose()
+
+
+@pytest.fixture
+async def switch(valkey, redis, sqlite):
+    """A switch whose own clock runs fast, and which knows what stands at once."""
+    pace = RedisPace(RedisTarget(path=str(valkey.socket)))
+    async with sqlite.write() as conn:
+        await conn.execute(text("UPDATE live SET hold_s = 1"))
+    switch = Switch(
+        sql=SqlPace(sqlite),
+        redis=pace,
+        sources=Sources(sqlite),
+        word=lambda: (SQL, 1),
+        monotonic=lambda: time.monotonic() * FAST,
+    )
+    watch = asyncio.create_task(switch.run())
+    yield switch
+    watch.cancel()
+    await pace.aclose()
+
+
+async def until(what, seconds=5):
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end
+        await asyncio.sleep(0.02)
+
+
+async def test_redis_is_trusted_after_good_answers_left_when_it_dies_and_held_off_then(switch, valkey):
+    ask = wanted(a_pace(per_s=1000, burst=100))
+    assert (await switch.take(ask)).source == SQL
+    await until(lambda: switch.word == (REDIS, 2))
+    granted = await switch.take(ask)
+    assert (granted.source, granted.epoch) == (REDIS, 2)
+    os.kill(valkey.pid, signal.SIGKILL)
+    await asyncio.to_thread(valkey._child.wait)
+    with pytest.raises(Unavailable):
+        await switch.take(ask)
+    await until(lambda: switch.word == (SQL, 3))
+    assert (await switch.take(ask)).source == SQL
+    assert (await switch.room(ask.paces, "w1"))[0] > 0
+    await valkey._spawn()
+    standing, now = await switch._sources.standing()
+    assert standing.hold_s == 2
+    assert not standing.held(standing.since + 1_999_999)
+    assert standing.held(standing.since + 2_000_000)
+    assert now >= standing.since
+
+
+async def test_without_a_redis_sql_grants_for_good(sqlite):
+    await Sources(sqlite).swap(1, REDIS)
+    switch = Switch(
+        sql=SqlPace(sqlite),
+        redis=None,
+        sources=Sources(sqlite),
+        word=lambda: (REDIS, 2),
+        monotonic=time.monotonic,
+    )
+    await switch.run()
+    granted = await switch.take(wanted(a_pace(per_s=1e6, burst=1)))
+    assert (granted.source, granted.epoch) == (SQL, 3)
+
+
+# The script against its reference.
 
 
 PACES = st.builds(
@@ -59,7 +330,7 @@ GROUPS = st.lists(
         paces=st.lists(st.integers(0, 2), min_size=1, max_size=3, unique=True).map(tuple),
         weight=st.sampled_from([1.0, 3.0, 0.7]),
         pool=st.sampled_from(["pool", "other"]),
-        segments=st.lists(st.integers(1, 4), min_size=1, max_size=30).map(tuple),
+        segments=st.lists(st.integers(1, 4), max_size=30).map(tuple),
     ),
     max_size=6,
 )
@@ -72,46 +343,107 @@ STEPS = st.lists(
         st.sampled_from([0, 1, 19_000, 20_000, 61_003, 260_000, 5_000_000, 30_000_000, -40_000]),
     ),
     min_size=1,
-    max_size=25,
+    max_size=12,
 )
+
+
+def dealt(steps):
+    """What the reference answers."""
+    state, now, answers = dealing.State(), START, []
+    for what, worker, paces, groups, passed in steps:
+        now += passed
+        at = float(now)
+        if what == "room":
+            found = dealing.room(state, paces, worker, at, empty_at=at + AHEAD_US)
+            answers.append(",".join(f"{each:.0f}" for each in found))
+        else:
+            asked = Wanted(worker=worker, paces=paces, groups=groups)
+            starts = dealing.take(state, asked, at, empty_at=at + AHEAD_US)
+            answers.append(";".join(",".join(map(str, given_)) for given_ in starts))
+    return answers
+
+
+async def scripted(script, steps, redis):
+    """What the script answers."""
+    await redis.flushall()
+    answers, now = [], START
+    for what, worker, paces, groups, passed in steps:
+        now += passed
+        asked = {"worker": worker, "epoch": 1, "paces": [_pace(p) for p in paces]}
+        asked["groups"] = [[g.pool, g.tenant, g.weight, g.lane, g.paces, _sizes(g.segments)] for g in groups]
+        real = now + 1_735_689_600_000_000
+        args = (KEYS, what, orjson.dumps(asked), real // 1_000_000, real % 1_000_000)
+        answers.append((await redis.eval(script, 1, *args)).decode())
+    return answers
 
 
 def test_the_script_deals_as_its_reference_does(valkey):
     with asyncio.Runner() as runner:
         redis = Redis(unix_socket_path=str(valkey.socket))
 
-        async def scripted(steps):
-            await redis.flushall()
-            answers, now = [], START
-            for what, worker, paces, groups, passed in steps:
-                now += passed
-                asked = {"worker": worker, "epoch": 1, "paces": [_pace(p) for p in paces]}
-                asked["groups"] = [
-                    [g.pool, g.tenant, g.weight, g.lane, g.paces, _sizes(g.segments)] for g in groups
-                ]
-                real = now + 1_735_689_600_000_000
-                args = (KEYS, what, orjson.dumps(asked), real // 1_000_000, real % 1_000_000)
-                answers.append((await redis.eval(TIMED, 1, *args)).decode())
-            return answers
-
-        def dealt(steps):
-            state, now, answers = dealing.State(), START, []
-            for what, worker, paces, groups, passed in steps:
-                now += passed
-                at = float(now)
-                if what == "room":
-                    found = dealing.room(state, paces, worker, at, empty_at=at + AHEAD_US)
-                    answers.append(",".join(f"{each:.0f}" for each in found))
-                else:
-                    wanted = Wanted(worker=worker, paces=paces, groups=groups)
-                    starts = dealing.take(state, wanted, at, empty_at=at + AHEAD_US)
-                    answers.append(";".join(",".join(map(str, given)) for given in starts))
-            return answers
-
-        @settings(max_examples=150)
         @given(STEPS)
         def agree(steps):
-            assert runner.run(scripted(steps)) == dealt(steps)
+            assert runner.run(scripted(TIMED, steps, redis)) == dealt(steps)
 
         agree()
         runner.run(redis.aclose())
+
+
+MUTANTS = {
+    "a newly active tenant brings its past along": (
+        "share[1] = max(share[1], pool.time)",
+        "share[1] = share[1]",
+    ),
+    "ties go to nobody's name": ("left == right and a.name < b.name", "left == right and a.name > b.name"),
+    "claims of others are forgotten": ("abs(now - at) <= CLAIM", "false"),
+    "an older version wins": ("if version >= meter.version or", "if true or"),
+    "a changed rate sheds what is owed": ("(burst - saved) * unit", "burst * unit"),
+    "a new meter is full": ("tat = empty_at + burst * unit", "tat = now"),
+    "a clock set back bars for long": ("meter.tat + (now - meter.at)", "meter.tat"),
+    "segments count once": ("spent = group.sizes[given] * spent", "spent = spent"),
+    "floors are not kept": ("hand.work[2] >= 1", "hand.work[2] >= 1e9"),
+}
+
+
+def test_each_mutant_of_the_script_deals_otherwise(valkey):
+    drawn = random.Random(7)
+
+    def step():
+        paces = tuple(
+            a_pace(
+                key=drawn.choice("abcd"),
+                per_s=drawn.choice([1.0, 50.0, 333.0]),
+                burst=drawn.choice([1, 5]),
+                version=drawn.choice([1, 1, 2]),
+                segments=drawn.random() < 0.3,
+            )
+            for _ in range(3)
+        )
+        groups = tuple(
+            a_group(
+                tenant=drawn.choice(["acme", "beta", "delta"]),
+                lane=drawn.randrange(3),
+                paces=tuple(drawn.sample(range(3), 2)),
+                weight=drawn.choice([1.0, 3.0]),
+                segments=tuple(drawn.choice([1, 1, 3]) for _ in range(drawn.randrange(1, 20))),
+            )
+            for _ in range(4)
+        )
+        passed = drawn.choice([0, 20_000, 20_000, 61_000, 260_000, -40_000])
+        return drawn.choice(["take", "take", "room"]), drawn.choice(["w1", "w2"]), paces, groups, passed
+
+    steps = [step() for _ in range(60)]
+    right = dealt(steps)
+
+    async def survivors():
+        redis = Redis(unix_socket_path=str(valkey.socket))
+        found = []
+        for name, (old, new) in MUTANTS.items():
+            assert TIMED.count(old) == 1, name
+            if await scripted(TIMED.replace(old, new), steps, redis) == right:
+                found.append(name)
+        assert await scripted(TIMED, steps, redis) == right
+        await redis.aclose()
+        return found
+
+    assert asyncio.run(survivors()) == []
