@@ -143,7 +143,7 @@ def postgres():
             command=[
                 *(binaries / "postgres", "-D", home / "data", "-p", str(port)),
                 *("-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="),
-                *("-c", "fsync=off", "-c", "full_page_writes=off", "-c", "max_connections=60"),
+                *("-c", "fsync=off", "-c", "full_page_writes=off", "-c", "max_connections=150"),
                 *("-c", "shared_buffers=16MB", "-c", "deadlock_timeout=200ms"),
             ],
             home=home,

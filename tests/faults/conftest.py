@@ -1,0 +1,51 @@
+"""A database as `gateway db upgrade` leaves it, simulators for one test each, and fleets over both."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import fleet
+import pytest
+import sendrig
+from sqlalchemy import insert
+
+from gateway.store import migrate
+from gateway.store.database import Database
+from gateway.store.schema import tenant
+
+TENANTS = ("acme", "beta", "gamma")
+
+
+async def _upgraded(url):
+    database = Database(url)
+    await migrate.upgrade(database)
+    async with database.write() as conn:
+        await conn.execute(insert(tenant), [{"name": name, "created_at": 0} for name in TENANTS])
+    await database.aclose()
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres):
+    """The name of a database that the workers' commands take for theirs."""
+    asyncio.run(postgres.say("CREATE DATABASE upgraded"))
+    asyncio.run(_upgraded(postgres.url("upgraded")))
+    return "upgraded"
+
+
+@pytest.fixture
+def simulators(tmp_path):
+    """Simulators of the test's own: their ledger holds nothing else."""
+    with sendrig.simulating(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+async def fleet_of(postgres_url, simulators, tmp_path):
+    """Brings up fleets of so many workers; all is ended at the test's end."""
+    async with AsyncExitStack() as stack:
+
+        async def brought_up(workers=4, **options):
+            return await stack.enter_async_context(
+                fleet.brought_up(postgres_url, tmp_path, simulators, workers, **options)
+            )
+
+        yield brought_up

@@ -1,0 +1,236 @@
+"""`gateway worker` processes over PostgreSQL and a Valkey, sending to simulators whose ledger is the witness.
+
+The gateway in the test's own process takes reminders in and makes what ops make; it sends nothing.
+"""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import paces
+import redis.asyncio
+import sendrig
+from makers import phone, reminder, rows
+
+from gateway.domain import Tenant
+from gateway.embedded import valkey_binary
+from gateway.settings import redis_target
+from gateway.store.quota_acts import Wanted
+from gateway.vault import KeyRing
+
+DEPLOYMENT = Tenant("*/live")
+AT_ONCE = 500
+"""Reminders that are taken in as one batch."""
+PATIENCE_S = 120.0
+
+
+class Redis:
+    """A Valkey that is there when the test wants it to be: nobody starts it again."""
+
+    def __init__(self, folder):
+        self.folder, self.port, self.process = Path(folder), sendrig.free_port(), None
+        self.folder.mkdir(exist_ok=True)
+
+    @property
+    def url(self):
+        return f"redis://127.0.0.1:{self.port}"
+
+    async def start(self):
+        """Start it (with what its log holds) and wait until it answers."""
+        said = {
+            "port": self.port,
+            "bind": "127.0.0.1",
+            "dir": self.folder,
+            "appendonly": "yes",
+            "appendfsync": "everysec",
+            "save": "",
+            "logfile": self.folder / "log",
+        }
+        words = [str(word) for key, value in said.items() for word in (f"--{key}", value)]
+        self.process = await asyncio.to_thread(
+            subprocess.Popen, [valkey_binary(), *words], stdout=subprocess.DEVNULL
+        )
+        await until(self._answers, patience=10)
+
+    async def _answers(self):
+        try:
+            await self.say("PING")
+        except (redis.exceptions.ConnectionError, OSError):
+            return False
+        return True
+
+    async def say(self, *words):
+        """One command."""
+        async with redis.asyncio.from_url(self.url) as client:
+            return await client.execute_command(*words)
+
+    def kill(self):
+        """Be gone at once."""
+        self.process.kill()
+        self.process.wait(10)
+
+
+@dataclass
+class Fleet:
+    """Workers, what they share, and the gateway of the test's own process."""
+
+    rig: sendrig.Rig
+    redis: Redis
+    environ: dict
+    logs: Path
+    workers: list = field(default_factory=list)
+    taken: int = 0
+
+    # Workers.
+
+    def join(self):
+        """One more worker; it may take a second until it works."""
+        command = [sys.executable, "-c", "from gateway.cli import main; main()", "worker"]
+        with (self.logs / f"worker{len(self.workers)}.log").open("w") as log:
+            self.workers.append(subprocess.Popen(command, stdout=log, stderr=log, env=self.environ))
+
+    async def all_join(self, count):
+        """So many more workers, and wait until all work."""
+        for _ in range(count):
+            self.join()
+        await self.at_work()
+
+    async def at_work(self):
+        """Wait until every worker works by what ops made last."""
+
+        async def so():
+            assert [worker.poll() for worker in self.workers] == [None] * len(self.workers), self.said()
+            seq = (await rows(self.rig.database, "live"))[0].seq
+            found = await rows(self.rig.database, "owner", "dead_at IS NULL")
+            return len([row for row in found if row.applied >= seq]) == len(self.workers)
+
+        await self.until(so)
+
+    def said(self):
+        """The last of what each worker said."""
+        return {path.name: path.read_text()[-2000:] for path in sorted(self.logs.glob("worker*.log"))}
+
+    async def end(self):
+        """End them as an init system does."""
+        for worker in self.workers:
+            worker.send_signal(signal.SIGCONT)
+            worker.terminate()
+        for worker in self.workers:
+            try:
+                await asyncio.to_thread(worker.wait, 40)
+            except subprocess.TimeoutExpired:
+                worker.kill()
+                worker.wait(10)
+
+    # Work.
+
+    async def take(self, count, **more):
+        """So many reminders to as many people, each their first; their ids."""
+        numbers = range(self.taken, self.taken + count)
+        self.taken += count
+        return await self.take_all([reminder(n, **{"channels": ["sms"], **more}) for n in numbers])
+
+    async def take_for(self, tenant, count, **more):
+        """So many reminders of a tenant to as many people; their numbers as the ledger has them."""
+        numbers = range(self.taken, self.taken + count)
+        self.taken += count
+        await self.take_all(
+            [reminder(n, channels=["sms"], **more) for n in numbers], Tenant(f"{tenant}/live")
+        )
+        return {phone(n) for n in numbers}
+
+    async def take_all(self, raws, tenant=sendrig.TENANT):
+        """These reminders, in batches; their ids."""
+        found = []
+        for start in range(0, len(raws), AT_ONCE):
+            taken = await self.rig.intake.reminders(tenant, raws[start : start + AT_ONCE])
+            found += [answer["id"] for answer in sendrig.done(taken)]
+        return found
+
+    # What ops do.
+
+    async def quota(self, name, *, owner=DEPLOYMENT, **said):
+        """Set or change a quota; when (µs) it was done."""
+        stands = [
+            row for row in await rows(self.rig.database, "quota") if (row.owner, row.name) == (owner, name)
+        ]
+        wanted = Wanted(
+            owner=owner,
+            name=name,
+            said=said,
+            version=stands[0].version if stands else None,
+            reason="a test",
+            who="tests",
+        )
+        await self.rig.gateway.quotas.put(wanted)
+        return now()
+
+    # What came of it.
+
+    def sent(self, **keys):
+        """When (µs) the simulators were asked, of the lines with these values."""
+        return paces.instants(self.rig.reached(), **keys)
+
+    def sent_to(self, numbers):
+        """When (µs) the simulators were asked to text these numbers."""
+        return sorted(paces.instant(line) for line in self.rig.reached() if line["to"] in numbers)
+
+    async def sources(self):
+        """Who grants the pace, as SQL says it."""
+        return {row.source for row in await rows(self.rig.database, "live")}
+
+    async def until(self, true, patience=PATIENCE_S):
+        """Wait for what the workers bring about."""
+        return await until(true, patience)
+
+    async def goes_on(self, seconds):
+        """Let it run; every worker must live to the end of it."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            await asyncio.sleep(min(1.0, left))
+            assert [w.poll() for w in self.workers] == [None] * len(self.workers), self.said()
+
+
+async def until(true, patience=PATIENCE_S):
+    """Wait for what other processes bring about."""
+    async with asyncio.timeout(patience):
+        while not (found := await true()):  # noqa: ASYNC110 (other processes set no event)
+            await asyncio.sleep(0.1)
+    return found
+
+
+def now():
+    """The clock of this machine, which is the simulators', in µs."""
+    return time.time_ns() // 1000
+
+
+@asynccontextmanager
+async def brought_up(url, folder, simulators, workers, **options):
+    """A fleet over an empty database: the policy clock stands at sendrig's NOW when it begins."""
+    ring = KeyRing.create(folder / "keyring.json")
+    server = Redis(folder / "redis")
+    async with AsyncExitStack() as stack:
+        await server.start()
+        stack.callback(server.kill)
+        rig = await stack.enter_async_context(
+            sendrig.opened(url, url, ring, simulators, redis=redis_target(server.url), **options)
+        )
+        environ = {
+            **{key: value for key, value in os.environ.items() if not key.startswith("GATEWAY_")},
+            "GATEWAY_DATABASE_URL": f"{url}?sslmode=disable",
+            "GATEWAY_VAULT_URL": url,
+            "GATEWAY_REDIS_URL": server.url,
+            "GATEWAY_KEYRING": str(folder / "keyring.json"),
+            "GATEWAY_PUBLIC_URL": rig.gateway.place.public_url,
+            "GATEWAY_LOG_LEVEL": "warning",
+        }
+        made = Fleet(rig, server, environ, folder)
+        stack.push_async_callback(made.end)
+        await made.all_join(workers)
+        yield made
