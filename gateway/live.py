@@ -110,7 +110,7 @@ class Live:
         """What is left of a counted bucket; None while that is not known, or nothing is counted there."""
         if bucket.limits == {"rate"}:
             return None
-        self._watched.setdefault(bucket.key, bucket)
+        self._watched[bucket.key] = bucket
         return self.config.left.get(bucket.key)
 
     def paces(self, load: Load) -> tuple[Pace, ...]:
