@@ -510,6 +510,70 @@ def test_top_goes_on_until_it_is_interrupted(running):
     assert looks[0]["at"] < looks[1]["at"]
 
 
+# Quotas.
+
+QUOTA = ("quota", "set", "evening", "--mode", "test", "--reason", "agreed with the provider")
+
+
+def test_a_quota_is_set_changed_and_unset_with_what_stood_before(shell):
+    first = shell(*QUOTA, "channel=wechat", "rate=5", "per_day=100", "closed=12:00-14:00")
+    second = shell(*QUOTA, "rate=4", "burst=2", "per_day=", "--until", "2h")
+    shown = shell("quota", "show", "evening", "--mode", "test")
+    listed = shell("quota", "list", "--mode", "test")
+    history = shell("quota", "history", "evening", "--mode", "test")
+    stale = shell("quota", "set", "evening", "--mode", "test", "--reason", "r", "rate=9", "--version", "1")
+    gone = shell("quota", "unset", "evening", "--mode", "test", "--reason", "it was a trial")
+
+    assert first.out.splitlines() == [
+        "evening (channel=wechat): none → 5/s, 100/day, closed 12:00-14:00, version 1",
+        "applied by 1/1 workers",
+    ]
+    changed, until, applied = second.out.splitlines()
+    assert changed.endswith("5/s, 100/day, closed 12:00-14:00 → 4/s burst 2, closed 12:00-14:00, version 2")
+    assert re.fullmatch(r"until \S+Z, then 5/s, 100/day, closed 12:00-14:00", until)
+    assert applied == "applied by 1/1 workers"
+    assert re.search(r"^set by +operator on \S+: agreed with the provider$", shown.out, re.MULTILINE)
+    assert re.search(r"^evening +\* +channel=wechat +4/s burst 2, closed", listed.out, re.MULTILINE)
+    assert [line.split()[0] for line in history.out.splitlines()] == ["VERSION", "2", "1"]
+    assert (stale.code, stale.out) == (2, "")
+    assert "evening stands at 4/s burst 2, closed 12:00-14:00, version 2\n" in stale.err
+    assert "set by operator on" in stale.err
+    assert (gone.code, gone.out) == (0, "evening: unset\n")
+    assert shell("quota", "unset", "evening", "--mode", "test", "--reason", "r").code == 2
+    versions = [
+        item["version"] for item in shell("quota", "history", "evening", "--mode", "test", "--json").json
+    ]
+    assert versions == [3, 2, 1]
+
+
+def test_every_mistake_in_a_quota_is_named_in_the_words_of_the_command(shell):
+    form = shell(*QUOTA, "rate=fast", "closed=noon", "budget=5", "colour=1")
+    bounds = shell(*QUOTA, "rate=0", "per_day=0", "channel=fax", "--until", "yesterday")
+    sense = shell(*QUOTA, "burst=2", "per_day=5", "account=none", "each=account", "alarm_at=0.5")
+
+    assert [ran.code for ran in (form, bounds, sense)] == [2, 2, 2]
+    assert [line.split(":")[0] for line in form.err.splitlines()] == ["rate", "closed", "budget", "key=value"]
+    assert {line.split(":")[0] for line in bounds.err.splitlines()} == {
+        "rate",
+        "per_day",
+        "channel",
+        "--until",
+    }
+    assert {line.split(":")[0] for line in sense.err.splitlines()} == {"account", "budget"}
+
+
+def test_a_quota_of_a_tenant_stands_beside_the_deployments_of_the_same_name(shell):
+    shell("quota", "set", "both", "--mode", "test", "--reason", "r", "rate=50")
+    mine = shell("quota", "set", "both", "--mode", "test", "--tenant", "default", "--reason", "r", "rate=5")
+
+    assert mine.out.splitlines()[0] == "both (everything): none → 5/s, version 1"
+    assert shell("quota", "show", "both", "--mode", "test", "--json").json["owner"] == "*"
+    own = shell("quota", "show", "both", "--mode", "test", "--tenant", "default", "--json").json
+    assert (own["owner"], own["rate"], own["applied"]["by"]) == ("default", 5, 1)
+    for tenant in ((), ("--tenant", "default")):
+        assert shell("quota", "unset", "both", "--mode", "test", *tenant, "--reason", "r").code == 0
+
+
 # Nothing of a person, and nothing wider than the terminal.
 
 LISTS = [
@@ -544,7 +608,9 @@ def test_explain_prints_no_phone_and_no_name(shell, ids):
         assert phone(number)[3:] not in said
 
 
-@pytest.mark.parametrize("command", ["log", "tail", "top", "explain", "account", "caps", "config", "policy"])
+@pytest.mark.parametrize(
+    "command", ["log", "tail", "top", "explain", "account", "caps", "config", "policy", "quota"]
+)
 def test_a_terminal_of_80_columns_is_enough(shell, ids, command):
     words = {
         "log": ("log", "--mode", "test", "--borrower", "B-1"),
@@ -555,6 +621,7 @@ def test_a_terminal_of_80_columns_is_enough(shell, ids, command):
         "caps": ("caps", "list"),
         "config": ("config", "check"),
         "policy": ("policy", "assigned", "--mode", "test"),
+        "quota": ("quota", "list", "--mode", "test"),
     }[command]
     shell(*ASSIGN, "--mode", "test", "--licence", "US-MA", "--pack", "CN.GBT", "--institution", "bank")
 

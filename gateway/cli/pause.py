@@ -120,12 +120,12 @@ def _scope(words: Sequence[str], *, all_: bool) -> dict[str, Any]:
     return found
 
 
-def end_of(said: str | None) -> str | None:
-    """An instant; a span is reckoned from now."""
+def end_of(said: str | None, now: datetime | None = None) -> str | None:
+    """An instant; a span is reckoned from now, by this machine's clock unless it is given."""
     span = _SPAN.fullmatch(said or "")
     if span is None:
         return said
-    end = datetime.now(UTC) + timedelta(**{_UNITS[span[2]]: int(span[1])})
+    end = (now or datetime.now(UTC)) + timedelta(**{_UNITS[span[2]]: int(span[1])})
     return end.isoformat(timespec="seconds")
 
 

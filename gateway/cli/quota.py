@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import click
@@ -118,10 +119,8 @@ def set_command(
     said, wrong = spec.keywords(words)
     if wrong:
         raise BadInput(wrong)
-    if until is not None:
-        said["until"] = None if until == "never" else end_of(until)
     with named(_PLACES):
-        done = door.run(lambda session: _set(session, name, {**said, "reason": reason}, version))
+        done = door.run(lambda session: _set(session, name, {**said, "reason": reason}, version, until))
     if as_json:
         show.as_json(done.after)
         return
@@ -136,15 +135,24 @@ class _Done:
     after: Mapping[str, Any]
 
 
-async def _set(session: Session, name: str, body: Mapping[str, Any], version: int | None) -> _Done:
+async def _set(
+    session: Session, name: str, said: Mapping[str, Any], version: int | None, until: str | None
+) -> _Done:
     stood = await _newest(session, name)
     seen = version if version is not None else stood and stood["version"]
+    body = {**said, **(await _end(session, until) if until is not None else {})}
     try:
         await session.put(_path(name), {**body, "version": seen})
     except GatewayError as wrong:
         await _show_what_stands(session, name, wrong)
         raise
     return _Done(before=stood, after=await _taken_up(session, name))
+
+
+async def _end(session: Session, until: str) -> Mapping[str, Any]:
+    """A span is reckoned by the gateway's own clock of the day."""
+    now = datetime.fromisoformat((await session.get("/v1/clock"))["policy"])
+    return {"until": None if until == "never" else end_of(until, now)}
 
 
 async def _newest(session: Session, name: str) -> Mapping[str, Any] | None:
