@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import orjson
 
-from gateway.quotas.asked import AHEAD_US, Granted, Pace, Wanted
+from gateway.quotas.asked import AHEAD_US, Granted, Group, Pace, Wanted
 from gateway.quotas.dealing import Claim, Claims, Meter, Pool, Share, State, room, take
 from gateway.store import pace as rows
 from gateway.store.database import Database
@@ -14,45 +17,122 @@ from gateway.store.database import Database
 NAME = "sql"
 ORIGIN_US = 1_735_689_600_000_000
 """2025: instants count from it, so that a float holds them to well under a microsecond."""
+LEASE_US = 500_000
+"""How far ahead slots are leased."""
+AGAIN_S = 0.2
+CLAIM_US = 600_000
+"""Claims count for longer than the time between two leases."""
+AHEAD_S = AHEAD_US / 1e6
 FORGET_US = 60_000_000
 """Claims of workers that have not asked for so long are dropped."""
 
 _POOL = "domain|"
 
+Kind = tuple[str | int, ...]
+
 
 class SqlPace:
-    """gateway.quotas.asked.Grants over the table `pace`. Each take is one short transaction."""
+    """gateway.quotas.asked.Grants over the table `pace`.
 
-    def __init__(self, database: Database) -> None:
+    Slots are leased up to LEASE_US ahead by one short transaction, and given out as grants when they are near. What
+    could not be leased is asked for again after AGAIN_S; what is new at once.
+    """
+
+    def __init__(self, database: Database, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._db = database
+        self._monotonic = monotonic
+        self._epoch = 0
+        self._slots: dict[Kind, deque[float]] = {}
+        self._ask_at: dict[Kind, float] = {}
 
     async def take(self, wanted: Wanted) -> Granted:
         """Grant what may start; nothing while the row `live` names another source."""
-        keys = _keys(wanted.paces, {group.pool for group in wanted.groups})
+        kinds = [_kind(wanted, group) for group in wanted.groups]
+        now = self._monotonic()
+        self._drop_stale(now)
+        lacking = [
+            kind
+            for kind, group in zip(kinds, wanted.groups, strict=True)
+            if len(group.segments) > len(self._slots.get(kind, ()))
+        ]
+        if any(self._ask_at.get(kind, now) <= now for kind in lacking):
+            await self._lease(wanted, kinds)
+            now = self._monotonic()
+        starts = [
+            self._near(kind, len(g.segments), now) for kind, g in zip(kinds, wanted.groups, strict=True)
+        ]
+        return Granted(source=NAME, epoch=self._epoch, starts=tuple(starts))
+
+    def _drop_stale(self, now: float) -> None:
+        """Slots that nobody used in time are gone."""
+        for kind, slots in list(self._slots.items()):
+            while slots and slots[0] < now - AHEAD_S:
+                slots.popleft()
+            if not slots:
+                del self._slots[kind]
+
+    def _near(self, kind: Kind, count: int, now: float) -> tuple[int, ...]:
+        slots = self._slots.get(kind)
+        found: list[int] = []
+        while slots and len(found) < count and slots[0] <= now + AHEAD_S:
+            found.append(max(0, int((slots.popleft() - now) * 1e6)))
+        return tuple(found)
+
+    async def _lease(self, wanted: Wanted, kinds: Sequence[Kind]) -> None:
+        """Lease slots for what has none yet."""
+        more = replace(
+            wanted,
+            groups=tuple(
+                replace(group, segments=group.segments[len(self._slots.get(kind, ())) :])
+                for kind, group in zip(kinds, wanted.groups, strict=True)
+            ),
+        )
+        epoch, leased = await self._deal(more)
+        now = self._monotonic()
+        if epoch != self._epoch:
+            self._epoch, self._slots = epoch, {}
+        self._ask_at = {}
+        for kind, group, given in zip(kinds, more.groups, leased, strict=True):
+            if given:
+                self._slots.setdefault(kind, deque()).extend(now + at / 1e6 for at in given)
+            if len(given) < len(group.segments):
+                self._ask_at[kind] = now + AGAIN_S
+
+    async def _deal(self, wanted: Wanted) -> tuple[int, Sequence[tuple[int, ...]]]:
         async with self._db.write() as conn:
             await rows.lock(conn)
-            kept = await rows.read(conn, keys)
+            kept = await rows.read(conn, _keys(wanted.paces, {group.pool for group in wanted.groups}))
             if kept.source != NAME:
-                return Granted(source=NAME, epoch=kept.epoch, starts=tuple(() for _ in wanted.groups))
+                return kept.epoch, [() for _ in wanted.groups]
             state, now = _state(kept), float(kept.now - ORIGIN_US)
-            starts = take(state, wanted, now, empty_at=_empty_at(kept))
+            starts = take(state, wanted, now, empty_at=_empty_at(kept), ahead_us=LEASE_US, claim_us=CLAIM_US)
             await rows.write(conn, kept.epoch, _rows(state, now))
-        return Granted(source=NAME, epoch=kept.epoch, starts=starts)
+            return kept.epoch, starts
 
     async def room(self, paces: Sequence[Pace], worker: str) -> list[float]:
         """How much of each may start within ROOM_US. New meters begin with it."""
         keys = _keys(paces, ())
         async with self._db.read() as conn:
             kept = await rows.read(conn, keys)
-        if any(pace.key not in kept.rows for pace in paces):
-            async with self._db.write() as conn:
-                await rows.lock(conn)
-                kept = await rows.read(conn, keys)
-                state, now = _state(kept), float(kept.now - ORIGIN_US)
-                found = room(state, paces, worker, now, empty_at=_empty_at(kept))
-                await rows.write(conn, kept.epoch, _rows(state, now))
-                return found
-        return room(_state(kept), paces, worker, float(kept.now - ORIGIN_US), empty_at=_empty_at(kept))
+        if all(pace.key in kept.rows for pace in paces):
+            return _room(kept, _state(kept), paces, worker)
+        async with self._db.write() as conn:
+            await rows.lock(conn)
+            kept = await rows.read(conn, keys)
+            state = _state(kept)
+            found = _room(kept, state, paces, worker)
+            await rows.write(conn, kept.epoch, _rows(state, float(kept.now - ORIGIN_US)))
+            return found
+
+
+def _room(kept: rows.Kept, state: State, paces: Sequence[Pace], worker: str) -> list[float]:
+    now = float(kept.now - ORIGIN_US)
+    return room(state, paces, worker, now, empty_at=_empty_at(kept), claim_us=CLAIM_US)
+
+
+def _kind(wanted: Wanted, group: Group) -> Kind:
+    """What may use the same slots."""
+    return (group.pool, group.tenant, group.lane, *(wanted.paces[pace].key for pace in group.paces))
 
 
 def _empty_at(kept: rows.Kept) -> float:

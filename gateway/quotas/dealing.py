@@ -78,9 +78,9 @@ class Claims:
     claims: list[Claim] = field(default_factory=list)
     wants: dict[str, float] = field(default_factory=dict)
 
-    def fresh(self, now: float) -> bool:
+    def fresh(self, now: float, claim_us: float) -> bool:
         """Whether they still count."""
-        return abs(now - self.at) <= CLAIM_US
+        return abs(now - self.at) <= claim_us
 
 
 @dataclass(slots=True)
@@ -92,14 +92,22 @@ class State:
     claims: dict[str, Claims] = field(default_factory=dict)
 
 
-def take(state: State, wanted: Wanted, now: float, *, empty_at: float) -> tuple[tuple[int, ...], ...]:
-    """Start times in µs from now for the first starts of each group, all within AHEAD_US.
+def take(
+    state: State,
+    wanted: Wanted,
+    now: float,
+    *,
+    empty_at: float,
+    ahead_us: float = AHEAD_US,
+    claim_us: float = CLAIM_US,
+) -> tuple[tuple[int, ...], ...]:
+    """Start times in µs from now for the first starts of each group, all within `ahead_us`.
 
     A new meter is empty, its first unit due one unit's time after `empty_at` (≥ now): later than now where
-    earlier grants may still be out. What is left over stands as the worker's claims.
+    earlier grants may still be out. What is left over stands as the worker's claims, which count for `claim_us`.
     """
-    gauges = _gauges(state, wanted.paces, now, empty_at)
-    table = _Table(state, wanted, now, gauges)
+    gauges = _gauges(state, wanted.paces, now, empty_at, ahead_us)
+    table = _Table(state, wanted, now, gauges, ahead_us, claim_us)
     starts: list[list[int]] = [[] for _ in wanted.groups]
     for name in table.order():
         _deal(table, name, starts)
@@ -109,11 +117,21 @@ def take(state: State, wanted: Wanted, now: float, *, empty_at: float) -> tuple[
     return tuple(map(tuple, starts))
 
 
-def room(state: State, paces: Sequence[Pace], worker: str, now: float, *, empty_at: float) -> list[float]:
+def room(
+    state: State,
+    paces: Sequence[Pace],
+    worker: str,
+    now: float,
+    *,
+    empty_at: float,
+    claim_us: float = CLAIM_US,
+) -> list[float]:
     """Whole units of each pace that may start within ROOM_US after the other workers' claims. Meters it meets begin."""
-    others = [each for name, each in sorted(state.claims.items()) if name != worker and each.fresh(now)]
+    others = [
+        each for name, each in sorted(state.claims.items()) if name != worker and each.fresh(now, claim_us)
+    ]
     found = []
-    for pace, gauge in zip(paces, _gauges(state, paces, now, empty_at), strict=True):
+    for pace, gauge in zip(paces, _gauges(state, paces, now, empty_at, 0), strict=True):
         claimed = sum(each.wants.get(pace.key, 0.0) for each in others)
         found.append(max(0.0, float(floor(gauge.units(now + ROOM_US) - claimed))))
     return found
@@ -153,11 +171,13 @@ def _carried(meter: Meter, pace: Pace, now: float) -> float:
     return pace.burst - saved
 
 
-def _gauges(state: State, paces: Sequence[Pace], now: float, empty_at: float) -> list[_Gauge]:
+def _gauges(
+    state: State, paces: Sequence[Pace], now: float, empty_at: float, ahead_us: float
+) -> list[_Gauge]:
     """One for each pace, in their order; paces of one key (two versions of it) share theirs."""
     for pace in paces:
         _met(state, pace, now, empty_at)
-    by_key = {pace.key: _Gauge(state.meters[pace.key], now) for pace in paces}
+    by_key = {pace.key: _Gauge(state.meters[pace.key], now, ahead_us) for pace in paces}
     return [by_key[pace.key] for pace in paces]
 
 
@@ -166,12 +186,12 @@ class _Gauge:
 
     __slots__ = ("back", "last", "meter", "real", "unit", "work")
 
-    def __init__(self, meter: Meter, now: float) -> None:
+    def __init__(self, meter: Meter, now: float, ahead_us: float) -> None:
         self.meter = meter
         self.unit = SECOND_US / meter.per_s
         self.back = (meter.burst - 1) * self.unit
         self.real = self.work = max(meter.tat, now)
-        self.last = now + AHEAD_US + self.back
+        self.last = now + ahead_us + self.back
 
     def units(self, until: float) -> float:
         """Whole units that may start until then."""
@@ -233,8 +253,17 @@ class _Hand:
 class _Table:
     """What one call deals with: own groups and the fresh claims of others, by pool."""
 
-    def __init__(self, state: State, wanted: Wanted, now: float, gauges: list[_Gauge]) -> None:
+    def __init__(
+        self,
+        state: State,
+        wanted: Wanted,
+        now: float,
+        gauges: list[_Gauge],
+        ahead_us: float,
+        claim_us: float,
+    ) -> None:
         self.now = now
+        self._ahead_us = ahead_us
         self._state = state
         self._gauges = gauges
         self._by_key = {pace.key: gauge for pace, gauge in zip(wanted.paces, gauges, strict=True)}
@@ -246,7 +275,7 @@ class _Table:
         self._claims: dict[str, list[Claim]] = {}
         self._active: set[tuple[str, str]] = set()
         for worker, claims in sorted(state.claims.items()):
-            if claims.fresh(now):
+            if claims.fresh(now, claim_us):
                 self._active.update((claim.pool, claim.tenant) for claim in claims.claims)
                 if worker != wanted.worker:
                     for claim in claims.claims:
@@ -286,7 +315,7 @@ class _Table:
         for key, units in zip(claim.keys, claim.units, strict=True):
             gauge = self._by_key.get(key)
             if gauge is None and (meter := self._state.meters.get(key)) is not None:
-                gauge = self._by_key[key] = _Gauge(meter, self.now)
+                gauge = self._by_key[key] = _Gauge(meter, self.now, self._ahead_us)
             if gauge is not None:
                 yield gauge, units
 
