@@ -35,6 +35,7 @@ from gateway.live import Live
 from gateway.pace.redis import RedisPace
 from gateway.pace.sql import SqlPace
 from gateway.pace.switch import Switch
+from gateway.planning import Planning
 from gateway.policy.calendars import Calendars
 from gateway.policy.explain import sentences
 from gateway.policy.lasting import calendars_named, calendars_of_residence, reviews_due
@@ -68,6 +69,7 @@ from gateway.store.owners import Owners
 from gateway.store.pace import Sources
 from gateway.store.pack_texts import PackTexts
 from gateway.store.pauses import Pauses
+from gateway.store.plan import PlanStore
 from gateway.store.quota_acts import Quotas
 from gateway.store.reads import Reads
 from gateway.store.standing import Standings
@@ -259,6 +261,7 @@ class Gateway:
             setup_aside=self._setup(self.database.aside()),
             pauses=self.pauses,
             quotas=self.quotas,
+            planning=Planning(PlanStore(self.database), self.desk),
             assignments=Assignments(self.database, self.log, secrets.token_bytes),
             asks=Asks(
                 store=AskStore(self.database, self.log),

@@ -18,6 +18,7 @@ from gateway.api.routes import (
     health,
     operators,
     pauses,
+    plan,
     policies,
     quotas,
     reminders,
@@ -28,7 +29,20 @@ from gateway.api.routes import (
 from gateway.api.services import Services
 from gateway.errors import GatewayError
 
-PARTS = (reminders, subjects, operators, top, pauses, quotas, policies, simulation, audit, doors, health)
+PARTS = (
+    reminders,
+    subjects,
+    operators,
+    top,
+    pauses,
+    plan,
+    quotas,
+    policies,
+    simulation,
+    audit,
+    doors,
+    health,
+)
 
 
 def routes() -> list[APIRoute]:

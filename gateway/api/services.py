@@ -11,6 +11,7 @@ from gateway.bodies import CheckIn
 from gateway.domain import Account, Tenant
 from gateway.intake import Intake
 from gateway.intake.asks import Wake
+from gateway.planning import Planning
 from gateway.policy.tally import Tally
 from gateway.ports import Answer
 from gateway.store.assignments import Assignments
@@ -108,6 +109,7 @@ class Services:
     setup_aside: Setup
     pauses: Pauses
     quotas: Quotas
+    planning: Planning
     assignments: Assignments
     asks: Asks
     simulation: Simulation

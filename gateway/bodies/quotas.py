@@ -20,6 +20,7 @@ Count = Annotated[int, Field(ge=1, le=10**9)]
 Calls = Annotated[int, Field(ge=1, le=10_000)]
 Why = Annotated[Reason, Field(min_length=1)]
 MOST_RATE, MOST_HOURS = 100_000, 24
+MOST_PLANNED = 50
 
 
 def _number(value: Any) -> Decimal:
@@ -68,8 +69,8 @@ class BudgetIn(Body):
     alarm_at: Share | None = None
 
 
-class QuotaIn(Body):
-    """What changes of a quota. `version` is the one that stands; none for the first."""
+class ChangeIn(Body):
+    """What changes of a quota."""
 
     scope: ScopeIn | None = None
     each: list[str] | None = None
@@ -84,8 +85,6 @@ class QuotaIn(Body):
     closed: Annotated[list[HoursIn], Field(max_length=MOST_HOURS)] | None = None
     budget: BudgetIn | None = None
     until: Instant | None = None
-    version: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
-    reason: Why
 
     @field_validator("each")
     @classmethod
@@ -105,10 +104,23 @@ class QuotaIn(Body):
         return {**said, **({"until": self.until} if "until" in self.model_fields_set else {})}
 
 
+class QuotaIn(ChangeIn):
+    """What changes of a quota. `version` is the one that stands; none for the first."""
+
+    version: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
+    reason: Why
+
+
 class NamedQuotaIn(QuotaIn):
     """The same with its name."""
 
     name: Id
+
+
+class PlanIn(Body):
+    """Changes that are only tried, by the names of quotas; null takes one away."""
+
+    quotas: Annotated[dict[Id, ChangeIn | None], Field(min_length=1, max_length=MOST_PLANNED)]
 
 
 class QuotaGone(Body):

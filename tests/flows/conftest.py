@@ -17,10 +17,12 @@ from gateway.api.app import build
 from gateway.api.services import Services
 from gateway.domain import Mode, Tenant
 from gateway.errors import NotFound, Overloaded
+from gateway.planning import Planning
 from gateway.ports import Answer
 from gateway.store.assignments import Assignments
 from gateway.store.keys import Operator, Role, Setup
 from gateway.store.pauses import Pauses
+from gateway.store.plan import PlanStore
 from gateway.store.quota_acts import Quotas
 from gateway.store.reads import Reads
 from gateway.store.top import Top
@@ -62,6 +64,9 @@ class Accounts:
 
     def __init__(self):
         self.kept = {}
+
+    def ways_of(self, tenant, channel, template):
+        return []
 
     async def listed(self, tenant):
         return [{"name": name} for (owner, name) in self.kept if owner == tenant]
@@ -141,6 +146,7 @@ def serve(vault, blinds, log, take_in, bell):
                 one_person=False,
             ),
             quotas=Quotas(database, log, os.urandom, channel_of=channel_of),
+            planning=Planning(PlanStore(database), accounts),
             assignments=Assignments(database, log, os.urandom),
             asks=desk,
             simulation=desk,
