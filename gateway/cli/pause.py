@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import click
 
 from gateway.cli import show
 from gateway.cli.caps import REASON_FORM
-from gateway.cli.session import Door, named, part, with_session
+from gateway.cli.session import Door, Session, named, part, with_session
 from gateway.errors import BadInput, Fault
 from gateway.pauses import WORDS, Kind
 
@@ -86,12 +86,16 @@ def _put(
         "idempotency_key": f"cli-{secrets.token_hex(8)}",
         "kind": kind.value,
         "scope": _scope(scope, all_=all_),
-        "until": end_of(until),
         "ramp_s": ramp_s or 0,
         "reason": reason,
     }
+
+    async def put(session: Session) -> Any:
+        end = None if until is None else await end_of(session, until)
+        return await session.post("/v1/pauses", {**body, "until": end})
+
     with named(_PLACES):
-        done = door.run(lambda session: session.post("/v1/pauses", body))
+        done = door.run(put)
     if as_json:
         show.as_json(done)
         return
@@ -120,13 +124,13 @@ def _scope(words: Sequence[str], *, all_: bool) -> dict[str, Any]:
     return found
 
 
-def end_of(said: str | None, now: datetime | None = None) -> str | None:
-    """An instant; a span is reckoned from now, by this machine's clock unless it is given."""
-    span = _SPAN.fullmatch(said or "")
+async def end_of(session: Session, said: str) -> str:
+    """An instant; a span is reckoned from now by the gateway's own clock of the day."""
+    span = _SPAN.fullmatch(said)
     if span is None:
         return said
-    end = (now or datetime.now(UTC)) + timedelta(**{_UNITS[span[2]]: int(span[1])})
-    return end.isoformat(timespec="seconds")
+    now = datetime.fromisoformat((await session.get("/v1/clock"))["policy"])
+    return (now + timedelta(**{_UNITS[span[2]]: int(span[1])})).isoformat(timespec="seconds")
 
 
 def _fault(at: str, message: str) -> Fault:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import click
@@ -150,9 +149,7 @@ async def _set(
 
 
 async def _end(session: Session, until: str) -> Mapping[str, Any]:
-    """A span is reckoned by the gateway's own clock of the day."""
-    now = datetime.fromisoformat((await session.get("/v1/clock"))["policy"])
-    return {"until": None if until == "never" else end_of(until, now)}
+    return {"until": None if until == "never" else await end_of(session, until)}
 
 
 async def _newest(session: Session, name: str) -> Mapping[str, Any] | None:
