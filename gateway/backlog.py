@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from gateway.sweep import forever
 from gateway.telemetry import Metrics
 
 EVERY_S = 2.0
+IDLE = 20
+"""Looking may take a twentieth of the time: where it takes long, it is done less often."""
 MOST_DUE = 200_000
 """Due reminders beyond which nothing new is taken in: what is due already would come hours late."""
 RETRY_AFTER_S = 10
@@ -115,10 +118,17 @@ class Backlog:
         self._count = count
         self._metrics = metrics
         self._due = 0
+        self._took = 0.0
 
     async def run(self) -> None:
         """Look until cancelled."""
-        await forever(self.once, lambda: EVERY_S)
+        await forever(self._timed, lambda: max(EVERY_S, IDLE * self._took))
+
+    async def _timed(self) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await self.once()
+        self._took = loop.time() - began
 
     async def once(self) -> None:
         """Look once."""

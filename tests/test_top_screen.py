@@ -120,12 +120,15 @@ def test_what_there_is_nothing_of_is_left_out():
 
 
 def test_a_lane_is_shown_where_no_plan_says_when_it_clears_and_one_that_only_waits_too():
-    without = lines(queues=None)
+    urgent = {**LANE, "priority": "urgent", "due": 186}
+    without = lines(queues=None, lanes=[urgent, LANE])
     later = lines(lanes=[], starts=[])
 
-    assert [line.split() for line in without if line.startswith("sms ")] == [
-        ["sms", "acme", "normal", "-", "312", "4.2s", "49.8", "-"]
+    assert [line.split()[2:] for line in without if line.startswith("sms ")] == [
+        ["urgent", "-", "186", "4.2s", "49.8", "~3.7s"],
+        ["normal", "-", "312", "4.2s", "49.8", "~10s"],
     ]
+    assert any(line.split()[-1] == "-" for line in lines(queues=None, starts=[]) if line.startswith("sms "))
     assert [line.split() for line in later if line.startswith("sms ")] == [
         ["sms", "acme", "normal", "9000", "0", "-", "-", "in", "3m"]
     ]
@@ -133,7 +136,8 @@ def test_a_lane_is_shown_where_no_plan_says_when_it_clears_and_one_that_only_wai
 
 def test_the_fullest_quotas_come_first_and_the_rest_is_counted():
     quotas = [
-        {**QUOTA, "name": f"q{n:02}", "used": {**QUOTA["used"], "day": n * 1000, "calls": 0}} for n in range(SHOWN + 3)
+        {**QUOTA, "name": f"q{n:02}", "used": {**QUOTA["used"], "day": n * 1000, "calls": 0}}
+        for n in range(SHOWN + 3)
     ]
 
     drawn = lines(quotas=quotas, lanes=[], queues=None, accounts=[], pauses=[])

@@ -282,9 +282,9 @@ async def _api(settings: Settings, stop: asyncio.Event) -> None:
         taken = stack.enter_context(bind(settings.listen))
         gateway = await _clustered(settings, stack)
         await _refuse_open(gateway, settings.listen)
-        for duty in (gateway.accounts.refresh, gateway.backlog.once):
-            stack.callback(asyncio.create_task(forever(duty, lambda: REFRESH_S)).cancel)
-        stack.callback(asyncio.create_task(gateway.watch.run()).cancel)
+        refresh = forever(gateway.accounts.refresh, lambda: REFRESH_S)
+        for duty in (refresh, gateway.backlog.run(), gateway.watch.run()):
+            stack.callback(asyncio.create_task(duty).cancel)
         await _serve(gateway, server(build(gateway.services())), taken, stop)
 
 

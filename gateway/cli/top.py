@@ -34,6 +34,8 @@ LIMITS = (("per_minute", "minute"), ("per_hour", "hour"), ("per_day", "day"), ("
 
 Json = Mapping[str, Any]
 Rows = Sequence[Sequence[str]]
+LaneKey = tuple[str, str, str]
+"""Channel, tenant, priority."""
 
 
 @click.command()
@@ -164,8 +166,8 @@ def _table(columns: str, sides: str, rows: Rows) -> Table | None:
 
 
 def _lanes(seen: Json) -> Rows:
-    """Lanes by priority, then by what is due; what clears when comes from the plan, where there is one."""
-    lanes: dict[tuple[str, str, str], dict[str, Any]] = {}
+    """Lanes by priority, then by what is due; when each clears comes from the plan, else from the present pace."""
+    lanes: dict[LaneKey, dict[str, Any]] = {}
     for queue in seen["queues"] or ():
         lanes[_lane(queue)] = {"waiting": queue["waiting"], "clears_at": queue["clears_at"]}
     for lane in seen["lanes"]:
@@ -179,13 +181,26 @@ def _lanes(seen: Json) -> Rows:
             str(lane.get("due", 0)),
             _span(lane["oldest"]) if "oldest" in lane else "-",
             _number(starts.get(key[:2])),
-            _until(lane.get("clears_at"), seen["at"]),
+            _until(lane["clears_at"], seen["at"])
+            if "clears_at" in lane
+            else _at_this_pace(key, lanes, starts),
         )
         for key, lane in ordered
     ]
 
 
-def _lane(of: Json) -> tuple[str, str, str]:
+def _at_this_pace(
+    key: LaneKey, lanes: Mapping[LaneKey, Json], starts: Mapping[tuple[str, str], float]
+) -> str:
+    """How long what is due takes, after what goes before it, were it to start as it does now: `~12m`."""
+    channel, tenant, priority = key
+    pace = starts.get((channel, tenant), 0)
+    before = [word for word in RANKS if RANKS[word] <= RANKS[priority]]
+    due = sum(lanes.get((channel, tenant, word), {}).get("due", 0) for word in before)
+    return f"~{_span(due / pace)}" if pace and due else "-"
+
+
+def _lane(of: Json) -> LaneKey:
     return of["channel"], of["tenant"].partition("/")[0], of["priority"]
 
 

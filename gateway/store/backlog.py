@@ -94,12 +94,16 @@ async def _heads(conn: AsyncConnection, queues: Sequence[str], now: int) -> dict
     return {row.queue: row for row in rows}
 
 
+_SUMS = (
+    "SELECT queue, state, reason, SUM(number) AS number,"
+    " SUM(CASE WHEN minute > :never AND minute <= :whole THEN number ELSE 0 END) AS due,"
+    " SUM(CASE WHEN minute = :next THEN number ELSE 0 END) AS lately"
+    " FROM {} WHERE tenant LIKE :whose GROUP BY tenant, queue, state, reason"
+)
 _GROUPS = text(
     "SELECT queue, state, reason, CAST(SUM(number) AS BIGINT) AS number,"  # noqa: S608 (our own names)
-    " CAST(SUM(CASE WHEN minute > :never AND minute <= :whole THEN number ELSE 0 END) AS BIGINT) AS due,"
-    " CAST(SUM(CASE WHEN minute = :next THEN number ELSE 0 END) AS BIGINT) AS lately"
-    f" FROM (SELECT {COLUMNS}, number FROM backlog UNION ALL SELECT {COLUMNS}, number FROM backlog_delta) AS moved"
-    " WHERE tenant LIKE :whose"
+    " CAST(SUM(due) AS BIGINT) AS due, CAST(SUM(lately) AS BIGINT) AS lately"
+    f" FROM ({_SUMS.format('backlog')} UNION ALL {_SUMS.format('backlog_delta')}) AS sums"
     " GROUP BY queue, state, reason HAVING SUM(number) <> 0"
 )
 

@@ -440,6 +440,7 @@ backlog = Table(
     _text("reason", key=True),  # empty: none
     _instant("minute", key=True),  # the end of the minute that `next_at` falls into; -1: it waits for nothing
     Column("number", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
 )
 """How many reminders stand where, kept by triggers with the rows themselves (gateway.store.rollups): what anybody
 asks of the backlog is read from here, never counted in `reminder`."""

@@ -19,7 +19,8 @@ def upgrade() -> None:
     sa.Column('reason', sa.Text(), nullable=False),
     sa.Column('minute', sa.BigInteger(), autoincrement=False, nullable=False),
     sa.Column('number', sa.BigInteger(), nullable=False),
-    sa.PrimaryKeyConstraint('tenant', 'queue', 'state', 'reason', 'minute')
+    sa.PrimaryKeyConstraint('tenant', 'queue', 'state', 'reason', 'minute'),
+    sqlite_with_rowid=False
     )
     op.create_table('backlog_delta',
     sa.Column('id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
