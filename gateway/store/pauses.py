@@ -44,7 +44,7 @@ from gateway.store.live import GO_LOCK, applied, raise_seq
 from gateway.store.log import Log
 from gateway.store.pages import Page, page, place
 from gateway.store.rows import instant, us
-from gateway.work import Refusal, Start
+from gateway.work import Queue, Refusal, Start
 
 SECOND_WITHIN = timedelta(hours=1)
 """How long a request to resume a stop waits for its second holder."""
@@ -71,15 +71,25 @@ async def guard(conn: AsyncConnection, moment: Moment, starts: Sequence[Start]) 
     """
     if conn.dialect.name == "postgresql":
         await conn.execute(_SHARED, {"key": GO_LOCK})
+    standing = await _standing(conn, moment)
+    barred = ((start.ref, pauses.first(standing, start, moment.policy)) for start in starts)
+    return {ref: pause.refusal() for ref, pause in barred if pause is not None}
+
+
+async def _standing(conn: AsyncConnection, moment: Moment) -> list[Pause]:
+    """Those that hold."""
     now = to_us(moment.policy)
     rows = await conn.execute(
         select(schema.pause).where(
             _PAUSE.resumed_at.is_(None), or_(_PAUSE.until.is_(None), _PAUSE.until > now)
         )
     )
-    standing = [pause_of(row) for row in rows]
-    barred = ((start.ref, pauses.first(standing, start, moment.policy)) for start in starts)
-    return {ref: pause.refusal() for ref, pause in barred if pause is not None}
+    return [pause_of(row) for row in rows]
+
+
+async def over(conn: AsyncConnection, moment: Moment, queue: Queue) -> Pause | None:
+    """The one that bars all that waits in a queue: what waits there is not touched, so its row does not say it."""
+    return pauses.first_of_queue(await _standing(conn, moment), queue, moment.policy)
 
 
 async def read(conn: AsyncConnection) -> list[Pause]:

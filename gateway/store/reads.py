@@ -11,18 +11,21 @@ import orjson
 from sqlalchemy import ColumnElement, Row, and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.domain import Tenant, from_us, to_us, ulid
+from gateway.domain import Channel, Tenant, from_us, to_us, ulid
 from gateway.errors import NotFound
 from gateway.masking import MASK, mask_any, mask_id, mask_name
 from gateway.policy.numbers import kept_clue
-from gateway.store import schema
+from gateway.ports import Moment
+from gateway.store import pauses, schema
 from gateway.store.backlog import rolled
 from gateway.store.database import Database
 from gateway.store.pages import Page, number, page, place
 from gateway.vault import DataKey, Vault
+from gateway.work import Queue
 
 _REMINDER, _ATTEMPT, _RECORD = schema.reminder.c, schema.attempt.c, schema.record.c
 MOST_ATTEMPTS = 100
+_WAITS = ("waiting", "deferred")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +61,9 @@ class Reads:
                 .limit(MOST_ATTEMPTS)
             )
             shown = [_attempt(r) for r in attempts]
+            held = await _held(conn, row, await self._db.moment(conn))
         decision = orjson.loads(row.decision) if row.decision else None
-        return {**_reminder(row), "decision": decision, "attempts": shown}
+        return {**_reminder(row), **held, "decision": decision, "attempts": shown}
 
     async def decision(self, tenant: Tenant, name: str) -> dict[str, Any] | None:
         """A reminder's latest decision; NotFound when there is no such reminder."""
@@ -157,6 +161,23 @@ async def _one(conn: AsyncConnection, name: str, tenant: Tenant) -> Row[Any]:
     if row is None:
         raise NotFound
     return row
+
+
+async def _held(conn: AsyncConnection, row: Row[Any], moment: Moment) -> dict[str, str]:
+    """Why a reminder that is due does not go, where a pause holds up all that waits beside it."""
+    due = row.state in _WAITS and row.next_at is not None and row.next_at <= to_us(moment.policy)
+    if not due:
+        return {}
+    queue = Queue(
+        name=row.queue,
+        channel=Channel(row.channel),
+        tenant=Tenant(row.tenant),
+        template=row.template,
+        priority=row.priority,
+        oldest=from_us(row.next_at),
+    )
+    pause = await pauses.over(conn, moment, queue)
+    return {} if pause is None else {"reason": pause.kind.reason, "by": pause.id}
 
 
 def _first_id(at: datetime) -> str:

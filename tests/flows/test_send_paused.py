@@ -73,10 +73,13 @@ async def test_what_is_paused_waits_untouched_and_goes_when_it_is_resumed(rig, p
     assert rig.reached() == []
     assert await held(pauses, pause["id"]) == set(names)
     assert await rig.states() == {("waiting", None): 3}
+    shown = await rig.services.reads.reminder(TENANT, names[0])
+    assert (shown["state"], shown["reason"], shown["by"]) == ("waiting", "paused", pause["id"])
 
     await resumed(rig, pauses, pause["id"])
     await drain(rig)
     assert len(rig.reached()) == 3
+    assert (await rig.services.reads.reminder(TENANT, names[0]))["reason"] is None
     assert await held(pauses, pause["id"]) == set()
 
 
