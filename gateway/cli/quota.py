@@ -12,6 +12,7 @@ import click
 from gateway.cli import show
 from gateway.cli.caps import REASON_FORM
 from gateway.cli.pause import UNTIL_FORM, end_of
+from gateway.cli.plan import plan
 from gateway.cli.session import Door, Session, named, part, with_session
 from gateway.errors import BadInput, GatewayError
 from gateway.quotas import spec
@@ -230,6 +231,9 @@ def history(door: Door, name: str, *, as_json: bool) -> None:
     ]
     columns = ("version", "at", "who", "limits", "until", "because")
     show.table(columns, rows, empty="it was never set")
+
+
+quota.add_command(plan)
 
 
 # In words.
