@@ -57,6 +57,7 @@ def went(rig):
     return Counter(line["provider"] for line in rig.reached() if line["kind"] in ("sms", "wechat"))
 
 
+@ON_SQLITE
 async def test_a_number_that_one_provider_takes_no_more_for_is_reached_through_the_other(both):
     await allowed(both, PROVIDER_ALIYUN_NUMBER24H=1)
 
