@@ -109,6 +109,7 @@ def since(span: Span, zone: str, now: datetime) -> int:
             return under(span, zone, now)
 
 
+@lru_cache(maxsize=256)
 def under(span: Span, zone: str, now: datetime) -> int:
     """Under which start (µs) an instant is counted."""
     match span:

@@ -67,6 +67,17 @@ Rows = dict[tuple[str, str, int], tuple[int, int]]
 _COUNT, _ATTEMPT, _ACCOUNT, _QUOTA = (
     table.c for table in (schema.quota_count, schema.attempt, schema.account, schema.quota)
 )
+_NEVER = 2**62
+_STORED = select(schema.quota_count).where(
+    _COUNT.bucket.in_(bindparam("keys", expanding=True)),
+    or_(
+        *(
+            and_(_COUNT.span == span.value, _COUNT.start >= bindparam(f"{span}s", type_=BigInteger))
+            for span in Span
+        )
+    ),
+)
+_VERSIONS = select(_QUOTA.owner, _QUOTA.name, _QUOTA.version, _QUOTA.gone)
 _LOCK = text("SELECT pg_advisory_xact_lock(:kind, k) FROM unnest(CAST(:keys AS integer[])) AS k")
 
 
@@ -288,18 +299,16 @@ async def _stored(conn: AsyncConnection, now: datetime, by_key: Mapping[str, Quo
         for key, quota in by_key.items()
         for span in counting.spans(quota)
     }
+    first = {
+        f"{span}s": min((since for (_, of), since in wanted.items() if of is span), default=_NEVER)
+        for span in Span
+    }
     found: Rows = {}
     for part in chunks(sorted({key for key, _ in wanted})):
-        spans = {span: min(at for (_, s), at in wanted.items() if s is span) for _, span in wanted}
-        rows = await conn.execute(
-            select(schema.quota_count).where(
-                _COUNT.bucket.in_(part),
-                or_(*(and_(_COUNT.span == span.value, _COUNT.start >= at) for span, at in spans.items())),
-            )
-        )
-        for row in rows:
-            since = wanted.get((row.bucket, Span(row.span)))
-            if since is not None and since <= row.start <= _latest(Span(row.span), since):
+        for row in await conn.execute(_STORED, {"keys": part, **first}):
+            span = Span(row.span)
+            since = wanted.get((row.bucket, span))
+            if since is not None and since <= row.start <= _latest(span, since):
                 found[row.bucket, row.span, row.start] = (row.units, row.micros)
     return found
 
