@@ -22,6 +22,10 @@ from gateway.telemetry import Metrics, get
 from gateway.work import Due, Key, Queue
 
 BATCH = 200
+"""Reminders that one T1 decides on at most."""
+LEAST_BATCH = 10
+T1_LASTS = 0.06
+"""Seconds that a T1 is meant to last: on SQLite nobody else writes meanwhile, and a call waits for its go."""
 PERMIT = timedelta(seconds=10)
 """From T1 to the call at most (real time); the decision holds for its whole length."""
 SLICE = 10
@@ -69,6 +73,7 @@ class Dispatch:
         self._endings = endings
         self._metrics = metrics
         self._quiet = False
+        self._batch = float(BATCH) / 4
 
     def quiet(self) -> None:
         """Take nothing new; what is being called is finished."""
@@ -94,7 +99,7 @@ class Dispatch:
         under_way: set[asyncio.Future[None]] = set()
         while not self._quiet and self._owner.fit and self._live.fresh:
             view = await self._rooms.look(await self._store.due_queues())
-            due = await self._store.pick(self._rooms.deal(view, channel, BATCH))
+            due = await self._store.pick(self._rooms.deal(view, channel, round(self._batch)))
             claimed = await self._claim(due, view) if due else None
             if claimed is not None:
                 under_way |= set(self._starts.add(claimed.ready))
@@ -115,8 +120,9 @@ class Dispatch:
         keys = await self._desk.prepare(borrowers)
         refusal = partial(self._rooms.refusal, view)
         async with self._store.transaction() as tx:
+            locking = asyncio.get_running_loop().time()
             persons = await tx.lock_persons([(d.tenant, d.person) for d in due], free=True)
-            works = await tx.claim(persons, borrowers, view.open_queues(), 2 * BATCH)
+            works = await tx.claim(persons, borrowers, view.open_queues(), 2 * len(due))
             facts = await tx.facts(works)
             weighed = Weighed()
             for place, work in enumerate(works):
@@ -125,7 +131,14 @@ class Dispatch:
                     await asyncio.sleep(0)
             await tx.decide(weighed.verdicts, self._owner.id)
             await tx.append(weighed.entries)
+        self._fit_batch(len(works), asyncio.get_running_loop().time() - locking)
         self._metrics.took("t1", asyncio.get_running_loop().time() - began)
         for verdict in weighed.verdicts:
             self._metrics.decided(verdict.state, verdict.reason)
         return weighed
+
+    def _fit_batch(self, count: int, seconds: float) -> None:
+        """Take so many at a time that a T1 lasts as it is meant to, however fast the machine."""
+        if count:
+            fits = count * T1_LASTS / seconds
+            self._batch = min(float(BATCH), max(float(LEAST_BATCH), (self._batch + fits) / 2))

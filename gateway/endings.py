@@ -58,6 +58,9 @@ class DispatchTx(Protocol):
     ) -> list[Attempt]:
         """Withdraw what was surely not called."""
 
+    async def uncall(self, keys: Sequence[Key], owner: str) -> set[str]:
+        """Calls that their owner has not begun are intents again; their refs."""
+
     async def give_back(self, starts: Sequence[Start], book: Book) -> None:
         """Count starts no more that were counted and surely not called."""
 

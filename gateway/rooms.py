@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from gateway.accounts import Connected
 from gateway.accounts import refusal as barred
 from gateway.deciding import Desk
+from gateway.domain import Channel
 from gateway.errors import Unavailable
 from gateway.live import Live
 from gateway.pauses import first, first_of_queue
@@ -65,11 +66,16 @@ class Rooms:
             for queue in queues
             if first_of_queue(pauses, queue, now.policy) is None
         }
-        loads = {self._load(queue, way): None for queue, found in ways.items() for way in found}
-        await self._measure(view, loads)
+        await self._measure(view, {load: None for queue in ways for load in self._loads(queue)})
         for queue, found in ways.items():
             view.queues[queue.name] = self._waiter(view, queue, found)
         return view
+
+    def _loads(self, queue: Queue) -> Iterable[Load]:
+        """Every way that what waits there may go in the end, also on channels that it falls to."""
+        for channel in Channel:
+            for way in self._desk.ways_of(queue.tenant, channel, queue.template):
+                yield self._load(queue, way)
 
     def _load(self, queue: Queue, way: Connected) -> Load:
         return way.load(queue.tenant, queue.template, queue.priority)
@@ -103,14 +109,13 @@ class Rooms:
         return (load.pool, *(pace.key for pace in self._live.paces(load)), *counted)
 
     def _waiter(self, view: View, queue: Queue, ways: Sequence[Connected]) -> Waiter:
-        """A queue with one way needs room of all that this way needs; with several, of their sum."""
-        loads = [self._load(queue, way) for way in ways]
-        keys = self._keys(view, loads[0]) if len(loads) == 1 else ()
-        if len(loads) > 1:
-            keys = (f"queue|{queue.name}",)
-            view.left[keys[0]] = sum(
-                max(0.0, min(view.left[key] for key in self._keys(view, load))) for load in loads
-            )
+        """A queue needs room of all that each of its ways needs, and of one of them what only that one needs."""
+        needs = [self._keys(view, self._load(queue, way)) for way in ways]
+        keys = tuple(key for key in needs[0] if all(key in others for others in needs)) if needs else ()
+        if len(needs) > 1:
+            sum_ = f"queue|{queue.name}"
+            view.left[sum_] = sum(max(0.0, min(view.left[key] for key in need)) for need in needs)
+            keys = (*keys, sum_)
         return Waiter(
             name=queue.name,
             tenant=queue.tenant,

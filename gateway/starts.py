@@ -233,8 +233,13 @@ class Starts:
             return
         self._metrics.took("go", loop.time() - asked)
         refused = [one for one, _ in started if one.ready.intent.ref not in went.granted]
-        for one, slot in started:
-            if one.ready.intent.ref in went.granted:
+        granted = [(one, slot) for one, slot in started if one.ready.intent.ref in went.granted]
+        now = asyncio.get_running_loop().time()
+        late = [one for one, slot in granted if now > slot.latest]
+        if late:
+            self._spawn(self._wait_again(late))
+        for one, slot in granted:
+            if now <= slot.latest:
                 self._spawn(self._call(one, slot))
         for refusal in went.refused.values():
             self._metrics.refused(refusal.reason, refusal.by)
@@ -267,6 +272,23 @@ class Starts:
                 break
         self._over(ones, called=called)
 
+    async def _wait_again(self, ones: Sequence[Waiting]) -> None:
+        """Their slot has passed before they could begin: nobody was called, and they wait for another."""
+        starts = {one.ready.intent.ref: one.ready.intent.start for one in ones}
+        try:
+            async with self._store.transaction() as tx:
+                back = await tx.uncall([one.ready.key for one in ones], self._owner.id)
+                await tx.give_back([starts[ref] for ref in back], self._live.book)
+        except Unavailable:
+            await self._withdraw(ones, called=True)
+            return
+        for _ in ones:
+            self._metrics.refused("late", "")
+        self._waiting.extend(one for one in ones if one.ready.intent.ref in back)
+        self._calling.subtract(one.pool for one in ones)
+        self._over([one for one in ones if one.ready.intent.ref not in back], called=False)
+        self._some.set()
+
     def _over(self, ones: Sequence[Waiting], *, called: bool) -> None:
         if called:
             self._calling.subtract(one.pool for one in ones)
@@ -280,9 +302,11 @@ class Starts:
         loop = asyncio.get_running_loop()
         await asyncio.sleep(max(0.0, slot.earliest - loop.time()))
         began = loop.time()
-        if began > slot.latest or not self._owner.fit:
-            self._metrics.refused("late", "")
+        if not self._owner.fit:
             await self._withdraw([one], called=True)
+            return
+        if began > slot.latest:
+            await self._wait_again([one])
             return
         ready = one.ready
         self._count(one)

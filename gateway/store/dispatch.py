@@ -489,6 +489,33 @@ class DispatchTx(FactsTx):
             "again": _NEVER if refusal.again is None else to_us(refusal.again),
         }
 
+    async def uncall(self, keys: Sequence[Key], owner: str) -> set[str]:
+        """`calling` → `intent`, for calls that their owner surely has not begun; refs of those that are intents again.
+
+        Who judged the owner dead meanwhile has made them unknown: those stay so.
+        """
+        back: set[str] = set()
+        for part in chunks(keys):
+            await self.attempts([ref for _, ref in part])
+            rows = await self.conn.execute(
+                update(schema.attempt)
+                .where(
+                    tuple_(_ATTEMPT.tenant, _ATTEMPT.ref).in_(part),
+                    _ATTEMPT.state == "calling",
+                    _ATTEMPT.owner == owner,
+                )
+                .values(state="intent", called_at=None)
+                .returning(_ATTEMPT.tenant, _ATTEMPT.reminder, _ATTEMPT.ref)
+            )
+            intents = [(r.tenant, r.reminder, r.ref) for r in rows]
+            await self.conn.execute(
+                update(schema.reminder)
+                .where(tuple_(_REMINDER.tenant, _REMINDER.id, _REMINDER.attempt).in_(intents))
+                .values(called=False)
+            )
+            back.update(ref for _, _, ref in intents)
+        return back
+
     async def give_back(self, starts: Sequence[Start], book: Book) -> None:
         """Starts that were counted and surely not called are counted no more."""
         await counted.give_back(self.conn, self.moment, book, starts)

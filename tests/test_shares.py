@@ -1,0 +1,89 @@
+"""Room is shared among what waits: fair between tenants, with a floor for each lane, and never more than there is."""
+
+from collections import Counter
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from makers import NOW
+
+from gateway.quotas.shares import Shares, Waiter
+
+
+def waiter(tenant="a", lane=1, *, name=None, weight=1.0, age=0, keys=("pool",)):
+    return Waiter(
+        name=name or f"{tenant}{lane}",
+        tenant=tenant,
+        weight=weight,
+        lane=lane,
+        oldest=NOW - timedelta(seconds=age),
+        keys=keys,
+    )
+
+
+def test_tenants_share_by_weight():
+    dealt = Shares().deal([waiter("a", weight=3.0), waiter("b")], {"pool": 40}, 40)
+
+    assert dealt == {"a1": 30, "b1": 10}
+
+
+def test_an_idle_tenants_share_goes_to_the_others_at_once():
+    shares = Shares()
+    shares.deal([waiter("a")], {"pool": 100}, 100)
+
+    assert shares.deal([waiter("a"), waiter("b")], {"pool": 10}, 10) == {"a1": 5, "b1": 5}
+
+
+def test_a_room_of_one_comes_round_to_every_tenant():
+    shares, waiting = Shares(), [waiter(t) for t in "abc"]
+
+    got = [name for _ in range(9) for name in shares.deal(waiting, {"pool": 1}, 10)]
+
+    assert Counter(got) == {"a1": 3, "b1": 3, "c1": 3}
+
+
+def test_the_urgent_go_first_and_normal_and_bulk_keep_their_floors():
+    dealt = Shares().deal([waiter(lane=lane) for lane in range(3)], {"pool": 200}, 200)
+
+    assert dealt["a1"] == pytest.approx(20, abs=2)
+    assert dealt["a2"] == pytest.approx(10, abs=2)
+    assert sum(dealt.values()) == 200
+
+
+def test_of_one_lane_the_queue_with_the_oldest_goes_first():
+    assert Shares().deal([waiter(name="new"), waiter(name="old", age=9)], {"pool": 1}, 5) == {"old": 1}
+
+
+def test_what_needs_room_of_something_full_stays_and_the_rest_goes_on():
+    waiting = [waiter(name="full", keys=("pool", "day")), waiter(name="free", keys=("pool",))]
+
+    assert Shares().deal(waiting, {"pool": 5, "day": 0}, 9) == {"free": 5}
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from("abcd"),
+            st.integers(0, 2),
+            st.floats(0.5, 5),
+            st.lists(st.sampled_from(["x", "y", "z"]), unique=True),
+        ),
+        max_size=8,
+    ),
+    st.fixed_dictionaries({key: st.floats(-3, 30) for key in "xyz"}),
+    st.integers(0, 40),
+)
+def test_no_key_is_dealt_beyond_its_room_and_nothing_that_fits_is_left(drawn, left, most):
+    waiting = [
+        waiter(tenant, lane, name=f"q{n}", weight=weight, keys=tuple(keys))
+        for n, (tenant, lane, weight, keys) in enumerate(drawn)
+    ]
+
+    dealt = Shares().deal(waiting, left, most)
+
+    used = {key: sum(dealt.get(w.name, 0) for w in waiting if key in w.keys) for key in left}
+    assert all(used[key] <= max(0, left[key]) for key in left)
+    assert sum(dealt.values()) <= most
+    if sum(dealt.values()) < most:
+        assert not [w for w in waiting if all(left[key] - used[key] >= 1 for key in w.keys)]
