@@ -562,3 +562,31 @@ def test_every_code_row_is_a_twilio_code_an_http_status_or_unknown():
     for code, row in CODES.items():
         assert code == "unknown" or code.startswith("http_4") or (len(code) == 5 and code.isdecimal())
         assert (row.ending is HandOver.RETRY_AFTER) == (row.wait is not None) == (row.reach is not None)
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "back"),
+    [
+        (200, {"sid": "SM1", "status": "canceled"}, True),
+        (200, {"sid": "SM1", "status": "sent"}, False),
+        (400, {"code": 30409, "message": "cannot be canceled", "status": 400}, False),
+    ],
+)
+async def test_a_message_is_taken_back_only_when_twilio_says_so(scripted, status, answer, back):
+    server = await scripted(answering(status, json.dumps(answer).encode()))
+    twilio = adapter(server.url)
+    taken = await twilio.cancel("SM1")
+    await twilio.aclose()
+
+    assert taken is back
+    assert server.requests[0].startswith(b"POST /2010-04-01/Accounts/%b/Messages/SM1.json" % SID.encode())
+    assert server.requests[0].endswith(b"Status=canceled")
+
+
+async def test_the_simulator_gives_no_message_back_that_was_not_scheduled(sim):
+    twilio = adapter(sim.url)
+    handed = await twilio.send(message())
+    taken = [await twilio.cancel(handed.provider_id), await twilio.cancel("SM" + "0" * 32)]
+    await twilio.aclose()
+
+    assert taken == [False, False]

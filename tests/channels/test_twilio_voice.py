@@ -487,3 +487,33 @@ async def test_check_tries_the_credentials_and_calls_nobody(sim):
 async def test_a_wrong_setting_is_named(more, named):
     with pytest.raises(SetupError, match=named):
         adapter("http://127.0.0.1:9", **more)
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "back"),
+    [
+        (200, {"sid": CALL, "status": "canceled"}, True),
+        (200, {"sid": CALL, "status": "in-progress"}, False),
+        (200, {"sid": CALL, "status": "completed"}, False),
+        (404, {"code": 20404, "message": "not found", "status": 404}, False),
+    ],
+)
+async def test_a_call_is_taken_back_only_when_twilio_says_so(scripted, status, answer, back):
+    server = await scripted(answering(status, json.dumps(answer).encode()))
+    twilio = adapter(server.url)
+    taken = await twilio.cancel(CALL)
+    await twilio.aclose()
+
+    assert taken is back
+    assert server.requests[0].startswith(
+        b"POST /2010-04-01/Accounts/%b/Calls/%b.json" % (SID.encode(), CALL.encode())
+    )
+    assert request(server) == {"Status": "canceled"}
+
+
+async def test_a_call_whose_recall_is_not_answered_may_still_ring(scripted):
+    twilio = adapter((await scripted(reset)).url)
+    taken = await twilio.cancel(CALL)
+    await twilio.aclose()
+
+    assert taken is False
