@@ -118,9 +118,9 @@ class NamedQuotaIn(QuotaIn):
 
 
 class PlanIn(Body):
-    """Changes that are only tried, by the names of quotas; null takes one away."""
+    """Changes that are only tried, by the names of quotas; null takes one away. None at all: as things stand."""
 
-    quotas: Annotated[dict[Id, ChangeIn | None], Field(min_length=1, max_length=MOST_PLANNED)]
+    quotas: Annotated[dict[Id, ChangeIn | None], Field(max_length=MOST_PLANNED)]
 
 
 class QuotaGone(Body):
