@@ -156,34 +156,37 @@ class _Ways:
                 sums[1] += number * load.segments
 
     def waiting(self) -> Iterator[Waiting]:
-        """The groups, each dealt to its ways; nothing waits where no account is."""
+        """The groups, each dealt to its ways."""
         dealt: dict[str, list[tuple[Way, float, _Dealt]]] = {}
         for group in self._stock.groups:
             name = group.queue.name
             if name not in dealt:
                 dealt[name] = [(way, share, _Dealt()) for way, share in self._ways(group.queue)]
-            due = self._due(group)
             for way, share, own in dealt[name]:
                 count = own.next(share * group.count)
                 if count:
-                    yield Waiting(way=way, due=due, expires=group.expires, count=count)
+                    yield Waiting(way=way, due=self._due(group, way), expires=group.expires, count=count)
 
-    def _due(self, group: Group) -> datetime:
-        """A pause of all that waits there ends first, or it expires."""
+    def _due(self, group: Group, way: Way) -> datetime:
+        """When it may start: not before a pause of all that waits there ends, and never where no account is."""
+        never = group.expires + timedelta(seconds=1)
+        if not way.load.account:
+            return never
         pause = first_of_queue(self._stock.pauses, group.queue, self._stock.now)
-        if pause is None:
-            return group.due
-        return max(group.due, pause.until or group.expires + timedelta(seconds=1))
+        return group.due if pause is None else max(group.due, pause.until or never)
 
     def _ways(self, queue: Queue) -> Iterator[tuple[Way, float]]:
         able = self._accounts.ways_of(queue.tenant, queue.channel, queue.template)
+        if not able:
+            yield _nowhere(queue), 1.0
+            return
         went = self._went[queue.tenant, queue.channel.value, queue.template]
         weights = [float(went.get(one.account.name, 0)) for one in able]
         if not any(weights):
             weights = [float(one.account.settings.get("weight", "0")) for one in able]
         if not any(weights):
             weights = [1.0, *(0.0 for _ in able[1:])]
-        for one, weight in zip(able, weights, strict=False):
+        for one, weight in zip(able, weights, strict=True):
             if weight:
                 yield self._way(queue, one), weight / sum(weights)
 
@@ -202,6 +205,19 @@ class _Ways:
             price=price,
             call_s=self._stock.call_s.get((tenant, account.name), CALL_S),
         )
+
+
+def _nowhere(queue: Queue) -> Way:
+    """The way of what no account can carry."""
+    load = Load(
+        tenant=queue.tenant,
+        channel=queue.channel.value,
+        adapter="",
+        account="",
+        template=queue.template,
+        priority=queue.priority,
+    )
+    return Way(load=load)
 
 
 @dataclass(slots=True)

@@ -574,6 +574,36 @@ def test_a_quota_of_a_tenant_stands_beside_the_deployments_of_the_same_name(shel
         assert shell("quota", "unset", "both", "--mode", "test", *tenant, "--reason", "r").code == 0
 
 
+def test_a_change_of_a_quota_is_planned_and_drawn_before_it_is_made(shell, tmp_path):
+    picture = tmp_path / "plan.svg"
+    words = ("quota", "plan", "trial", "--mode", "test", "channel=sms", "rate=5")
+    ran = shell(*words, "--picture", picture)
+    (queue,) = shell(*words, "--json").json["queues"]
+
+    assert ran.out.splitlines()[0].split("  ")[0] == "QUEUE"
+    assert ran.out.splitlines()[1].startswith("sms default normal")
+    assert (queue["waiting"], queue["proposed"]["expires"]) == (2, 0)
+    assert queue["now"]["cost"] == queue["proposed"]["cost"] != []
+    assert picture.read_text().count("<polyline") == 2
+    assert shell("quota", "show", "trial", "--mode", "test").code == 2
+
+
+def test_every_mistake_in_a_plan_is_named_in_the_words_of_the_command(shell):
+    nothing = shell("quota", "plan", "trial", "--mode", "test")
+    both = shell("quota", "plan", "trial", "--mode", "test", "rate=5", "--unset")
+    form = shell("quota", "plan", "trial", "--mode", "test", "rate=fast", "colour=1")
+    bounds = shell(
+        "quota", "plan", "trial", "--mode", "test", "rate=0", "channel=fax", "--until", "yesterday"
+    )
+    gone = shell("quota", "plan", "trial", "--mode", "test", "--unset")
+
+    assert [ran.code for ran in (nothing, both, form, bounds, gone)] == [2] * 5
+    assert "--unset" in nothing.err
+    assert [line.split(":")[0] for line in form.err.splitlines()] == ["rate", "key=value"]
+    assert {line.split(":")[0] for line in bounds.err.splitlines()} == {"rate", "channel", "--until"}
+    assert gone.err.startswith("KEY=VALUE: there is no quota of that name")
+
+
 # Nothing of a person, and nothing wider than the terminal.
 
 LISTS = [
@@ -609,7 +639,7 @@ def test_explain_prints_no_phone_and_no_name(shell, ids):
 
 
 @pytest.mark.parametrize(
-    "command", ["log", "tail", "top", "explain", "account", "caps", "config", "policy", "quota"]
+    "command", ["log", "tail", "top", "explain", "account", "caps", "config", "policy", "quota", "plan"]
 )
 def test_a_terminal_of_80_columns_is_enough(shell, ids, command):
     words = {
@@ -622,6 +652,7 @@ def test_a_terminal_of_80_columns_is_enough(shell, ids, command):
         "config": ("config", "check"),
         "policy": ("policy", "assigned", "--mode", "test"),
         "quota": ("quota", "list", "--mode", "test"),
+        "plan": ("quota", "plan", "trial", "--mode", "test", "channel=sms", "rate=5"),
     }[command]
     shell(*ASSIGN, "--mode", "test", "--licence", "US-MA", "--pack", "CN.GBT", "--institution", "bank")
 
