@@ -21,8 +21,9 @@ test: $(VENV)/.dev check ## every check and every test (ARGS go to pytest)
 faults: $(VENV)/.dev ## the long search for disagreement: 20 000 drawn cases by two engines, on two processes (ARGS go to pytest)
 	@$(PY) -m pytest -n 2 -v tests/faults $(ARGS)
 
-bench: $(VENV)/.dev ## how fast rules are decided, against the plain second implementation (ARGS=--rounds 20)
+bench: $(VENV)/.dev ## how fast rules are decided (ARGS=--rounds 20), and what a slot of the pace costs
 	@$(PY) bench/policy.py $(ARGS)
+	@$(PY) bench/take.py
 
 check: $(VENV)/.dev ## lint, format, types, import contracts
 	@$(PY) -m ruff check --quiet .
