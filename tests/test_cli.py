@@ -765,3 +765,56 @@ def test_a_deployments_own_live_key_speaks_for_either_mode_and_no_other_key_does
 def test_nobody_names_an_operator_over_the_network(running, name):
     with running.http(**{name: "ann"}) as http:
         assert http.get("/v1/tenants").status_code == 401
+
+
+# Pauses and stops.
+
+
+def test_a_pause_is_set_listed_and_resumed(shell):
+    made = shell(
+        "pause", "template=pre_due", "channel=sms", "--until", "10m", "--reason", "a wrong amount", "--json"
+    )
+    assert made.code == 0
+    assert made.json["scope"] == {"channel": "sms", "template": "pre_due"}
+
+    listed = shell("pauses", "--json").json
+    assert [(item["id"], item["state"], item["owner"]) for item in listed] == [
+        (made.json["id"], "active", "*")
+    ]
+    row = next(line for line in shell("pauses").out.splitlines() if made.json["id"] in line)
+    assert "channel=sms template=pre_due" in row
+    assert row.endswith("a wrong amount")
+
+    assert shell("resume", made.json["id"], "--ramp", "60", "--reason", "it is right now").code == 0
+    assert shell("pauses").err == "nothing is paused or stopped\n"
+    again = shell("resume", made.json["id"], "--reason", "it is right now")
+    assert (again.code, again.out) == (2, "")
+    assert "ended already" in again.err
+
+
+def test_the_kill_switch_takes_a_second_holder_to_undo(shell, running):
+    second = shell("apikey", "create", "--tenant", EVERY, "--role", "admin", "--holder", "second").out.strip()
+    stopped = shell("stop", "--all", "--reason", "the wrong template")
+    name = stopped.out.partition(":")[0]
+    assert stopped.out.startswith(f"{name}: everything stopped\n")
+
+    asked = shell("resume", name, "--reason", "mended")
+    assert asked.out == f"{name}: asked for; a second holder has to resume it too, within an hour\n"
+    assert "needs_second_holder" in shell("pauses").out
+    shell.set(GATEWAY_API_KEY=second)
+    assert shell("resume", name, "--reason", "mended", "--url", running.url).out == f"{name}: resuming\n"
+
+
+def test_what_a_pause_cannot_understand_is_said_all_at_once_and_nothing_is_set(shell):
+    wrong = shell(
+        *("pause", "colour=red", "channel=sms", "channel=voice", "template_version=two", "--all"),
+        *("--reason", "none"),
+    )
+    unknown = shell(
+        "pause", "account=sms-cm", "template=pre_deu", "--until", "2020-01-01T00:00:00Z", "--reason", "x"
+    )
+
+    assert (wrong.code, len(wrong.err.splitlines())) == (2, 4)
+    assert unknown.code == 2
+    assert [line.partition(":")[0] for line in unknown.err.splitlines()] == ["account", "template", "--until"]
+    assert shell("pauses").err == "nothing is paused or stopped\n"
