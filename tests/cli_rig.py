@@ -17,6 +17,7 @@ import pytest
 
 from gateway.cli import main
 
+ROOT = Path(__file__).parents[1]
 GATEWAY = Path(sys.executable).with_name("gateway")
 
 
