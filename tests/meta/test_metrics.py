@@ -156,6 +156,18 @@ def test_promtool_agrees(command):
 
 
 @pytest.mark.skipif(PROMTOOL is None, reason="no promtool here")
+def test_promtool_can_read_every_query_of_the_dashboard(tmp_path):
+    queries = [target["expr"] for panel in PANELS for target in panel["targets"]]
+    rules = [{"record": f"a:b{number}", "expr": query} for number, query in enumerate(queries)]
+    path = tmp_path / "rules.yaml"
+    path.write_text(yaml.safe_dump({"groups": [{"name": "board", "rules": rules}]}))
+
+    done = subprocess.run([PROMTOOL, "check", "rules", path], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="no promtool here")
 def test_promtool_finds_nothing_odd_in_what_is_scraped():
     metrics = Metrics()
     metrics.called("sms", "twilio_sms", "accepted", 0.2)
