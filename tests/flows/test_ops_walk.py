@@ -91,7 +91,8 @@ def as_shown(shown):
     return r"\s*".join(map(re.escape, shown.split())).replace("…", r"[\s\S]*?")
 
 
-def test_every_command_of_the_walk_prints_what_the_page_shows(duty, monkeypatch):
+def test_every_command_of_the_walk_prints_what_the_page_shows(duty, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # where the picture is drawn
     url, second = duty
     id_, done = "", 0
     for block, shown in STEPS:
@@ -103,7 +104,8 @@ def test_every_command_of_the_walk_prints_what_the_page_shows(duty, monkeypatch)
                 done += 1
         id_ = (re.findall(r"ps_[0-9A-Z]{26}", said) or [id_])[0]
         assert re.fullmatch(as_shown(shown), said.strip()), f"{block}\n{said}"
-    assert done >= 12
+    assert done >= 14
+    assert "<svg" in (tmp_path / "plan.svg").read_text("utf-8")
 
 
 def run(command, key, monkeypatch):
