@@ -80,7 +80,7 @@ FIELDS = frozenset(
             "rule",
             "sent",
         ),
-        *("shard", "signal", "size", "source", "stage", "state", "status", "stopped", "table", "template"),
+        *("signal", "size", "source", "stage", "state", "status", "stopped", "table", "template"),
         *("tenant", "took_ms", "unknown", "until", "used", "variables", "version", "waiting", "worker"),
     }
 )

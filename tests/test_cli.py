@@ -492,6 +492,22 @@ def test_top_shows_one_look_and_json_has_all_of_it(shell, running):
     assert {"lanes", "starts", "accounts", "quotas", "pauses", "queues"} < seen.keys()
 
 
+def test_what_is_scraped_tells_of_the_backlog_and_of_the_worker_within(running):
+    wanted = {'gateway_workers{applied="yes"} 1.0', 'gateway_pauses{kind="stop"} 0.0'}
+    with running.http() as http:
+        for _ in range(100):
+            lines = http.get("/metrics").text.splitlines()
+            if wanted <= set(lines):
+                break
+            time.sleep(0.1)
+
+    assert wanted <= set(lines)
+    states = [line for line in lines if line.startswith("gateway_reminders{")]
+    assert states
+    assert all('tenant="default/test"' in line for line in states)
+    assert any(line.startswith("gateway_oldest_due_seconds{") for line in lines)
+
+
 def test_top_goes_on_until_it_is_interrupted(running):
     words = [GATEWAY, "top", "--json", "--every", "0.5"]
     with subprocess.Popen(

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import os
+import random
 
 import pytest
 from alembic import command
@@ -11,6 +12,7 @@ from alembic.migration import MigrationContext
 from cli_rig import Shell
 from makers import NOW, rows, set_clock
 from sqlalchemy import insert, inspect
+from test_store_backlog import both, row, work
 
 from gateway.domain import Tenant, to_us
 from gateway.settings import database_url
@@ -72,10 +74,10 @@ def test_the_versions_together_make_the_schema(bare):
 CHANGED = {"revision": 1, "updated_at": 0}
 
 
-def older(connection):
+def older(connection, version="0001"):
     config = migrate._config()
     config.attributes["connection"] = connection
-    command.upgrade(config, "0001")
+    command.upgrade(config, version)
 
 
 WHOM = {"tenant": TENANT, "person": "pn_1", "borrower": "B-1", "debt": "L-1", "creditor": "acme"}
@@ -183,3 +185,23 @@ def test_the_command_takes_the_first_version_with_its_rows_along(bare, data_fold
         ("unknown", None, None, True),
     ]
     assert (facts.debts[TENANT, "L-1"].product, facts.assignments, assigned) == ("loan", {}, [])
+
+
+def test_what_waited_before_it_was_counted_is_counted_too_and_goes_on(bare):
+    async def counted():
+        database = Database(bare)
+        async with database.write() as conn:
+            await conn.run_sync(older, "0004")
+            await conn.execute(insert(schema.reminder), [row(n, priority=n % 3) for n in range(20)])
+        await migrate.upgrade(database)
+        first = await both(database)
+        await work(database, random.Random(1), 100)
+        then = await both(database)
+        await database.aclose()
+        return first, then
+
+    (first, rolled_up), (then, rolled_up_then) = asyncio.run(counted())
+
+    assert [number for *_, number in first] == [7, 7, 6]
+    assert (rolled_up, rolled_up_then) == (first, then)
+    assert then != first
