@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,8 @@ import redis.asyncio
 import sendrig
 from makers import phone, reminder, rows
 
+import channels
+from gateway.accounts import parse
 from gateway.domain import Tenant
 from gateway.embedded import valkey_binary
 from gateway.settings import redis_target
@@ -112,6 +115,12 @@ class Fleet:
 
         await self.until(so)
 
+    async def kill_one(self):
+        """One worker is gone in the middle of whatever it did."""
+        worker = self.workers.pop()
+        worker.kill()
+        await asyncio.to_thread(worker.wait, 10)
+
     def said(self):
         """The last of what each worker said."""
         return {path.name: path.read_text()[-2000:] for path in sorted(self.logs.glob("worker*.log"))}
@@ -131,10 +140,8 @@ class Fleet:
     # Work.
 
     async def take(self, count, **more):
-        """So many reminders to as many people, each their first; their ids."""
-        numbers = range(self.taken, self.taken + count)
-        self.taken += count
-        return await self.take_all([reminder(n, **{"channels": ["sms"], **more}) for n in numbers])
+        """So many reminders to as many people, each their first; their ids by their numbers."""
+        return await self.take_for("acme", count, **more)
 
     async def take_for(self, tenant, count, **more):
         """So many reminders of a tenant to as many people; their numbers as the ledger has them."""
@@ -181,6 +188,10 @@ class Fleet:
         """When (µs) the simulators were asked to text these numbers."""
         return sorted(paces.instant(line) for line in self.rig.reached() if line["to"] in numbers)
 
+    def reached_twice(self):
+        """Who was reached more than once."""
+        return {to for to, times in Counter(line["to"] for line in self.rig.reached()).items() if times > 1}
+
     async def sources(self):
         """Who grants the pace, as SQL says it."""
         return {row.source for row in await rows(self.rig.database, "live")}
@@ -197,6 +208,18 @@ class Fleet:
             assert [w.poll() for w in self.workers] == [None] * len(self.workers), self.said()
 
 
+async def share(rig, simulators, weights):
+    """Let these tenants have the account sms-cn together, in place of acme alone."""
+    text = simulators.accounts()
+    first, cut, rest = text.partition('name = "sms-cn"\ntenant = "acme"')
+    assert cut
+    said = ", ".join(f"{name} = {weight}" for name, weight in weights.items())
+    shared = f'{first}name = "sms-cn"\ntenants = {{{said}}}{rest}'
+    drawn = parse(shared, adapters=channels.names(), environ=sendrig.SIGNED_IN)
+    await rig.gateway.account_desk.bring_in(drawn, who="tests", reason="a test")
+    await rig.gateway.accounts.refresh()
+
+
 async def until(true, patience=PATIENCE_S):
     """Wait for what other processes bring about."""
     async with asyncio.timeout(patience):
@@ -211,8 +234,11 @@ def now():
 
 
 @asynccontextmanager
-async def brought_up(url, folder, simulators, workers, **options):
-    """A fleet over an empty database: the policy clock stands at sendrig's NOW when it begins."""
+async def brought_up(url, folder, simulators, workers, *, shared=None, **options):
+    """A fleet over an empty database: the policy clock stands at sendrig's NOW when it begins.
+
+    `shared`: tenants that share the account sms-cn, by weight.
+    """
     ring = KeyRing.create(folder / "keyring.json")
     server = Redis(folder / "redis")
     async with AsyncExitStack() as stack:
@@ -221,6 +247,8 @@ async def brought_up(url, folder, simulators, workers, **options):
         rig = await stack.enter_async_context(
             sendrig.opened(url, url, ring, simulators, redis=redis_target(server.url), **options)
         )
+        if shared is not None:
+            await share(rig, simulators, shared)
         environ = {
             **{key: value for key, value in os.environ.items() if not key.startswith("GATEWAY_")},
             "GATEWAY_DATABASE_URL": f"{url}?sslmode=disable",
