@@ -1,0 +1,114 @@
+"""Counted quotas from the queue to the provider's ledger: money, hours that are closed, a worker that dies."""
+
+import asyncio
+from decimal import Decimal
+
+from makers import reminder, rows
+from sendrig import ON_SQLITE, TENANT
+
+from gateway.errors import Unavailable
+from gateway.store.quota_acts import Wanted
+
+
+async def set_quota(rig, name, **said):
+    wanted = Wanted(
+        owner=TENANT, name=name, said={"zone": "Asia/Shanghai", **said}, version=None, reason="r", who="tests"
+    )
+    return await rig.services.quotas.put(wanted)
+
+
+async def round_of(rig, sender):
+    """What a worker does within the next second."""
+    await rig.gateway.live.refresh()
+    await sender.drain_one("sms")
+
+
+async def texts(rig, number):
+    return await rig.take(*(reminder(n, channels=["sms"]) for n in range(100, 100 + number)))
+
+
+async def called(rig):
+    return await rows(rig.database, "attempt", "called_at IS NOT NULL")
+
+
+@ON_SQLITE
+async def test_a_budget_of_a_day_is_spent_by_the_attempts_own_prices_and_again_tomorrow(rig):
+    await set_quota(rig, "money", budget={"amount": "0.20", "currency": "CNY", "per": "day"})
+    await texts(rig, 7)
+
+    async with rig.sender() as sender:
+        for _ in range(4):
+            await round_of(rig, sender)
+        first = await called(rig)
+        ringing = await rig.services.quotas.alarms()
+        await rig.advance(hours=23)  # 09:00 of the next day
+        for _ in range(4):
+            await round_of(rig, sender)
+
+    prices = [Decimal(row.price_amount) for row in first]
+    assert sum(prices) == Decimal("0.18") > Decimal("0.20") - Decimal("0.045")
+    assert [(alarm.quota, alarm.used) for alarm in ringing] == [("acme/live|money", 0.9)]
+    assert len(rig.reached()) == 7
+    assert {state for state, _ in await rig.states()} == {"sent"}
+
+
+@ON_SQLITE
+async def test_nothing_starts_in_closed_hours_and_all_of_it_after_them(rig):
+    """It is 10:00 in Shanghai."""
+    await set_quota(rig, "noon", closed=[{"from": "09:30", "to": "14:00"}], scope={"account": "sms-cn"})
+    await texts(rig, 5)
+
+    async with rig.sender() as sender:
+        for _ in range(2):
+            await round_of(rig, sender)
+        assert await called(rig) == []
+        await rig.advance(hours=3, minutes=59)
+        await round_of(rig, sender)
+        assert await called(rig) == []
+        await rig.advance(minutes=1)
+        await round_of(rig, sender)
+
+    assert len(rig.reached()) == 5
+
+
+async def test_a_go_whose_answer_was_lost_is_counted_no_more_and_the_day_is_given_wholly(rig):
+    await set_quota(rig, "day", per_day=4)
+    await texts(rig, 9)
+
+    lost = []
+
+    async def after_go(granted):
+        """The first counts as not given: its owner withdraws it."""
+        if not lost:
+            lost.extend(granted)
+            raise Unavailable
+
+    async with rig.sender(after_go=after_go) as sender:
+        for _ in range(3):
+            await round_of(rig, sender)
+
+    assert len(lost) >= 1
+    assert {row.ref for row in await called(rig) if row.state == "void"} == set(lost)
+    assert len(rig.reached()) == 4
+    assert (await rig.services.quotas.shown(TENANT, "day"))["used"]["day"] == 4
+
+
+async def test_what_a_dead_worker_was_let_do_stays_counted(rig):
+    await set_quota(rig, "day", per_day=4)
+    await texts(rig, 9)
+    died = []
+
+    async def after_go(granted):
+        died.extend(granted)
+        await asyncio.Event().wait()
+
+    async with rig.sender(after_go=after_go) as sender:
+        drain = asyncio.create_task(sender.drain_one("sms"))
+        await rig.until(lambda: asyncio.sleep(0, died))
+        await sender.die(drain)
+    async with rig.sender() as sender:
+        for _ in range(3):
+            await round_of(rig, sender)
+
+    assert {row.ref for row in await called(rig) if row.state == "calling"} == set(died)
+    assert len(rig.reached()) + len(died) == 4
