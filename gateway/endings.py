@@ -58,8 +58,8 @@ class DispatchTx(Protocol):
     ) -> list[Attempt]:
         """Withdraw what was surely not called."""
 
-    async def uncall(self, keys: Sequence[Key], owner: str) -> set[str]:
-        """Calls that their owner has not begun are intents again; their refs."""
+    async def uncall(self, starts: Sequence[Start], owner: str, book: Book) -> set[str]:
+        """Calls that their owner has not begun are intents again, and not counted; their refs."""
 
     async def give_back(self, starts: Sequence[Start], book: Book) -> None:
         """Count starts no more that were counted and surely not called."""

@@ -274,11 +274,10 @@ class Starts:
 
     async def _wait_again(self, ones: Sequence[Waiting]) -> None:
         """Their slot has passed before they could begin: nobody was called, and they wait for another."""
-        starts = {one.ready.intent.ref: one.ready.intent.start for one in ones}
+        starts = [one.ready.intent.start for one in ones]
         try:
             async with self._store.transaction() as tx:
-                back = await tx.uncall([one.ready.key for one in ones], self._owner.id)
-                await tx.give_back([starts[ref] for ref in back], self._live.book)
+                back = await tx.uncall(starts, self._owner.id, self._live.book)
         except Unavailable:
             await self._withdraw(ones, called=True)
             return

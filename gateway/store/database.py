@@ -9,6 +9,7 @@ statement, what is counted or checked is read in a later one.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from copy import copy
@@ -55,7 +56,7 @@ class Database:
             self._writer = self._reader = _postgresql(self._url, POOL)
         else:
             raise SetupError("the database URL starts with sqlite:/// or postgresql://")
-        self._lock = asyncio.Lock()
+        self._turn = Turn()
 
     @property
     def sqlite(self) -> bool:
@@ -63,14 +64,17 @@ class Database:
         return self.dialect == "sqlite"
 
     @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncConnection]:
-        """One transaction: commits at the end, rolls back on any error. Unavailable when the store is not there."""
+    async def write(self, *, first: bool = False) -> AsyncIterator[AsyncConnection]:
+        """One transaction: commits at the end, rolls back on any error. Unavailable when the store is not there.
+
+        `first`: it waits for nobody but the one that writes now (SQLite has one writer).
+        """
         with _unavailable():
             if not self.sqlite:
                 async with self._writer.begin() as conn:
                     yield conn
                 return
-            async with self._lock, self._writer.begin() as conn:
+            async with self._turn.taken(first=first), self._writer.begin() as conn:
                 yield conn
 
     @asynccontextmanager
@@ -109,6 +113,41 @@ class Database:
         await self._writer.dispose()
         if self._reader is not self._writer:
             await self._reader.dispose()
+
+
+class Turn:
+    """Whose turn it is: one at a time, in the order they came, but those that must not wait go first."""
+
+    def __init__(self) -> None:
+        self._taken = False
+        self._waiting: tuple[deque[asyncio.Future[None]], deque[asyncio.Future[None]]] = deque(), deque()
+
+    @asynccontextmanager
+    async def taken(self, *, first: bool) -> AsyncIterator[None]:
+        """Wait for the turn, and give it to the next at the end."""
+        if self._taken:
+            mine = asyncio.get_running_loop().create_future()
+            self._waiting[not first].append(mine)
+            try:
+                await mine
+            except asyncio.CancelledError:
+                if mine.done() and not mine.cancelled():
+                    self._pass_on()
+                raise
+        self._taken = True
+        try:
+            yield
+        finally:
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        for waiting in self._waiting:
+            while waiting:
+                following = waiting.popleft()
+                if not following.done():
+                    following.set_result(None)
+                    return
+        self._taken = False
 
 
 def _sqlite(url: URL, begin: str, pragmas: Sequence[str], *, size: int) -> AsyncEngine:

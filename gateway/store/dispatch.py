@@ -169,15 +169,24 @@ class DispatchStore:
         T1 decided on, and stay so until this commits. `word` is whose pace was granted (None: no pace was
         needed); pauses, standings and counted quotas are read under the lock that setting a pause takes alone.
         """
-        async with self.transaction() as tx:
-            return await tx.go(intents, owner, word, book)
+        async with self._db.write(first=True) as conn:
+            moment = await self._begin(conn)
+            return await DispatchTx(conn, moment, self._log).go(intents, owner, word, book)
+
+    async def _begin(self, conn: AsyncConnection) -> Moment:
+        """A go that hangs must not hold up whoever sets a pause, nor every go behind that."""
+        if not self._db.sqlite:
+            await conn.execute(_GO_BOUNDS)
+        return await self._db.moment(conn)
 
 
 def _starts(intents: Sequence[Intent], refused: Mapping[str, Refusal]) -> list[Start]:
     return [i.start for i in intents if i.ref not in refused]
 
 
-_GO_BOUNDS = text("SELECT set_config('lock_timeout', '1s', true), set_config('statement_timeout', '2s', true)")
+_GO_BOUNDS = text(
+    "SELECT set_config('lock_timeout', '1s', true), set_config('statement_timeout', '2s', true)"
+)
 _NEVER = 2**62
 """Later than any expiry."""
 _QUEUES = text(
@@ -321,7 +330,6 @@ class DispatchTx(FactsTx):
 
     async def go(self, intents: Sequence[Intent], owner: str, word: Word | None, book: Book) -> Went:
         """See DispatchStore.go."""
-        await self._bounded()
         refused = dict(await pauses.guard(self.conn, self.moment, _starts(intents, {})))
         now = to_us(self.moment.real)
         await self._lock_reminders(sorted({(i.work.tenant, i.work.id) for i in intents}))
@@ -334,11 +342,6 @@ class DispatchTx(FactsTx):
         granted = await self._to_calling(current, owner, now)
         await self.void([(i.work.tenant, i.ref) for i in intents if i.ref not in granted], why=refused)
         return Went(granted=frozenset(granted), refused=refused)
-
-    async def _bounded(self) -> None:
-        """A go that hangs must not hold up whoever sets a pause, nor every go behind that."""
-        if self.conn.dialect.name == "postgresql":
-            await self.conn.execute(_GO_BOUNDS)
 
     async def _mark_called(self, intents: Sequence[Intent]) -> list[Intent]:
         by_key = {(i.work.tenant, i.work.id): i for i in intents}
@@ -473,7 +476,8 @@ class DispatchTx(FactsTx):
                 reason=bindparam("reason"),
                 by=bindparam("by"),
                 next_at=case(
-                    (bindparam("again") < _REMINDER.expires_at, bindparam("again")), else_=_REMINDER.expires_at
+                    (bindparam("again") < _REMINDER.expires_at, bindparam("again")),
+                    else_=_REMINDER.expires_at,
                 ),
             ),
             [self._put_off_row(a, why[a.ref]) for a in withdrawn],
@@ -489,31 +493,34 @@ class DispatchTx(FactsTx):
             "again": _NEVER if refusal.again is None else to_us(refusal.again),
         }
 
-    async def uncall(self, keys: Sequence[Key], owner: str) -> set[str]:
+    async def uncall(self, starts: Sequence[Start], owner: str, book: Book) -> set[str]:
         """`calling` → `intent`, for calls that their owner surely has not begun; refs of those that are intents again.
 
-        Who judged the owner dead meanwhile has made them unknown: those stay so.
+        Who judged the owner dead meanwhile has made them unknown: those stay so. What is an intent again is
+        counted no more.
         """
-        back: set[str] = set()
-        for part in chunks(keys):
-            await self.attempts([ref for _, ref in part])
-            rows = await self.conn.execute(
-                update(schema.attempt)
-                .where(
-                    tuple_(_ATTEMPT.tenant, _ATTEMPT.ref).in_(part),
-                    _ATTEMPT.state == "calling",
-                    _ATTEMPT.owner == owner,
-                )
-                .values(state="intent", called_at=None)
-                .returning(_ATTEMPT.tenant, _ATTEMPT.reminder, _ATTEMPT.ref)
-            )
-            intents = [(r.tenant, r.reminder, r.ref) for r in rows]
-            await self.conn.execute(
-                update(schema.reminder)
-                .where(tuple_(_REMINDER.tenant, _REMINDER.id, _REMINDER.attempt).in_(intents))
-                .values(called=False)
-            )
-            back.update(ref for _, _, ref in intents)
+        keys = [(start.load.tenant, start.ref) for start in starts]
+        await self.attempts([ref for _, ref in keys])
+        mine = tuple_(_ATTEMPT.tenant, _ATTEMPT.ref)
+        rows = await self.conn.execute(
+            update(schema.attempt)
+            .where(mine.in_(keys), _ATTEMPT.state == "calling", _ATTEMPT.owner == owner)
+            .values(state="intent")
+            .returning(_ATTEMPT.tenant, _ATTEMPT.reminder, _ATTEMPT.ref)
+        )
+        intents = [(r.tenant, r.reminder, r.ref) for r in rows]
+        back = {ref for _, _, ref in intents}
+        await self.conn.execute(
+            update(schema.reminder)
+            .where(tuple_(_REMINDER.tenant, _REMINDER.id, _REMINDER.attempt).in_(intents))
+            .values(called=False)
+        )
+        await self.give_back([start for start in starts if start.ref in back], book)
+        await self.conn.execute(
+            update(schema.attempt)
+            .where(mine.in_([key for key in keys if key[1] in back]), _ATTEMPT.owner == owner)
+            .values(called_at=None)
+        )
         return back
 
     async def give_back(self, starts: Sequence[Start], book: Book) -> None:
@@ -560,6 +567,8 @@ class DispatchTx(FactsTx):
         return found
 
     async def _lock_reminders(self, keys: Sequence[Key]) -> None:
+        if self.conn.dialect.name == "sqlite" or not keys:
+            return
         await self.conn.execute(
             select(_REMINDER.id)
             .where(tuple_(_REMINDER.tenant, _REMINDER.id).in_(keys))
