@@ -10,14 +10,21 @@
 --                  pool, tenant and pace are places among the words, a pace that counts segments a negative one
 --
 -- ARGV[1] take | room, ARGV[2] JSON. Answers nothing to an older epoch, else for a take the start times of each group
--- ("0,20000;;400"), for a room the units of each pace ("3,0"). Instants are µs since 2025.
+-- ("0,20000;;400"), for a room the units of each pace ("3,0"). ARGV[1] probe: writes, and answers the epoch.
+-- Instants are µs since 2025.
 
 local AHEAD, ROOM, CLAIM, STALE, CALM, FORGET = 100000, 1000000, 250000, 10000000, 2000000, 60000000
 local NORMAL, BULK, OWED_MOST = 0.10, 0.05, 2
 local KEEP_MS = 3600000
 local floor, ceil, max, min, abs = math.floor, math.ceil, math.max, math.min, math.abs
 
-local prefix, asked = KEYS[1], cjson.decode(ARGV[2])
+local prefix = KEYS[1]
+if ARGV[1] == 'probe' then
+  redis.call('SET', prefix .. ':probe', '', 'PX', 1000)
+  return redis.call('GET', prefix .. ':epoch') or '0'
+end
+
+local asked = cjson.decode(ARGV[2])
 local stamp = redis.call('TIME')
 local now = (tonumber(stamp[1]) - 1735689600) * 1000000 + tonumber(stamp[2])
 local empty_at = now + AHEAD -- what was forgotten may have granted until then

@@ -38,7 +38,7 @@ class RedisPace:
         self._redis = connect(target, timeout_s=TIMEOUT_S, on_connect=_tell_run)
 
     async def take(self, wanted: Wanted, epoch: int) -> Granted:
-        """Grant what may start; nothing where Redis knows a newer epoch."""
+        """Grant what may start. Unavailable, too, where Redis knows a newer epoch."""
         asked = {
             "worker": wanted.worker,
             "epoch": epoch,
@@ -48,32 +48,28 @@ class RedisPace:
             ],
         }
         answer = await self._run("take", asked)
-        if answer is None or not wanted.groups:
-            starts: tuple[tuple[int, ...], ...] = tuple(() for _ in wanted.groups)
-        else:
-            starts = tuple(
-                tuple(map(int, given.split(b","))) if given else () for given in answer.split(b";")
-            )
+        given = answer.split(b";") if wanted.groups else []
+        starts = tuple(tuple(map(int, each.split(b","))) if each else () for each in given)
         return Granted(source=NAME, epoch=epoch, starts=starts)
 
     async def room(self, paces: Sequence[Pace], worker: str, epoch: int) -> list[float]:
-        """How many units of each may start within ROOM_US; none where Redis knows a newer epoch."""
+        """How many units of each may start within ROOM_US. Unavailable, too, where Redis knows a newer epoch."""
         if not paces:
             return []
         answer = await self._run(
             "room", {"worker": worker, "epoch": epoch, "paces": [_pace(pace) for pace in paces]}
         )
-        return [0.0] * len(paces) if answer is None else [float(each) for each in answer.split(b",")]
+        return [float(each) for each in answer.split(b",")]
 
-    async def probe(self, epoch: int) -> None:
-        """Whether Redis takes what a take would write."""
-        await self.take(Wanted(worker="probe", paces=(), groups=()), epoch)
+    async def probe(self) -> int:
+        """The epoch that Redis knows; Unavailable where it cannot be written to."""
+        return int(await self._run("probe", {}))
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._redis.aclose()
 
-    async def _run(self, what: str, asked: dict[str, object]) -> bytes | None:
+    async def _run(self, what: str, asked: dict[str, object]) -> bytes:
         args = (KEYS, what, orjson.dumps(asked).decode())
         try:
             try:
@@ -82,6 +78,8 @@ class RedisPace:
                 answer = await self._redis.eval(SCRIPT, 1, *args)  # type: ignore[misc]
         except (RedisError, OSError) as lost:
             raise Unavailable("Redis grants no pace: it does not answer, or refuses the script") from lost
+        if answer is None:
+            raise Unavailable("Redis grants no pace: it knows a newer epoch")
         return answer
 
 

@@ -33,8 +33,8 @@ class Changes(Protocol):
     async def standing(self) -> tuple[Source, int]:
         """Who grants, and the database's now (µs)."""
 
-    async def swap(self, epoch: int, to: str) -> tuple[Source, bool]:
-        """Let another grant, unless it was changed since that epoch."""
+    async def swap(self, epoch: int, to: str, *, above: int = 0) -> tuple[Source, bool]:
+        """Let another grant in an epoch above these, unless it was changed since the first."""
 
 
 class Switch:
@@ -59,7 +59,7 @@ class Switch:
         self._word = word
         self._monotonic = monotonic
         self._own: Word = (SQL, 0)
-        self._failed: list[float] = []
+        self._failed: dict[str, tuple[float, int]] = {}
         self._good_since: float | None = None
 
     @property
@@ -69,12 +69,16 @@ class Switch:
 
     async def take(self, wanted: Wanted) -> Granted:
         """Grant what may start."""
-        return await self._ask(lambda redis, epoch: redis.take(wanted, epoch), lambda: self._sql.take(wanted))
+        return await self._ask(
+            "take", lambda redis, epoch: redis.take(wanted, epoch), lambda: self._sql.take(wanted)
+        )
 
     async def room(self, paces: Sequence[Pace], worker: str) -> list[float]:
         """How many units of each may start within ROOM_US."""
         return await self._ask(
-            lambda redis, epoch: redis.room(paces, worker, epoch), lambda: self._sql.room(paces, worker)
+            "room",
+            lambda redis, epoch: redis.room(paces, worker, epoch),
+            lambda: self._sql.room(paces, worker),
         )
 
     async def run(self) -> None:
@@ -87,7 +91,7 @@ class Switch:
             await asyncio.sleep(PROBE_S)
 
     async def _ask(
-        self, redis: Callable[[RedisPace, int], Awaitable[T]], sql: Callable[[], Awaitable[T]]
+        self, what: str, redis: Callable[[RedisPace, int], Awaitable[T]], sql: Callable[[], Awaitable[T]]
     ) -> T:
         source, epoch = self.word
         if source == REDIS:
@@ -97,19 +101,20 @@ class Switch:
                 try:
                     answer = await redis(self._redis, epoch)
                 except Unavailable:
-                    if not await self._given_up(epoch):
+                    if not await self._given_up(what, epoch):
                         raise
                 else:
-                    self._failed.clear()
+                    self._failed.pop(what, None)
                     return answer
         return await sql()
 
-    async def _given_up(self, epoch: int) -> bool:
-        """Redis failed once more; whether SQL grants from now on."""
+    async def _given_up(self, what: str, epoch: int) -> bool:
+        """Redis failed in this once more; whether SQL grants from now on."""
         now = self._monotonic()
         self._good_since = None
-        self._failed = [*self._failed[:1], *self._failed[-LOST_TIMES:], now]
-        if len(self._failed) < LOST_TIMES or now - self._failed[0] < LOST_S:
+        since, times = self._failed.get(what, (now, 0))
+        self._failed[what] = (since, times + 1)
+        if times + 1 < LOST_TIMES or now - since < LOST_S:
             return False
         await self._change(epoch, SQL)
         return self.word[0] == SQL
@@ -117,23 +122,23 @@ class Switch:
     async def _look(self, redis: RedisPace) -> None:
         source, epoch = self.word
         try:
-            await redis.probe(epoch)
+            known = await redis.probe()
         except Unavailable:
             self._good_since = None
             if source == REDIS:
-                await self._given_up(epoch)
+                await self._given_up("probe", epoch)
             return
-        self._failed.clear()
+        self._failed.pop("probe", None)
         now = self._monotonic()
         if self._good_since is None:
             self._good_since = now
         if source == SQL and now - self._good_since >= GOOD_S:
             standing, at = await self._sources.standing()
             if standing.source == SQL and standing.held(at):
-                await self._change(standing.epoch, REDIS)
+                await self._change(standing.epoch, REDIS, above=known)
 
-    async def _change(self, epoch: int, to: str) -> None:
-        standing, done = await self._sources.swap(epoch, to)
+    async def _change(self, epoch: int, to: str, *, above: int = 0) -> None:
+        standing, done = await self._sources.swap(epoch, to, above=above)
         self._own = (standing.source, standing.epoch)
         self._failed.clear()
         if done:

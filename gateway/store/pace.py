@@ -6,7 +6,7 @@ The claims' row is locked first by every take. The lock is one statement; what i
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Self
 
 import orjson
@@ -100,8 +100,7 @@ QUIET_US = 600_000_000
 
 _STANDING = text("SELECT source, epoch, since, hold_s FROM live")
 _SWAP = text(
-    "UPDATE live SET source = :source, epoch = epoch + 1, since = :now, hold_s = :hold_s"
-    " WHERE id = 1 AND epoch = :epoch AND source <> :source"
+    "UPDATE live SET source = :source, epoch = :epoch, since = :since, hold_s = :hold_s WHERE id = 1"
 )
 
 
@@ -142,15 +141,18 @@ class Sources:
         async with self._db.read() as conn:
             return Source.of((await conn.execute(_STANDING)).one()), to_us((await self._db.moment(conn)).real)
 
-    async def swap(self, epoch: int, to: str) -> tuple[Source, bool]:
+    async def swap(self, epoch: int, to: str, *, above: int = 0) -> tuple[Source, bool]:
         """Let another source grant, unless somebody changed it since `epoch`; who grants then, and whether by us.
 
-        Every go that was given under the old one is committed by then, and none is given after.
+        The new epoch is `above` that one, too. Every go that was given under the old one is committed by then, and
+        none is given after.
         """
         async with self._db.write() as conn:
             await keep_goes_out(conn)
             now = to_us((await self._db.moment(conn)).real)
             seen = Source.of((await conn.execute(_STANDING)).one())
-            values = {"source": to, "now": now, "hold_s": seen.next_hold_s(to, now), "epoch": epoch}
-            done = (await conn.execute(_SWAP, values)).rowcount > 0
-            return Source.of((await conn.execute(_STANDING)).one()), done
+            if seen.epoch != epoch or seen.source == to:
+                return seen, False
+            new = Source(source=to, epoch=max(epoch, above) + 1, since=now, hold_s=seen.next_hold_s(to, now))
+            await conn.execute(_SWAP, asdict(new))
+            return new, True
