@@ -22,6 +22,8 @@ LOST_S, LOST_TIMES = 1.0, 3
 GOOD_S = 3.0
 """It is trusted again after so long without a failure."""
 PROBE_S = 0.3
+OWN_S = 10.0
+"""A change is known here before it is read with the configuration, which takes no longer than this."""
 
 log = get(__name__)
 T = TypeVar("T")
@@ -59,13 +61,15 @@ class Switch:
         self._word = word
         self._monotonic = monotonic
         self._own: Word = (SQL, 0)
+        self._own_until = monotonic()
         self._failed: dict[str, tuple[float, int]] = {}
         self._good_since: float | None = None
 
     @property
     def word(self) -> Word:
         """Who grants, as far as this process knows."""
-        return max(self._word(), self._own, key=lambda word: word[1])
+        known = self._word()
+        return self._own if self._own[1] > known[1] and self._monotonic() < self._own_until else known
 
     async def take(self, wanted: Wanted) -> Granted:
         """Grant what may start."""
@@ -139,7 +143,7 @@ class Switch:
 
     async def _change(self, epoch: int, to: str, *, above: int = 0) -> None:
         standing, done = await self._sources.swap(epoch, to, above=above)
-        self._own = (standing.source, standing.epoch)
+        self._own, self._own_until = (standing.source, standing.epoch), self._monotonic() + OWN_S
         self._failed.clear()
         if done:
             log.warning("pace_source_changed", source=standing.source, epoch=standing.epoch)

@@ -290,20 +290,30 @@ async def test_the_source_changes_between_goes_only(postgres_url):
 
 @pytest.fixture
 async def switch(valkey, redis, sqlite):
-    """A switch whose own clock runs fast, and which knows what stands at once."""
+    """A switch whose own clock runs fast, and the configuration that it reads."""
     pace = RedisPace(RedisTarget(path=str(valkey.socket)))
     async with sqlite.write() as conn:
         await conn.execute(text("UPDATE live SET hold_s = 1"))
+    known = {"word": (SQL, 1)}
     switch = Switch(
         sql=SqlPace(sqlite),
         redis=pace,
         sources=Sources(sqlite),
-        word=lambda: (SQL, 1),
+        word=lambda: known["word"],
         monotonic=lambda: time.monotonic() * FAST,
     )
-    watch = asyncio.create_task(switch.run())
+
+    async def read():
+        while True:
+            standing, _ = await Sources(sqlite).standing()
+            known["word"] = (standing.source, standing.epoch)
+            await asyncio.sleep(0.05)
+
+    tasks = [asyncio.create_task(switch.run()), asyncio.create_task(read())]
     yield switch
-    watch.cancel()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
     await pace.aclose()
 
 
