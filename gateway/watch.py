@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,10 +28,14 @@ class Used:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tuned:
-    """All of it at one moment; `behind` of `workers` do not work by the newest configuration yet."""
+    """All of it at one moment; `behind` of `workers` do not work by the newest configuration yet.
+
+    `factors`: what throttles, breakers and ramps leave of each quota's pace, at the account they leave least of.
+    """
 
     config: Config
     used: tuple[Used, ...]
+    factors: Mapping[str, float]
     workers: int
     behind: int
 
@@ -68,6 +72,7 @@ class Watch:
         show(
             "quota_budget_used_ratio", {(u.quota, u.of): u.number for u in tuned.used if u.limit == "budget"}
         )
+        show("quota_pace_factor", {(quota,): factor for quota, factor in tuned.factors.items()})
         show("account_breaker", {(pool, s.breaker): 1 for pool, s in config.standings.items()})
         show(
             "account_pace_factor",

@@ -227,7 +227,7 @@ class Gateway:
         )
         self.quotas = Quotas(self.database, self.log, secrets.token_bytes, channel_of=channel_of)
         self.backlog = Backlog(BacklogStore(self.database), self.metrics)
-        self.watch = Watch(TunedRows(self.database), self.metrics)
+        self.watch = Watch(TunedRows(self.database, channel_of), self.metrics)
         self.health = Health(self.database, settings.data)
 
     def _setup(self, database: Database) -> Setup:

@@ -43,6 +43,7 @@ TUNED = Tuned(
         Used(quota="*/live|sms-cn", of="", limit="per_day", number=12),
         Used(quota="*/live|sms-cn", of="", limit="budget", number=0.25),
     ),
+    factors={"*/live|sms-cn": 0.25},
     workers=3,
     behind=1,
 )
@@ -70,6 +71,7 @@ async def test_everything_that_ops_tune_has_its_figure():
         'gateway_quota_limit{limit="budget",quota="*/live|sms-cn"} 500.0',
         'gateway_quota_used{limit="per_day",of="",quota="*/live|sms-cn"} 12.0',
         'gateway_quota_budget_used_ratio{of="",quota="*/live|sms-cn"} 0.25',
+        'gateway_quota_pace_factor{quota="*/live|sms-cn"} 0.25',
         'gateway_account_breaker{account="*/live|sms-cn",state="open"} 1.0',
         'gateway_account_pace_factor{account="*/live|sms-cn"} 0.0',
         'gateway_pauses{kind="pause"} 1.0',
@@ -89,7 +91,9 @@ async def test_what_is_over_is_not_shown_any_more():
     await watch.once()
     over = replace(PAUSE, until=NOW)
     later = replace(QUOTA, until=NOW - timedelta(seconds=1))
-    fixed.now = replace(TUNED, config=replace(CONFIG, standings={}, pauses=(over,), quotas=(later,)), used=())
+    fixed.now = replace(
+        TUNED, config=replace(CONFIG, standings={}, pauses=(over,), quotas=(later,)), used=(), factors={}
+    )
     await watch.once()
 
     text = metrics.render().decode()
@@ -105,6 +109,6 @@ async def test_it_is_read_from_the_store_as_it_stands(database):
             await conn.execute(insert(schema.owner).values(id=f"ow_{number}", **values))
         await conn.execute(schema.live.update().values(seq=9, source="sql"))
 
-    tuned = await TunedRows(database).tuned()
+    tuned = await TunedRows(database, lambda adapter: adapter).tuned()
 
     assert (tuned.workers, tuned.behind, tuned.config.seq, tuned.config.source) == (2, 1, 9, "sql")

@@ -40,7 +40,7 @@ async def look(
     held = [now for quota in await quotas.read(conn) if (now := quota.at(moment.policy)) is not None]
     some = sorted((q for q in held if wanted(q)), key=lambda q: (q.owner, q.name))[:limit]
     used = _fullest(await counted.used(conn, moment, some))
-    factor = await _factors(conn, moment, channel_of)
+    factor = await factors(conn, moment, channel_of)
     source = await conn.scalar(select(schema.live.c.source))
     return [
         Shown(
@@ -93,7 +93,7 @@ def _used(one: Used | None) -> dict[str, Any]:
     }
 
 
-async def _factors(
+async def factors(
     conn: AsyncConnection, moment: Moment, channel_of: Callable[[str], str]
 ) -> Callable[[Quota], float]:
     """What breakers, throttles and ramps leave of a quota's pace, at the account that they leave least of."""

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from gateway.quotas.model import in_force
 from gateway.store import counted, live
 from gateway.store.counted import Used as Counted
 from gateway.store.database import Database
 from gateway.store.live_config import LiveRows
-from gateway.watch import Tuned, Used
+from gateway.store.quota_views import factors
+from gateway.watch import Tuned, Used, quota_label
 
 
 class TunedRows:
-    """gateway.watch.TunedStore."""
+    """gateway.watch.TunedStore. `channel_of` gives the channel of an adapter."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, channel_of: Callable[[str], str]) -> None:
         self._db = database
+        self._channel_of = channel_of
 
     async def tuned(self) -> Tuned:
         """All of it as it stands now."""
@@ -25,9 +27,11 @@ class TunedRows:
             book = in_force(config.quotas, config.moment.policy)
             used = await counted.used(conn, config.moment, list(book))
             applied = await live.applied(conn, config.seq)
+            factor = await factors(conn, config.moment, self._channel_of)
         return Tuned(
             config=config,
             used=tuple(one for bucket in used for one in _used(bucket)),
+            factors={quota_label(quota): factor(quota) for quota in book},
             workers=applied["of"],
             behind=len(applied["missing"]),
         )
