@@ -19,8 +19,6 @@ import redis.asyncio
 import sendrig
 from makers import phone, reminder, rows
 
-import channels
-from gateway.accounts import parse
 from gateway.domain import Tenant
 from gateway.embedded import valkey_binary
 from gateway.settings import redis_target
@@ -77,6 +75,19 @@ class Redis:
         """Be gone at once."""
         self.process.kill()
         self.process.wait(10)
+
+
+@dataclass
+class Shared(sendrig.Simulators):
+    """Simulators whose account sms-cn these tenants have together, in place of acme alone."""
+
+    weights: dict = field(kw_only=True)
+
+    def accounts(self, **ports):
+        first, cut, rest = super().accounts(**ports).partition('name = "sms-cn"\ntenant = "acme"')
+        assert cut
+        said = ", ".join(f"{name} = {weight}" for name, weight in self.weights.items())
+        return f'{first}name = "sms-cn"\ntenants = {{{said}}}{rest}'
 
 
 @dataclass
@@ -208,18 +219,6 @@ class Fleet:
             assert [w.poll() for w in self.workers] == [None] * len(self.workers), self.said()
 
 
-async def share(rig, simulators, weights):
-    """Let these tenants have the account sms-cn together, in place of acme alone."""
-    text = simulators.accounts()
-    first, cut, rest = text.partition('name = "sms-cn"\ntenant = "acme"')
-    assert cut
-    said = ", ".join(f"{name} = {weight}" for name, weight in weights.items())
-    shared = f'{first}name = "sms-cn"\ntenants = {{{said}}}{rest}'
-    drawn = parse(shared, adapters=channels.names(), environ=sendrig.SIGNED_IN)
-    await rig.gateway.account_desk.bring_in(drawn, who="tests", reason="a test")
-    await rig.gateway.accounts.refresh()
-
-
 async def until(true, patience=PATIENCE_S):
     """Wait for what other processes bring about."""
     async with asyncio.timeout(patience):
@@ -239,6 +238,8 @@ async def brought_up(url, folder, simulators, workers, *, shared=None, **options
 
     `shared`: tenants that share the account sms-cn, by weight.
     """
+    if shared is not None:
+        simulators = Shared(simulators.ports, simulators.path, weights=shared)
     ring = KeyRing.create(folder / "keyring.json")
     server = Redis(folder / "redis")
     async with AsyncExitStack() as stack:
@@ -247,8 +248,6 @@ async def brought_up(url, folder, simulators, workers, *, shared=None, **options
         rig = await stack.enter_async_context(
             sendrig.opened(url, url, ring, simulators, redis=redis_target(server.url), **options)
         )
-        if shared is not None:
-            await share(rig, simulators, shared)
         environ = {
             **{key: value for key, value in os.environ.items() if not key.startswith("GATEWAY_")},
             "GATEWAY_DATABASE_URL": f"{url}?sslmode=disable",
