@@ -1,12 +1,15 @@
 """Accounts that fail, throttle or have used up their day: what waits, what goes another way, what comes back."""
 
+import asyncio
 from datetime import timedelta
 
 import orjson
 import pytest
 from makers import NOW, borrower, phone, reminder, rows
+from moody import against
 from sendrig import ON_SQLITE, SIGNED_IN, TENANT
 from sqlalchemy import update
+from test_send_outages import working
 
 import channels
 from gateway.accounts import parse
@@ -293,3 +296,16 @@ async def test_a_shared_account_and_one_that_a_tenant_has_alone_have_two_names(r
         ("/accounts/0/name", "name_taken"),
         ("/accounts/1/name", "name_taken"),
     ]
+
+
+@ON_SQLITE
+async def test_no_call_begins_250_ms_after_the_first_refusal_of_a_password(rig):
+    async with against(rig) as provider, working(rig):
+        provider.mood = "wrong password"
+        await rig.take(*some(range(100, 160)))
+        await rig.until(lambda: asyncio.sleep(0, provider.asked))
+        await asyncio.sleep(1)
+
+        assert max(provider.asked) - provider.asked[0] <= 250_000
+        assert (await stands(rig)).why == "config"
+        assert "failed" not in {state for state, _ in await rig.states()}
