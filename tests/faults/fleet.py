@@ -103,16 +103,18 @@ class Fleet:
 
     # Workers.
 
-    def join(self):
-        """One more worker; it may take a second until it works."""
+    def join(self, mutant=None):
+        """One more worker (with a mistake sown into it); it may take a second until it works."""
         command = [sys.executable, "-c", "from gateway.cli import main; main()", "worker"]
+        if mutant is not None:
+            command = [sys.executable, str(Path(__file__).with_name("mutant_worker.py")), mutant]
         with (self.logs / f"worker{len(self.workers)}.log").open("w") as log:
             self.workers.append(subprocess.Popen(command, stdout=log, stderr=log, env=self.environ))
 
-    async def all_join(self, count):
+    async def all_join(self, count, mutant=None):
         """So many more workers, and wait until all work."""
         for _ in range(count):
-            self.join()
+            self.join(mutant)
         await self.at_work()
 
     async def at_work(self):

@@ -1,0 +1,78 @@
+"""What opens at 08:00 in three tenants goes out at the quota's pace, fair between tenants, within each by priority."""
+
+import asyncio
+from bisect import bisect_left
+from datetime import timedelta
+
+import paces
+import pytest
+from makers import NOW, rows
+from paces import SECOND
+
+pytestmark = pytest.mark.timeout(1800)
+RATE, BURST = 80, 4
+EACH = {"urgent": 1_700, "normal": 900, "bulk": 600}
+WEIGHTS = {"acme": 2, "beta": 1, "gamma": 1}
+FLOORS = {"normal": 0.10, "bulk": 0.05}
+TOKENS = 2
+NIGHT = NOW - timedelta(hours=2, minutes=10)
+"""07:50 in Shanghai, where texts about debts begin at 08:00."""
+
+
+async def test_what_opens_at_eight_is_spread_by_weight_and_priority(fleet_of):
+    fleet = await fleet_of(0, shared=WEIGHTS, clock=NIGHT)
+    await fleet.quota("account", scope={"account": "sms-cn"}, rate=RATE, burst=BURST)
+    lanes = {}
+    for tenant in WEIGHTS:
+        for lane, count in EACH.items():
+            lanes[tenant, lane] = await fleet.take_for(tenant, count, priority=lane)
+    total = len(WEIGHTS) * sum(EACH.values())
+    await fleet.all_join(4)
+
+    async def deferred():
+        found = await rows(fleet.rig.database, "reminder", "state = 'deferred'")
+        return len(found) == total and {row.reason for row in found}
+
+    (reason,) = await fleet.until(deferred, patience=300)
+    assert reason.endswith("HOURS")
+    assert fleet.sent() == []
+    await fleet.rig.advance(minutes=10)
+    await fleet.until(
+        lambda: asyncio.sleep(0.5, len(fleet.sent()) == total), patience=total / RATE * 1.2 + 60
+    )
+
+    times = {lane: fleet.sent_to(numbers) for lane, numbers in lanes.items()}
+    everything = sorted(at for one in times.values() for at in one)
+    assert paces.over(everything, RATE, BURST) == {}
+    assert (everything[-1] - everything[0]) / SECOND <= 1.05 * total / RATE
+    first, last = everything[0], min(max(ats) for (_, lane), ats in times.items() if lane == "bulk")
+    assert fair(times, first, last) == []
+    assert [lane for lane in FLOORS for tenant in WEIGHTS if below_its_floor(times, tenant, lane)] == []
+
+
+def fair(times, first, last):
+    """Minutes in which a tenant that still waited got less than nine tenths of its share, by tenant."""
+    ends = {t: max(times[t, lane][-1] for lane in EACH) for t in WEIGHTS}
+    until = min(last, *ends.values())
+    found = []
+    for start in range(first, until - 60 * SECOND, 5 * SECOND):
+        seen = {
+            tenant: sum(len(paces.between(times[tenant, lane], start, start + 60 * SECOND)) for lane in EACH)
+            for tenant in WEIGHTS
+        }
+        share = {t: sum(seen.values()) * weight / sum(WEIGHTS.values()) for t, weight in WEIGHTS.items()}
+        found += [(t, seen[t], share[t]) for t in WEIGHTS if seen[t] < 0.9 * share[t]]
+    return found
+
+
+def below_its_floor(times, tenant, lane):
+    """Whether a lane, while it and urgent ones waited, was more than TOKENS behind its least share of the tenant."""
+    own = times[tenant, lane]
+    all_of_it = sorted(at for name in EACH for at in times[tenant, name])
+    urgent = times[tenant, "urgent"]
+    for number, at in enumerate(all_of_it, 1):
+        if at >= min(own[-1], urgent[-1]):
+            return False
+        if bisect_left(own, at + 1) < FLOORS[lane] * number - TOKENS:
+            return True
+    return False
