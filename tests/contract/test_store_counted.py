@@ -398,3 +398,32 @@ async def test_a_change_has_the_number_that_workers_say_they_are_at(database, pu
         seq = (await conn.execute(text("SELECT seq FROM live"))).scalar_one()
         assert await live.applied(conn, quota.seq) == {"by": 0, "of": 0, "missing": []}
     assert (quota.seq, seq) == (2, 2)
+
+
+async def test_changes_beside_goes_and_what_is_given_back_lose_no_count(database, put, worker):
+    """Each worker goes and gives back, while two quotas are changed again and again."""
+    for name in ("a", "b"):
+        await put(name, per_day=1000, per_hour=1000)
+    kept = 0
+
+    async def works():
+        nonlocal kept
+        one = Worker(database)
+        for _ in range(6):
+            await one.read()
+            went, _ = await one.go(3, calling=True)
+            await one.give_back(one.last[:1])
+            kept += went - 1
+
+    async def changes(name):
+        for version in range(1, 6):
+            await put(name, version=version, per_day=1000 + version)
+
+    await asyncio.gather(works(), works(), works(), changes("a"), changes("b"))
+
+    assert kept == 36
+    used = [one async for one in _used(database)]
+    assert [(one.day, one.hour) for one in used] == [(36, 36)] * 2
+    await worker.go(1)
+    days = await rows(database, "quota_count", "span = 'day'")
+    assert [row.units for row in days] == [37, 37]
