@@ -11,8 +11,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from cli_rig import Shell
 from makers import NOW, rows, set_clock
+from rollup_counts import both
 from sqlalchemy import insert, inspect
-from test_store_backlog import both, row, work
+from test_store_backlog import row, work
 
 from gateway.domain import Tenant, to_us
 from gateway.settings import database_url

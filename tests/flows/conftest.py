@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, ExitStack
 import httpx2
 import pytest
 import sendrig
+from rollup_counts import both
 
 from gateway.api.app import build
 from gateway.api.services import Services
@@ -272,5 +273,8 @@ async def open_rig(files_for, ring, simulators):
 
 @pytest.fixture
 async def rig(database_url, open_rig):
-    """One gateway over SQLite, and over PostgreSQL."""
-    return await open_rig(database_url)
+    """One gateway over SQLite, and over PostgreSQL; whatever a test did, the roll-ups must say what a COUNT does."""
+    opened = await open_rig(database_url)
+    yield opened
+    counted, rolled_up = await both(opened.database)
+    assert rolled_up == counted
