@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import hmac
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
@@ -444,8 +444,10 @@ def _secret(value: Any, at: str, environ: Mapping[str, str], faults: list[Fault]
 class AccountRows(AccountStore, Protocol):
     """Where accounts are kept and written."""
 
-    async def put(self, accounts: Sequence[Account], *, who: str, reason: str) -> list[str]:
-        """Write accounts that are new or differ; the names of those written.
+    async def put(
+        self, accounts: Sequence[Account], *, who: str, reason: str, renewed: Collection[tuple[Tenant, str]]
+    ) -> list[str]:
+        """Write accounts that are new or differ, in their credentials (`renewed`) or otherwise; their names.
 
         A shared account is written with all who share it: whoever is not among them does so no more.
         """
@@ -516,11 +518,16 @@ class AccountDesk:
         faults = [f for n, a in enumerate(accounts) for f in await self._faults(n, a, known)]
         if faults:
             raise BadInput(faults)
+        renewed = {(a.tenant, a.name) for a in accounts if await self._renews(a)}
         for account in accounts:
             await self._vault.keep_credentials(account.tenant, account.name, account.credentials)
-        written = await self._rows.put(accounts, who=who, reason=reason)
+        written = await self._rows.put(accounts, who=who, reason=reason, renewed=renewed)
         await self._accounts.refresh()
         return written
+
+    async def _renews(self, account: Account) -> bool:
+        """Whether it brings other credentials than are kept."""
+        return dict(account.credentials) != dict(await self._vault.credentials(account.tenant, account.name))
 
     async def _faults(self, place: int, account: Account, known: Sequence[Account]) -> list[Fault]:
         at = f"/accounts/{place}"

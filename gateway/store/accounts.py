@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -21,6 +22,15 @@ from gateway.store.log import Log
 _ACCOUNT = schema.account.c
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Put:
+    """An account as it shall stand; `renewed`: its credentials are other ones, which nothing else here shows."""
+
+    account: Account
+    enabled: bool = True
+    renewed: bool = False
+
+
 class AccountRows:
     """gateway.accounts.AccountStore, and what imports them."""
 
@@ -35,17 +45,18 @@ class AccountRows:
             rows = await conn.execute(select(schema.account).order_by(_ACCOUNT.tenant, _ACCOUNT.name))
             return [_row(r) for r in rows]
 
-    async def put(self, accounts: Sequence[Account], *, who: str, reason: str) -> list[str]:
-        """Write accounts that are new or differ; the names of those written.
+    async def put(
+        self, accounts: Sequence[Account], *, who: str, reason: str, renewed: Collection[tuple[Tenant, str]]
+    ) -> list[str]:
+        """Write accounts that are new or differ, in their credentials (`renewed`) or otherwise; their names.
 
         A shared account is written with all who share it: whoever is not among them does so no more.
         """
         async with self._db.write() as conn:
             left = await self._left(conn, accounts)
-            written = [a.name for a in accounts if await self._put_one(conn, a, who, reason)]
-            return written + [
-                a.name for a in left if await self._put_one(conn, a, who, reason, enabled=False)
-            ]
+            puts = [_Put(account=a, renewed=(a.tenant, a.name) in renewed) for a in accounts]
+            puts += [_Put(account=a, enabled=False) for a in left]
+            return [put.account.name for put in puts if await self._put_one(conn, put, who, reason)]
 
     async def _left(self, conn: AsyncConnection, accounts: Sequence[Account]) -> list[Account]:
         """Rows of shared accounts whose tenants are not named any more."""
@@ -57,20 +68,19 @@ class AccountRows:
         shared = [account_of(row) for row in rows]
         return [a for a in shared if (a.mode, a.name) in given and (a.tenant, a.name) not in named]
 
-    async def _put_one(
-        self, conn: AsyncConnection, account: Account, who: str, reason: str, *, enabled: bool = True
-    ) -> bool:
+    async def _put_one(self, conn: AsyncConnection, put: _Put, who: str, reason: str) -> bool:
+        account = put.account
         where = (_ACCOUNT.tenant == account.tenant, _ACCOUNT.name == account.name)
         before = (await conn.execute(select(schema.account).where(*where))).one_or_none()
-        said = _said(account, enabled=enabled)
+        said = _said(account, enabled=put.enabled)
         was = None if before is None else _said(account_of(before), enabled=before.enabled)
-        if was == said:
+        if was == said and not put.renewed:
             return False
         moment = await self._db.moment(conn)
         now = to_us(moment.real)
         values = {
             **_columns(account),
-            "enabled": enabled,
+            "enabled": put.enabled,
             "revision": 1 if before is None else before.revision + 1,
             "updated_at": now,
         }
@@ -101,7 +111,12 @@ class AccountRows:
                     kind="config",
                     at=moment.policy,
                     reason=reason,
-                    body={"what": "account", "name": account.name, "who": who},
+                    body={
+                        "what": "account",
+                        "name": account.name,
+                        "who": who,
+                        "credentials": "renewed" if put.renewed else "as they were",
+                    },
                 )
             ],
         )

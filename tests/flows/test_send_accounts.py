@@ -276,6 +276,20 @@ async def test_tenants_share_an_account_its_address_and_how_it_stands(rig):
 
 
 @ON_SQLITE
+async def test_other_credentials_are_taken_up_though_nothing_else_differs(rig):
+    before = rig.gateway.accounts.named(TENANT, "sms-cn")
+    text = rig.simulators.accounts()
+    same = parse(text, adapters=channels.names(), environ=SIGNED_IN)
+    other = parse(text, adapters=channels.names(), environ={**SIGNED_IN, "SIM_ALIYUN_KEY_SECRET": "another"})
+    desk = rig.gateway.account_desk
+
+    assert await desk.bring_in(same, who="tests", reason="a test") == []
+    assert rig.gateway.accounts.named(TENANT, "sms-cn") is before
+    assert await desk.bring_in(other, who="tests", reason="a test") == ["sms-cn"]
+    assert rig.gateway.accounts.named(TENANT, "sms-cn") is not before
+
+
+@ON_SQLITE
 async def test_whoever_is_left_out_shares_no_more_and_may_come_back(rig):
     await bring_in(rig, shared("acme = 3, beta = 1"))
     await bring_in(rig, shared("acme = 2"))
