@@ -152,6 +152,10 @@ class Actor:
     since: datetime | None
 
 
+class _OvertakenError(Exception):
+    """The same request was answered while this one waited for its turn."""
+
+
 class Pauses:
     """Pauses and stops. Setting and resuming use the connection `aside`, which no load takes.
 
@@ -187,7 +191,10 @@ class Pauses:
 
     async def put(self, wanted: Wanted, by: Actor) -> dict[str, Any]:
         """Set one: after the commit no call that it covers gets a go. The same request again as in `again`."""
-        row = await self._set(wanted, by)
+        try:
+            row = await self._set(wanted, by)
+        except _OvertakenError:
+            return await self.put(wanted, by)
         if row.waiting is None:
             row = await self._counted(row)
         return _answer(row)
@@ -223,9 +230,8 @@ class Pauses:
         self, conn: AsyncConnection, moment: Moment, wanted: Wanted, by: Actor, name: str
     ) -> Row[Any]:
         """The row, and what is `calling`, while no go can be given."""
-        earlier = await _earlier(conn, wanted, by.owner, moment)
-        if earlier is not None:
-            raise Conflict("the same request was being answered: send it again")
+        if await _earlier(conn, wanted, by.owner, moment) is not None:
+            raise _OvertakenError
         pause = Pause(owner=by.owner, id=name, kind=wanted.kind, scope=wanted.scope, until=wanted.until)
         calling = await stopped.calls(conn, pause, schema.attempt.c.state == "calling")
         await conn.execute(

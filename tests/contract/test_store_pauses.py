@@ -76,6 +76,15 @@ async def test_go_is_told_what_holds_at_that_moment(database, pauses):
     }
 
 
+async def test_the_same_request_twice_at_once_sets_one(database, pauses):
+    same = wanted(channel="sms")
+
+    first_, second = await asyncio.gather(pauses.put(same, OPS), pauses.put(same, OPS))
+
+    assert first_ == second
+    assert len(await rows(database, "pause")) == len(await rows(database, "change")) == 1
+
+
 PLACES = (None, "CN", "CN-GD", "US-NY")
 SCOPES = (
     *({}, {"channel": "sms"}, {"channel": "voice"}, {"tenant": "acme"}, {"template": "care"}),
