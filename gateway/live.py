@@ -116,7 +116,7 @@ class Live:
     def paces(self, load: Load) -> tuple[Pace, ...]:
         """Every pace that a start needs a slot of: its quotas' rates, and what its account's factor leaves of them."""
         rated = [b for b in self._book.buckets(load) if "rate" in b.limits and b.quota.rate]
-        paces = [_pace(bucket) for bucket in rated]
+        paces = [_pace(bucket, self.config.seq) for bucket in rated]
         factor = self.factor(load)
         if factor < 1:
             least = min(paces, key=lambda pace: pace.per_s, default=None)
@@ -126,7 +126,7 @@ class Live:
                     key=f"{FACTOR}|{load.pool}",
                     per_s=per_s,
                     burst=max(1, round(per_s / 10)),
-                    version=0,
+                    version=self.config.seq,
                     segments=least.segments if least else False,
                 )
             )
@@ -139,12 +139,13 @@ class Live:
         return min(own, ramp_factor(self.config.pauses, load, self.now.real))
 
 
-def _pace(bucket: Bucket) -> Pace:
+def _pace(bucket: Bucket, seq: int) -> Pace:
+    """The configuration's number is its version: what holds again after a change is newer than the change."""
     quota = bucket.quota
     return Pace(
         key=bucket.key,
         per_s=float(quota.rate or 0),
         burst=quota.burst_units,
-        version=quota.version,
+        version=seq,
         segments=quota.unit is Unit.SEGMENT,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -19,7 +19,7 @@ from gateway.endings import RETRY, Endings, Opens, freed
 from gateway.errors import Unavailable
 from gateway.live import FACTOR, Live
 from gateway.quotas.asked import AHEAD_US, LATE_US, Grants, Group, Pace, Wanted
-from gateway.quotas.model import Book
+from gateway.quotas.model import Book, Load
 from gateway.telemetry import Metrics, get
 from gateway.work import Intent, Refusal, Went, Word
 
@@ -58,19 +58,32 @@ Links = Callable[[str, str, str], str]
 """(adapter, account, ref) → the address at which receipts of that attempt come in."""
 
 
+Way = tuple[str, str, str]
+"""Tenant, account and template."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """An intent that waits for its start, the paces it needs a slot of, and until when (loop time) it waits."""
+    """An intent that waits for its start, and until when (loop time)."""
 
     ready: Ready
-    paces: tuple[Pace, ...]
     until: float
     over: asyncio.Future[None]
 
     @property
+    def load(self) -> Load:
+        """What it weighs on quotas."""
+        return self.ready.intent.start.load
+
+    @property
     def pool(self) -> str:
         """The account it goes through."""
-        return self.ready.intent.start.load.pool
+        return self.load.pool
+
+    @property
+    def way(self) -> Way:
+        """What decides which quotas cover it."""
+        return self.load.tenant, self.pool, self.load.template
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,26 +123,18 @@ class Starts:
     def add(self, ready: Sequence[Ready]) -> list[asyncio.Future[None]]:
         """Let these start as soon as their quotas allow; the futures are done when all is written."""
         loop = asyncio.get_running_loop()
-        added = [
-            Waiting(
-                ready=one,
-                paces=self._live.paces(one.intent.start.load),
-                until=loop.time() + PATIENCE,
-                over=loop.create_future(),
-            )
-            for one in ready
-        ]
+        added = [Waiting(ready=one, until=loop.time() + PATIENCE, over=loop.create_future()) for one in ready]
         self._waiting.extend(added)
         self._some.set()
         return [one.over for one in added]
 
     def held(self) -> Counter[str]:
         """Units that wait for a start, by bucket; what waits and what is being called, by account."""
-        held = Counter(self._calling)
+        held, paces = Counter(self._calling), self._paces(self._waiting)
         for one in self._waiting:
-            load = one.ready.intent.start.load
+            load = one.load
             held[one.pool] += 1
-            for pace in one.paces:
+            for pace in paces[one.way]:
                 held[pace.key] += load.segments if pace.segments else 1
             for bucket in self._live.book.buckets(load):
                 if bucket.limits != {"rate"}:
@@ -160,36 +165,46 @@ class Starts:
             self._leave(late)
             self._spawn(self._withdraw(late, why=self._out_of_pace(late)))
         able = self._able() if self._live.fresh else []
-        free = [one for one in able if not one.paces]
-        paced = [one for one in able if one.paces]
+        paces = self._paces(able)
+        free = [one for one in able if not paces[one.way]]
+        paced = [one for one in able if paces[one.way]]
         if free:
             slot = Slot(earliest=now, latest=now + (AHEAD_US + LATE_US) / 1e6)
             self._started([(one, slot) for one in free], None)
         if paced:
-            await self._take(paced)
+            await self._take(paced, paces)
+
+    def _paces(self, ones: Iterable[Waiting]) -> dict[Way, tuple[Pace, ...]]:
+        """The paces, as they are now, that each way needs a slot of."""
+        loads = {one.way: one.load for one in ones}
+        return {way: self._live.paces(load) for way, load in loads.items()}
 
     def _able(self) -> list[Waiting]:
         """What may start as far as this process is concerned: so many calls at once through one account."""
-        calling, able = Counter(self._calling), []
-        for one in self._waiting[:AT_MOST]:
-            if calling[one.pool] < IN_FLIGHT:
+        calling: Counter[str] = Counter(self._calling)
+        able: list[Waiting] = []
+        for one in self._waiting:
+            if calling[one.pool] < IN_FLIGHT and len(able) < AT_MOST:
                 calling[one.pool] += 1
                 able.append(one)
         return able
 
-    async def _take(self, paced: Sequence[Waiting]) -> None:
-        groups: dict[tuple[object, ...], list[Waiting]] = defaultdict(list)
+    async def _take(self, paced: Sequence[Waiting], paces: Mapping[Way, tuple[Pace, ...]]) -> None:
+        groups: dict[tuple[Way, int], list[Waiting]] = defaultdict(list)
         for one in paced:
-            load = one.ready.intent.start.load
-            groups[one.pool, load.tenant, load.priority, one.paces].append(one)
-        places: dict[Pace, int] = {}
-        for one in paced:
-            for pace in one.paces:
-                places.setdefault(pace, len(places))
+            groups[one.way, one.load.priority].append(one)
+        places: dict[str, int] = {}
+        asked_for: list[Pace] = []
+        for pace in (pace for way, _ in groups for pace in paces[way]):
+            if places.setdefault(pace.key, len(places)) == len(asked_for):
+                asked_for.append(pace)
         wanted = Wanted(
             worker=self._owner.id,
-            paces=tuple(places),
-            groups=tuple(_group(ones, places) for ones in groups.values()),
+            paces=tuple(asked_for),
+            groups=tuple(
+                _group(ones, tuple(places[pace.key] for pace in paces[way]))
+                for (way, _), ones in groups.items()
+            ),
         )
         loop = asyncio.get_running_loop()
         asked = loop.time()
@@ -329,32 +344,31 @@ class Starts:
 
     def _out_of_pace(self, late: Sequence[Waiting]) -> dict[str, Refusal]:
         """Whose pace had no slot in time: the slowest that covers each."""
+        now, paces = self._live.now.policy, self._paces(late)
         return {
-            one.ready.intent.ref: Refusal(
-                reason="quota",
-                by=_named(min(one.paces, key=lambda pace: pace.per_s)) if one.paces else one.pool,
-                again=self._live.now.policy,
-            )
+            one.ready.intent.ref: Refusal(reason="quota", by=_slowest(paces[one.way], one.load), again=now)
             for one in late
         }
 
 
-def _group(ones: Sequence[Waiting], places: Mapping[Pace, int]) -> Group:
-    load = ones[0].ready.intent.start.load
+def _group(ones: Sequence[Waiting], places: tuple[int, ...]) -> Group:
+    load = ones[0].load
     return Group(
         pool=load.pool,
         tenant=load.tenant,
         weight=float(ones[0].ready.weight),
         lane=load.priority,
-        paces=tuple(places[pace] for pace in ones[0].paces),
-        segments=tuple(one.ready.intent.start.load.segments for one in ones),
+        paces=places,
+        segments=tuple(one.load.segments for one in ones),
     )
 
 
-def _named(pace: Pace) -> str:
-    """The quota's name within a bucket's key; of a factor the account's."""
-    parts = pace.key.split("|")
-    return parts[-1] if parts[0] == FACTOR else parts[1]
+def _slowest(paces: Sequence[Pace], load: Load) -> str:
+    """The name of the quota whose pace is the slowest; where it is a factor, or none, that of the account."""
+    if not paces:
+        return load.account
+    parts = min(paces, key=lambda pace: pace.per_s).key.split("|")
+    return load.account if parts[0] == FACTOR else parts[1]
 
 
 async def hand_over(ready: Ready, message: Message) -> Handed:
