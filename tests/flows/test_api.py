@@ -58,6 +58,7 @@ ROLES = {
     ("GET", "/v1/quotas/{name}/history"): "ops",
     ("PUT", "/v1/quotas/{name}"): "ops",
     ("POST", "/v1/quotas/{name}/delete"): "ops",
+    ("POST", "/v1/quotas/plan"): "ops",
     ("POST", "/v1/pauses"): "ops compliance",
     ("GET", "/v1/pauses"): "ops compliance",
     ("GET", "/v1/pauses/{id}"): "ops compliance",
