@@ -303,7 +303,7 @@ class Desk:
         if not able:
             return []
         chosen, refusal = choose(able, ask.reminder, ask.tries, self._standings(), moment)
-        if refusal is not None and refusal.again is not None and refusal.again >= ask.expires_at:
+        if refusal is not None and refusal.reason == "account_down" and _too_late(refusal, ask):
             return []
         return [chosen, *(one for one in ordered(able, ask.reminder, ask.tries) if one is not chosen)]
 
@@ -555,6 +555,11 @@ def _intended(ready: Ready, moment: Moment) -> Past:
         technology=intent.technology,
         adapter=intent.adapter,
     )
+
+
+def _too_late(refusal: Refusal, ask: Ask) -> bool:
+    """Whether what is refused would have run out before it is asked for again."""
+    return refusal.again is not None and refusal.again >= ask.expires_at
 
 
 def _some(*named: str | None) -> frozenset[str]:

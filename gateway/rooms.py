@@ -25,8 +25,9 @@ from gateway.work import Queue, Refusal, Start
 
 BESIDE = 2 * IN_FLIGHT
 """Starts through one account that a process has decided on or calls at once."""
-SOON = timedelta(seconds=2)
-"""When to look again at a reminder whose quota had no room for the way it was decided to go."""
+SOON, LATER = timedelta(seconds=2), timedelta(seconds=10)
+"""When to look again at a reminder whose quota had no room for the way it was decided to go: as late as its turn may
+come after those that were refused before it, within these."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -40,6 +41,8 @@ class View:
     """Units by key: a pace's bucket, `counted|` and a bucket, an account's pool, `queue|` and a queue."""
     again: dict[str, datetime] = field(default_factory=dict)
     """When a key that has no room has some, where that is known."""
+    per_s: dict[str, float] = field(default_factory=dict)
+    """Starts per second of the keys that are paces."""
 
     def open_queues(self) -> list[str]:
         """Queues of which something can start."""
@@ -56,6 +59,7 @@ class Rooms:
         self._starts = starts
         self._worker = worker
         self._shares = Shares()
+        self._booked: dict[str, datetime] = {}
 
     async def look(self, queues: Sequence[Queue]) -> View:
         """The room there is for these queues."""
@@ -92,8 +96,9 @@ class Rooms:
             room = await self._grants.room(list(paces.values()), self._worker) if paces else []
         except Unavailable:
             room = [0.0] * len(paces)
-        for key, units in zip(paces, room, strict=True):
+        for (key, pace), units in zip(paces.items(), room, strict=True):
             view.left[key] = units - held[key]
+            view.per_s[key] = pace.per_s
 
     def _count(self, view: View, bucket: Bucket, held: int) -> None:
         left = self._live.left(bucket)
@@ -141,13 +146,20 @@ class Rooms:
         keys = self._keys(view, start.load)
         for key in keys:
             if view.left.get(key, 1.0) < 1:
-                return Refusal(
-                    reason="quota", by=_by(key, start.load), again=view.again.get(key, view.now + SOON)
-                )
+                return Refusal(reason="quota", by=_by(key, start.load), again=self._turn(view, key))
         for key in keys:
             if key in view.left:
                 view.left[key] -= 1
         return None
+
+    def _turn(self, view: View, key: str) -> datetime:
+        """When it may be the turn of one that this key has no room for."""
+        if key in view.again:
+            return view.again[key]
+        took = timedelta(seconds=1 / view.per_s.get(key, float(IN_FLIGHT)))
+        turn = max(self._booked.get(key, view.now), view.now) + took
+        self._booked[key] = turn
+        return min(max(turn, view.now + SOON), view.now + LATER)
 
 
 def _by(key: str, load: Load) -> str:

@@ -29,6 +29,8 @@ TICK = 0.02
 """Seconds from one take to the next while something waits."""
 PATIENCE = 8.0
 """Seconds that an intent waits for its start before it is given up: its permit lasts hardly longer."""
+HELD_BACK = 1.0
+"""Seconds for which this process starts nothing through an account after a configuration error; its breaker follows."""
 AT_MOST = 500
 """Starts in one take."""
 
@@ -119,6 +121,7 @@ class Starts:
         self._calling: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
         self._some = asyncio.Event()
+        self._misconfigured: dict[str, float] = {}
 
     def add(self, ready: Sequence[Ready]) -> list[asyncio.Future[None]]:
         """Let these start as soon as their quotas allow; the futures are done when all is written."""
@@ -164,7 +167,7 @@ class Starts:
         if late:
             self._leave(late)
             self._spawn(self._withdraw(late, why=self._out_of_pace(late)))
-        able = self._able() if self._live.fresh else []
+        able = self._able(now) if self._live.fresh else []
         paces = self._paces(able)
         free = [one for one in able if not paces[one.way]]
         paced = [one for one in able if paces[one.way]]
@@ -179,11 +182,13 @@ class Starts:
         loads = {one.way: one.load for one in ones}
         return {way: self._live.paces(load) for way, load in loads.items()}
 
-    def _able(self) -> list[Waiting]:
+    def _able(self, now: float) -> list[Waiting]:
         """What may start as far as this process is concerned: so many calls at once through one account."""
         calling: Counter[str] = Counter(self._calling)
         able: list[Waiting] = []
         for one in self._waiting:
+            if self._misconfigured.get(one.pool, 0.0) > now:
+                continue
             if calling[one.pool] < IN_FLIGHT and len(able) < AT_MOST:
                 calling[one.pool] += 1
                 able.append(one)
@@ -325,6 +330,8 @@ class Starts:
         ready = one.ready
         self._count(one)
         handed = await hand_over(ready, self._message(ready))
+        if handed.ending is HandOver.CONFIG:
+            self._misconfigured[one.pool] = loop.time() + HELD_BACK
         self._metrics.called(ready.intent.channel, ready.intent.adapter, handed.ending, loop.time() - began)
         await self._endings.write(ready, handed)
         self._over([one], called=True)
