@@ -2,11 +2,12 @@
 
 import re
 import shutil
+import subprocess
 from datetime import date
 from importlib.resources import files
 
 import pytest
-from cli_rig import Shell
+from cli_rig import GATEWAY, Shell, environment
 
 from gateway.cli.checks import FEW_BYTES, LITTLE_BYTES, horizon, reviews, room, strangers, time_zones
 from gateway.policy.calendars import SHIPPED
@@ -289,10 +290,16 @@ def test_a_calendars_file_with_mistakes_is_a_failure_and_nothing_starts(shell, t
 
     assert code == 1
     assert ("fail", True) in [(s, w.startswith(f"{file}{at}: {word}")) for s, w in told["calendars file"]]
-    shell.set(GATEWAY_DATA=tmp_path / "data")
-    up = shell("up", "--listen", "127.0.0.1:0")
-    assert up.code == 2
-    assert f"{file}{at}: {word}" in up.err
+    ran = subprocess.run(  # up sets logging up for its whole process
+        [GATEWAY, "up", "--listen", "127.0.0.1:0"],
+        env=environment(GATEWAY_CALENDARS=str(file), GATEWAY_DATA=str(tmp_path / "data")),
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=30,
+    )
+    assert ran.returncode == 2
+    assert f"{file}{at}: {word}" in ran.stderr
 
 
 def told(packs, today, calendars=SHIPPED):

@@ -7,6 +7,9 @@ from datetime import timedelta
 import pytest
 from makers import borrower, by_id, debt, phone, rows
 from sendrig import NEVER, ON_SQLITE
+from sqlalchemy import delete
+
+from gateway.store import schema
 
 ABROAD = "+12025550110"
 OPENID = "openid-of-zhangsan-000000001"
@@ -268,13 +271,19 @@ async def test_a_provider_that_asks_to_slow_down_is_left_alone_for_that_long(
     assert (await rig.reminder(name)).state == "sent"
 
 
-async def test_what_is_refused_again_and_again_is_given_up_in_the_end(open_rig, sqlite_url):
+async def test_what_is_refused_again_and_again_waits_longer_each_time_and_is_given_up_in_the_end(
+    open_rig, sqlite_url
+):
+    """Its account's breaker, which opens meanwhile, is taken for mended each time: real time stands still here."""
     rig = await open_rig(sqlite_url, ports={"twilio": NEVER})
     await rig.put(borrower(1, addresses=ADDRESSES), debt(1, due_date="2027-01-30"))
     (name,) = await rig.take(by_id(1, channels=["sms"], template="care", purpose="service_notice"))
     waits = []
     async with rig.sender() as sender:
         for _ in range(25):
+            async with rig.database.write() as conn:
+                await conn.execute(delete(schema.standing))
+            await rig.gateway.live.refresh()
             await sender.drain()
             row = await rig.reminder(name)
             if row.next_at is None:
