@@ -121,6 +121,8 @@ class Starts:
         self._calling: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
         self._some = asyncio.Event()
+        self._going = 0
+        """Goes that are asked for. While there is one no more is taken: goes that pile up make each other too late."""
         self._misconfigured: dict[str, float] = {}
 
     def add(self, ready: Sequence[Ready]) -> list[asyncio.Future[None]]:
@@ -167,7 +169,7 @@ class Starts:
         if late:
             self._leave(late)
             self._spawn(self._withdraw(late, why=self._out_of_pace(late)))
-        able = self._able(now) if self._live.fresh else []
+        able = self._able(now) if self._live.fresh and not self._going else []
         paces = self._paces(able)
         free = [one for one in able if not paces[one.way]]
         paced = [one for one in able if paces[one.way]]
@@ -230,6 +232,7 @@ class Starts:
     def _started(self, started: Sequence[tuple[Waiting, Slot]], word: Word | None) -> None:
         self._leave([one for one, _ in started])
         self._calling.update(one.pool for one, _ in started)
+        self._going += 1
         self._spawn(self._go(started, word))
 
     def _leave(self, gone: Sequence[Waiting]) -> None:
@@ -251,6 +254,8 @@ class Starts:
         except Unavailable:
             await self._withdraw([one for one, _ in started], called=True)
             return
+        finally:
+            self._going -= 1
         self._metrics.took("go", loop.time() - asked)
         refused = [one for one, _ in started if one.ready.intent.ref not in went.granted]
         granted = [(one, slot) for one, slot in started if one.ready.intent.ref in went.granted]
