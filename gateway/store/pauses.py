@@ -6,7 +6,6 @@ whoever's go was given before the setter's commit is already `calling`, and afte
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -26,13 +25,12 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import pauses
 from gateway.bodies.pauses import RAMPS_BY_QUOTAS
 from gateway.domain import Mode, Tenant, from_us, to_us, ulid
-from gateway.errors import BadInput, Conflict, Fault, Forbidden, KeyReused, NotFound, Unavailable
+from gateway.errors import BadInput, Conflict, Fault, Forbidden, KeyReused, NotFound
 from gateway.pauses import Kind, Pause, PauseScope
 from gateway.ports import Moment
 from gateway.quotas.model import EVERYONE, WORDS, Scope, deployment
@@ -40,7 +38,7 @@ from gateway.store import schema, stopped
 from gateway.store.changes import Changes
 from gateway.store.database import Database
 from gateway.store.keys import Role
-from gateway.store.live import GO_LOCK, applied, raise_seq
+from gateway.store.live import GO_LOCK, applied, keep_goes_out, raise_seq
 from gateway.store.log import Log
 from gateway.store.pages import Page, page, place
 from gateway.store.rows import instant, us
@@ -50,14 +48,10 @@ SECOND_WITHIN = timedelta(hours=1)
 """How long a request to resume a stop waits for its second holder."""
 HORIZON = timedelta(hours=24)
 """How far ahead expiries are told where a pause has no end."""
-TRY_MS, APART_S, TRIES = 100, 0.03, 150
-"""The exclusive lock is asked for in short tries, so that a go that hangs does not stop the others."""
 ROUTE = "pauses"
 
 _PAUSE, _KEY = schema.pause.c, schema.idempotency.c
 _SHARED = text("SELECT pg_advisory_xact_lock_shared(:key)")
-_EXCLUSIVE = text("SELECT pg_advisory_xact_lock(:key)")
-_LOCK_NOT_AVAILABLE = "55P03"
 _REAL_NOW = {
     "sqlite": "CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)",
     "postgresql": "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)",
@@ -223,7 +217,7 @@ class Pauses:
                 return earlier
             name = ulid("ps_", to_us(moment.real), self._entropy(10))
             await self._note(conn, moment, by, name, before=None, after=_said(wanted), reason=wanted.reason)
-            await _keep_goes_out(conn)
+            await keep_goes_out(conn)
             return await self._write(conn, moment, wanted, by, name)
 
     async def _write(
@@ -491,33 +485,6 @@ async def _row(conn: AsyncConnection, owner: str, name: str, *, lock: bool = Fal
     if row is None:
         raise NotFound
     return row
-
-
-async def _keep_goes_out(conn: AsyncConnection) -> None:
-    """Wait until every go that was given is committed, and let none begin until this transaction ends."""
-    if conn.dialect.name != "postgresql":
-        return
-    for _ in range(TRIES):
-        if await _locks(conn):
-            return
-        await asyncio.sleep(APART_S)
-    raise Unavailable(
-        "a call's go has been hanging for long, nothing was set: try again, and see the database"
-    )
-
-
-async def _locks(conn: AsyncConnection) -> bool:
-    """One short try: goes that come while it waits wait behind it."""
-    try:
-        async with conn.begin_nested():
-            await conn.execute(text(f"SET LOCAL lock_timeout = '{TRY_MS}ms'"))
-            await conn.execute(_EXCLUSIVE, {"key": GO_LOCK})
-            await conn.execute(text("SET LOCAL lock_timeout = DEFAULT"))
-    except DBAPIError as wrong:
-        if getattr(wrong.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
-            raise
-        return False
-    return True
 
 
 def _is_deployment(owner: Tenant) -> bool:
