@@ -211,7 +211,12 @@ class Fleet:
 
     async def until(self, true, patience=PATIENCE_S):
         """Wait for what the workers bring about."""
-        return await until(true, patience)
+        try:
+            return await until(true, patience)
+        except TimeoutError:
+            attempts = Counter(attempt.state for attempt in await self.rig.attempts())
+            message = f"waited {patience} s: {await self.rig.states()}, {dict(attempts)}, {self.said()}"
+            raise AssertionError(message) from None
 
     async def goes_on(self, seconds):
         """Let it run; every worker must live to the end of it."""
