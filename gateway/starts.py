@@ -254,6 +254,10 @@ class Starts:
         except Unavailable:
             await self._withdraw([one for one, _ in started], called=True)
             return
+        except Exception as wrong:
+            log.exception("go_broke", error=type(wrong).__name__)
+            await self._withdraw([one for one, _ in started], called=True)
+            return
         finally:
             self._going -= 1
         self._metrics.took("go", loop.time() - asked)

@@ -96,9 +96,9 @@ class Database:
             self._aside._writer = self._aside._reader = _postgresql(self._url, 1)  # noqa: SLF001 (a copy of itself)
         return self._aside
 
-    async def moment(self, conn: AsyncConnection) -> Moment:
-        """The database's clock, and the policy clock that stands an offset from it."""
-        real, offset = (await conn.execute(text(_NOW[self.dialect]))).one()
+    async def moment(self, conn: AsyncConnection, *, beside: str = "") -> Moment:
+        """The database's clock, and the policy clock that stands an offset from it; `beside`: more for that SELECT."""
+        real, offset, *_ = (await conn.execute(text(_NOW[self.dialect] + beside))).one()
         return Moment(real=from_us(int(real)), policy=from_us(int(real) + int(offset)))
 
     async def create(self) -> None:

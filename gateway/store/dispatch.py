@@ -11,13 +11,14 @@ from typing import Any
 
 import orjson
 from sqlalchemy import (
+    CompoundSelect,
     Subquery,
-    Table,
     and_,
     bindparam,
     case,
     func,
     insert,
+    literal,
     or_,
     select,
     text,
@@ -40,6 +41,7 @@ from gateway.store.rows import (
     attempt_of,
     intent_row,
     outturn_row,
+    rank,
     ref_row,
     us,
     withdrawal,
@@ -63,6 +65,9 @@ from gateway.work import (
 DUE_STATES = ("waiting", "deferred", "sent", "failed", "unknown")
 """States in which a `next_at` means something: the last three only while an escalation is left."""
 _REMINDER, _ATTEMPT = schema.reminder.c, schema.attempt.c
+_RANKED = (_REMINDER.priority, _REMINDER.value, _REMINDER.expires_at, _REMINDER.accepted_at)
+MOST_RANKED = 2000
+"""Due reminders of the locked persons that are ranked for one T1; beyond these, what became due last has to wait."""
 
 
 class DispatchStore:
@@ -175,18 +180,37 @@ class DispatchStore:
 
     async def _begin(self, conn: AsyncConnection) -> Moment:
         """A go that hangs must not hold up whoever sets a pause, nor every go behind that."""
-        if not self._db.sqlite:
-            await conn.execute(_GO_BOUNDS)
-        return await self._db.moment(conn)
+        return await self._db.moment(conn, beside="" if self._db.sqlite else _GO_BOUNDS)
 
 
 def _starts(intents: Sequence[Intent], refused: Mapping[str, Refusal]) -> list[Start]:
     return [i.start for i in intents if i.ref not in refused]
 
 
-_GO_BOUNDS = text(
-    "SELECT set_config('lock_timeout', '1s', true), set_config('statement_timeout', '2s', true)"
-)
+def _held(*, persons: set[Key], debts: set[Key], accounts: set[Key]) -> CompoundSelect[Any]:
+    """Revisions, under share locks: of all borrowers of persons (a refusal by one holds for all), debts, accounts."""
+    borrower, debt, account = schema.borrower.c, schema.debt.c, schema.account.c
+    parts = (
+        select(
+            literal("person").label("kind"), borrower.tenant, borrower.person.label("id"), borrower.revision
+        )
+        .where(tuple_(borrower.tenant, borrower.person).in_(sorted(persons)))
+        .order_by(borrower.tenant, borrower.id),
+        select(literal("debt").label("kind"), debt.tenant, debt.id, debt.revision)
+        .where(tuple_(debt.tenant, debt.id).in_(sorted(debts)))
+        .order_by(debt.tenant, debt.id),
+        select(literal("account").label("kind"), account.tenant, account.name.label("id"), account.revision)
+        .where(tuple_(account.tenant, account.name).in_(sorted(accounts)), account.enabled.is_(True))
+        .order_by(account.tenant, account.name),
+    )
+    locked = [
+        part.with_for_update(read=True).cte(name)
+        for part, name in zip(parts, ("persons", "debts", "accounts"), strict=True)
+    ]
+    return union_all(*(select(one) for one in locked))
+
+
+_GO_BOUNDS = ", set_config('lock_timeout', '1s', true), set_config('statement_timeout', '2s', true)"
 _NEVER = 2**62
 """Later than any expiry."""
 _QUEUES = text(
@@ -262,17 +286,19 @@ class DispatchTx(FactsTx):
                 .returning(schema.reminder)
             )
             taken.extend(rows.all())
-        works = [work_of(r) for r in taken]
-        return sorted(works, key=lambda w: (w.priority, -w.value, w.expires_at, w.accepted_at))
+        return [work_of(r) for r in sorted(taken, key=rank)]
 
     async def _due_of(
         self, persons: Sequence[Key], borrowers: Sequence[Key], queues: Sequence[str], limit: int
     ) -> list[Key]:
-        """A statement of its own, after the locks: what others claimed meanwhile is not due any more."""
+        """A statement of its own, after the locks: what others claimed meanwhile is not due any more.
+
+        More is looked at than is taken: who of a person's goes first is not told by what became due first.
+        """
         found: list[Any] = []
         for part in chunks(persons):
             rows = await self.conn.execute(
-                select(_REMINDER.tenant, _REMINDER.id, _REMINDER.priority, _REMINDER.next_at)
+                select(_REMINDER.tenant, _REMINDER.id, *_RANKED)
                 .where(
                     tuple_(_REMINDER.tenant, _REMINDER.person).in_(part),
                     tuple_(_REMINDER.tenant, _REMINDER.borrower).in_(borrowers),
@@ -281,11 +307,10 @@ class DispatchTx(FactsTx):
                     _REMINDER.queue.in_(queues),
                 )
                 .order_by(_REMINDER.priority, _REMINDER.next_at)
-                .limit(limit)
+                .limit(max(limit, MOST_RANKED))
             )
             found.extend(rows.all())
-        found.sort(key=lambda r: (r.priority, r.next_at))
-        return [(Tenant(r.tenant), r.id) for r in found[:limit]]
+        return [(Tenant(r.tenant), r.id) for r in sorted(found, key=rank)[:limit]]
 
     async def decide(self, verdicts: Sequence[Verdict], owner: str) -> None:
         """Write what T1 decided: the reminders' rows, and an intent for each that shall be sent."""
@@ -362,52 +387,24 @@ class DispatchTx(FactsTx):
 
     async def _unchanged(self, intents: Sequence[Intent]) -> list[Intent]:
         """Those whose borrower, debt and account are still what T1 saw; share locks hold that until the commit."""
-        persons = await self._persons(sorted({(i.work.tenant, i.work.person) for i in intents}))
-        debts = await self._revisions(schema.debt, sorted({(i.work.tenant, i.work.debt) for i in intents}))
-        accounts = await self._enabled(sorted({(i.work.tenant, i.account) for i in intents}))
+        if not intents:
+            return []
+        found: dict[tuple[str, str, str], int] = defaultdict(int)
+        for row in await self.conn.execute(
+            _held(
+                persons={(i.work.tenant, i.work.person) for i in intents},
+                debts={(i.work.tenant, i.work.debt) for i in intents},
+                accounts={(i.work.tenant, i.account) for i in intents},
+            )
+        ):
+            found[row.kind, row.tenant, row.id] += row.revision
         return [
             i
             for i in intents
-            if persons.get((i.work.tenant, i.work.person)) == i.borrower_revision
-            and debts.get((i.work.tenant, i.work.debt)) == i.debt_revision
-            and (i.work.tenant, i.account) in accounts
+            if found.get(("person", i.work.tenant, i.work.person)) == i.borrower_revision
+            and found.get(("debt", i.work.tenant, i.work.debt)) == i.debt_revision
+            and ("account", i.work.tenant, i.account) in found
         ]
-
-    async def _persons(self, keys: Sequence[Key]) -> dict[Key, int]:
-        """The revisions of all borrowers of each person, added up: a refusal by one holds for all."""
-        table = schema.borrower.c
-        found: dict[Key, int] = defaultdict(int)
-        for part in chunks(keys):
-            rows = await self.conn.execute(
-                select(table.tenant, table.person, table.revision)
-                .where(tuple_(table.tenant, table.person).in_(part))
-                .order_by(table.tenant, table.id)
-                .with_for_update(read=True)
-            )
-            for row in rows:
-                found[Tenant(row.tenant), row.person] += row.revision
-        return found
-
-    async def _revisions(self, table: Table, keys: Sequence[Key]) -> dict[Key, int]:
-        found: dict[Key, int] = {}
-        for part in chunks(keys):
-            rows = await self.conn.execute(
-                select(table.c.tenant, table.c.id, table.c.revision)
-                .where(tuple_(table.c.tenant, table.c.id).in_(part))
-                .order_by(table.c.tenant, table.c.id)
-                .with_for_update(read=True)
-            )
-            found.update({(Tenant(r.tenant), r.id): r.revision for r in rows})
-        return found
-
-    async def _enabled(self, keys: Sequence[Key]) -> set[Key]:
-        table = schema.account.c
-        rows = await self.conn.execute(
-            select(table.tenant, table.name)
-            .where(tuple_(table.tenant, table.name).in_(keys), table.enabled.is_(True))
-            .with_for_update(read=True)
-        )
-        return {(Tenant(r.tenant), r.name) for r in rows}
 
     async def _to_calling(self, intents: Sequence[Intent], owner: str, now: int) -> set[str]:
         granted: set[str] = set()
