@@ -364,7 +364,7 @@ end
 
 local function deal(pool)
   local hands, heap, own, covers = hands_of(pool)
-  local all = own
+  local all, held_back = own, {}
   local count = #heap
   for at = floor(count / 2), 1, -1 do
     sink(heap, count, at)
@@ -386,6 +386,9 @@ local function deal(pool)
     end
     local line = lane and hand[lane]
     if not line then
+      if hand.barred then
+        held_back[#held_back + 1] = { hand.share, pool.time }
+      end
       heap[1] = heap[count]
       heap[count] = nil
       count = count - 1
@@ -397,6 +400,7 @@ local function deal(pool)
       line.first = line.first + 1
       local barred = shut(group.counted)
       if barred then
+        hand.barred = true
         own = covers[barred] == all and 0 or own - 1
       else
         grant(group)
@@ -419,6 +423,7 @@ local function deal(pool)
       line.claim = other
       if shut(other.counted) then
         line.other, line.claim = line.other + 1, nil
+        hand.barred = true
       else
         for i = 1, #other.counted, 2 do
           local gauge = other.counted[i]
@@ -433,6 +438,9 @@ local function deal(pool)
         end
       end
     end
+  end
+  for _, held in ipairs(held_back) do -- by its own quota, while others were dealt to: it was as good as idle
+    held[1][1] = held[1][1] + (pool.time - held[2])
   end
   local shares = {}
   for tenant, share in pairs(pool.shares) do

@@ -231,6 +231,10 @@ class _Hand:
     others: tuple[deque[_Other], deque[_Other], deque[_Other]] = field(
         default_factory=lambda: (deque(), deque(), deque())
     )
+    barred: bool = False
+    """Whether something of it waits on, for a pace that had no slot."""
+    out: float | None = None
+    """The virtual time that was reached when nothing of it could be dealt to any more."""
 
     def waits(self, lane: int) -> bool:
         return bool(self.own[lane] or self.others[lane])
@@ -334,10 +338,12 @@ def _deal(table: _Table, name: str, starts: list[list[int]]) -> None:
         lane = hand.lane()
         if lane is None:
             heappop(turns)
+            hand.out = pool.time
         elif hand.own[lane]:
             group = hand.own[lane].popleft()
             barred = next((gauge for gauge, _ in group.gauges if gauge.work > gauge.last), None)
             if barred is not None:
+                hand.barred = True
                 own = 0 if covers[barred] == len(groups) else own - 1
                 continue
             hand.own[lane].append(group)
@@ -356,6 +362,7 @@ def _deal(table: _Table, name: str, starts: list[list[int]]) -> None:
                 other.gauges = list(table.known(other.claim))
             if any(gauge.work > gauge.last for gauge, _ in other.gauges):
                 hand.others[lane].popleft()
+                hand.barred = True
                 continue
             for gauge, units in other.gauges:
                 gauge.work += units * gauge.unit
@@ -363,6 +370,7 @@ def _deal(table: _Table, name: str, starts: list[list[int]]) -> None:
             other.count -= 1
             if not other.count:
                 hand.others[lane].popleft()
+    _hold_back(pool, hands.values())
     _forget(pool, hands)
 
 
@@ -382,6 +390,13 @@ def _turn(turns: list[tuple[float, str]], hand: _Hand, lane: int, tenant: str) -
     hand.time += 1 / hand.weight
     hand.charge(lane, hand.owed)
     heapreplace(turns, (hand.time, tenant))
+
+
+def _hold_back(pool: Pool, hands: Iterable[_Hand]) -> None:
+    """Whom only its own quota barred while others were dealt to was as good as idle: it is owed none of those slots."""
+    for hand in hands:
+        if hand.barred and hand.out is not None:
+            hand.share.time += pool.time - hand.out
 
 
 def _forget(pool: Pool, hands: Iterable[str]) -> None:

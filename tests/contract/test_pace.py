@@ -498,6 +498,10 @@ MUTANTS = {
     "a clock set back bars for long": ("meter.tat + (now - meter.at)", "meter.tat"),
     "segments count once": ("spent = group.sizes[given] * spent", "spent = spent"),
     "floors are not kept": ("hand.work[2] >= 1", "hand.work[2] >= 1e9"),
+    "who its own quota holds back is owed the others' slots": (
+        "held[1][1] + (pool.time - held[2])",
+        "held[1][1]",
+    ),
 }
 
 
@@ -528,7 +532,7 @@ def test_each_mutant_of_the_script_deals_otherwise(valkey):
         passed = drawn.choice([0, 20_000, 20_000, 61_000, 260_000, -40_000])
         return drawn.choice(["take", "take", "room"]), drawn.choice(["w1", "w2"]), paces, groups, passed
 
-    steps = [step() for _ in range(60)]
+    steps = [step() for _ in range(150)]
     right = dealt(steps)
 
     async def survivors():

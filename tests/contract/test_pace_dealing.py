@@ -88,6 +88,20 @@ def test_tenants_share_by_weight_and_an_idle_ones_share_goes_to_the_others_at_on
         assert [shares.get(name, 0) for name in "xyz"] == pytest.approx(fair, rel=0.07)
 
 
+@pytest.mark.parametrize("holder", [None, "w1"])
+def test_a_tenant_whose_own_quota_held_it_back_takes_no_more_than_its_share_once_that_is_raised(holder):
+    paces = [a_pace("acc", 50, 5), a_pace("own", 5, 1)]
+    queues = [
+        ({"tenant": "x", "paces": ("acc",)}, holder and "w0"),
+        ({"tenant": "y", "paces": ("own", "acc")}, holder),
+    ]
+    crowd = Crowd(Reference(), paces, queues, workers=2).run(20)
+    assert crowd.by(tenant, 1, 20) == pytest.approx({"x": 45, "y": 5}, rel=0.03)
+    crowd.set(own={"per_s": 50.0, "burst": 5})
+    crowd.run(5)
+    assert crowd.by(tenant, 20.5, 25) == pytest.approx({"x": 25, "y": 25}, rel=0.07)
+
+
 def test_tenants_in_the_hands_of_one_worker_each_do_not_wait_for_one_another():
     queues = [({"tenant": f"t{n:02}", "paces": ("a",)}, f"w{n}") for n in range(12)]
     crowd = Crowd(Reference(), [a_pace(per_s=20, burst=1)], queues, workers=12, held=3).run(13)
