@@ -31,7 +31,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.domain import Channel, Tenant, from_us, to_us
 from gateway.ports import Entry, Moment
-from gateway.quotas.model import Book
+from gateway.quotas.model import Book, Load
 from gateway.standing import Ending
 from gateway.store import counted, live, pauses, schema, standing
 from gateway.store.database import Database, chunks
@@ -694,7 +694,8 @@ class DispatchTx(FactsTx):
     async def stands_until(self, attempt: Attempt) -> datetime | None:
         """Until when (policy clock) the decision behind an attempt holds.
 
-        None when its borrower, debt or account are not as they were decided on, or its reminder went on.
+        None when its borrower, debt or account are not as they were decided on, its reminder went on, or a pause
+        or stop covers it: asking by the same request again is a call, and needs what a go needs.
         """
         borrower, debt, account = schema.borrower.c, schema.debt.c, schema.account.c
         revisions = (
@@ -703,12 +704,20 @@ class DispatchTx(FactsTx):
             .correlate(schema.attempt)
             .scalar_subquery()
         )
-        decision: str | None = await self.conn.scalar(
-            select(_REMINDER.decision)
+        rows = await self.conn.execute(
+            select(
+                *(_REMINDER.decision, _REMINDER.priority, _REMINDER.portfolio, _REMINDER.places),
+                *(_ATTEMPT.template, _ATTEMPT.template_version, account.weight),
+                *(debt.portfolio.label("portfolio_now"), debt.governing_law, borrower.profile),
+            )
+            .select_from(schema.reminder)
             .join(
                 schema.attempt, and_(_ATTEMPT.tenant == _REMINDER.tenant, _ATTEMPT.ref == _REMINDER.attempt)
             )
             .join(schema.debt, and_(debt.tenant == _REMINDER.tenant, debt.id == _REMINDER.debt))
+            .join(
+                schema.borrower, and_(borrower.tenant == _REMINDER.tenant, borrower.id == _REMINDER.borrower)
+            )
             .join(schema.account, and_(account.tenant == _REMINDER.tenant, account.name == _ATTEMPT.account))
             .where(
                 _ATTEMPT.tenant == attempt.tenant,
@@ -718,8 +727,11 @@ class DispatchTx(FactsTx):
                 account.enabled.is_(True),
             )
         )
-        until = orjson.loads(decision).get("deliver_by") if decision else None
-        return datetime.fromisoformat(until) if until else None
+        row = rows.one_or_none()
+        until = orjson.loads(row.decision).get("deliver_by") if row is not None and row.decision else None
+        if row is None or until is None or await pauses.guard(self.conn, self.moment, [_start(attempt, row)]):
+            return None
+        return datetime.fromisoformat(until)
 
     async def address(self, tenant: Tenant, borrower: str, key: str) -> bytes | None:
         """One address, sealed."""
@@ -730,6 +742,27 @@ class DispatchTx(FactsTx):
             )
         )
         return sealed
+
+
+def _start(attempt: Attempt, row: Any) -> Start:
+    """An attempt that was called once, as pauses see it."""
+    residence = orjson.loads(row.profile).get("residence")
+    return Start(
+        ref=attempt.ref,
+        load=Load(
+            tenant=attempt.tenant,
+            channel=attempt.channel.value,
+            adapter=attempt.adapter,
+            account=attempt.account,
+            template=row.template,
+            shared=row.weight is not None,
+            priority=row.priority,
+        ),
+        template_version=row.template_version,
+        portfolios=frozenset(p for p in (row.portfolio, row.portfolio_now) if p),
+        places=frozenset(p for p in (*orjson.loads(row.places), residence, row.governing_law) if p),
+        deliver_by=attempt.started_at,
+    )
 
 
 _FINISH_REMINDER = (

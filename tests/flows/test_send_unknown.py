@@ -5,11 +5,14 @@ import itertools
 from datetime import timedelta
 
 import pytest
-from makers import borrower, by_id, debt, phone, rows
-from sendrig import NEVER, ON_SQLITE
+from makers import NOW, borrower, by_id, debt, phone, rows
+from sendrig import NEVER, ON_SQLITE, TENANT
 from sqlalchemy import delete
 
+from gateway.pauses import Kind, PauseScope
 from gateway.store import schema
+from gateway.store.keys import Role
+from gateway.store.pauses import Actor, Wanted
 
 ABROAD = "+12025550110"
 OPENID = "openid-of-zhangsan-000000001"
@@ -105,8 +108,14 @@ async def test_the_same_key_is_not_used_once_the_provider_may_have_forgotten_it(
     assert len(rig.reached()) == 1
 
 
+async def stop_everything(rig):
+    by = Actor(owner=TENANT, holder="ann", role=Role.OPS, since=NOW - timedelta(days=900))
+    wanted = Wanted(key="s", kind=Kind.STOP, scope=PauseScope(), until=None, ramp_s=0, reason="a test")
+    await rig.services.pauses.put(wanted, by)
+
+
 @ON_SQLITE
-@pytest.mark.parametrize("change", ["paid", "opted_out", "held", "night"])
+@pytest.mark.parametrize("change", ["paid", "opted_out", "held", "night", "stopped"])
 async def test_the_same_key_is_not_used_once_what_was_decided_does_not_hold(change, rig):
     """The first request may never have arrived: the second would reach somebody who is to be left alone by now."""
     await rig.simulators.next("wechat", "status", status=500)
@@ -126,6 +135,8 @@ async def test_the_same_key_is_not_used_once_what_was_decided_does_not_hold(chan
             )
         case "night":
             await rig.advance(hours=10, minutes=1)
+        case "stopped":
+            await stop_everything(rig)
     after = await asked_about(rig, OVER, *[DAY] * 4)
 
     assert (after.state, after.settle_at) == ("unknown", None)
