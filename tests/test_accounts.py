@@ -233,6 +233,7 @@ def test_an_account_comes_with_its_pace_as_a_quota_that_covers_nothing_else():
     ("settings", "codes"),
     [
         ({"pace": "0"}, ["pace_malformed"]),
+        ({"pace": "0.0009"}, ["pace_malformed"]),
         ({"pace": "1e6"}, ["pace_malformed"]),
         ({"pace": "NaN"}, ["pace_malformed"]),
         ({"pace": "fast"}, ["pace_malformed"]),

@@ -327,6 +327,16 @@ def test_every_wrong_keyword_is_told_at_once():
     ]
 
 
+def test_numbers_that_json_does_not_hold_are_wrong_keywords():
+    _, wrong = spec.keywords(["rate=1e400", "alarm_at=1e-400", f"per_day={10**15}"])
+
+    assert [(f.at, f.code) for f in wrong] == [
+        ("rate", "form_invalid"),
+        ("alarm_at", "form_invalid"),
+        ("per_day", "form_invalid"),
+    ]
+
+
 def test_a_quota_is_written_and_read_back_as_it_was():
     made = Quota(
         owner=Tenant("acme/live"),

@@ -12,14 +12,14 @@ from gateway.bodies.kinds import Amount, Currency, Id, Instant, Reason, Template
 from gateway.bodies.models import Body
 from gateway.domain import Channel
 from gateway.quotas import spec
-from gateway.quotas.model import WORDS, Per, Unit
+from gateway.quotas.model import LEAST_RATE, MOST_RATE, WORDS, Per, Unit
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
 Wall = Annotated[str, StringConstraints(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Calls = Annotated[int, Field(ge=1, le=10_000)]
 Why = Annotated[Reason, Field(min_length=1)]
-MOST_RATE, MOST_HOURS = 100_000, 24
+MOST_HOURS = 24
 MOST_PLANNED = 50
 
 
@@ -29,18 +29,23 @@ def _number(value: Any) -> Decimal:
     return Decimal(str(value))
 
 
-def _above_0(most: int) -> BeforeValidator:
-    def validate(value: Any) -> Decimal:
-        number = _number(value)
-        if not 0 < number <= most:
-            raise fault("out_of_range", f"send a number above 0 and at most {most}")
-        return number
-
-    return BeforeValidator(validate)
+def _rate(value: Any) -> Decimal:
+    number = _number(value)
+    if not LEAST_RATE <= number <= MOST_RATE:
+        message = f"send a number from {LEAST_RATE} to {MOST_RATE}; for less, per_hour or per_day"
+        raise fault("out_of_range", message)
+    return number
 
 
-Rate = Annotated[Decimal, _above_0(MOST_RATE)]
-Share = Annotated[Decimal, _above_0(1)]
+def _share(value: Any) -> Decimal:
+    number = _number(value)
+    if not 0 < number <= 1:
+        raise fault("out_of_range", "send a number above 0 and at most 1")
+    return number
+
+
+Rate = Annotated[Decimal, BeforeValidator(_rate)]
+Share = Annotated[Decimal, BeforeValidator(_share)]
 
 
 class ScopeIn(Body):

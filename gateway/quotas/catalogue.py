@@ -15,14 +15,12 @@ from zoneinfo import ZoneInfo
 
 from gateway.domain import Account, Tenant
 from gateway.errors import Fault
-from gateway.quotas.model import Quota, Scope, Unit, pool_of
+from gateway.quotas.model import LEAST_RATE, MOST_RATE, Quota, Scope, Unit, pool_of
 
 SET_BY = "catalogue"
 """Who sets the default quotas."""
 PREFIX = "pace."
 """A default quota is named by this and its account."""
-MOST = Decimal(100_000)
-"""Units a second that an account's `pace` may state at most."""
 MOST_WEIGHT = 1_000
 
 
@@ -145,7 +143,7 @@ def faults(account: Account, at: str) -> list[Fault]:
     found = []
     pace, kind, weight = (account.settings.get(key) for key in ("pace", "sender_kind", "weight"))
     if pace is not None and _positive(pace) is None:
-        message = f"units a second that the provider grants this sender, above 0 and at most {MOST:,}"
+        message = f"units a second that the provider grants this sender, from {LEAST_RATE} to {MOST_RATE:,}"
         found.append(Fault(at=f"{at}/settings/pace", code="pace_malformed", message=message))
     if kind is not None and kind_of(account) is None:
         known = published().get(account.adapter)
@@ -165,4 +163,4 @@ def _positive(text: str | None) -> Decimal | None:
         number = Decimal(text or "NaN")
     except InvalidOperation:
         return None
-    return number if number.is_finite() and 0 < number <= MOST else None
+    return number if number.is_finite() and LEAST_RATE <= number <= MOST_RATE else None

@@ -20,6 +20,8 @@ LIMITS = ("rate", "per_minute", "per_hour", "per_day", "concurrency", "closed", 
 """What a quota may hold; each is overridden by itself."""
 EVERYONE = "*"
 """The deployment, where a tenant's name would stand."""
+LEAST_RATE, MOST_RATE = Decimal("0.001"), Decimal(100_000)
+"""Units a second. What is slower is a number by hour or day: instants to the µs do not hold it."""
 LEAST_BURST_S = 0.1
 """Seconds' worth of the pace that an absent `burst` is."""
 

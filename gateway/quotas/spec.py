@@ -159,6 +159,8 @@ _FORMS = {
     "budget": "an amount, its currency and day or month: 500.00/CNY/day",
     "alarm_at": "a share of the budget, above 0 and at most 1: 0.8",
 }
+_MOST_DIGITS = 15
+"""Of a number: more would be none of JSON's."""
 _HOURS = re.compile(r"([0-2]\d:[0-5]\d)-([0-2]\d:[0-5]\d)")
 
 
@@ -194,6 +196,8 @@ def _text(body: dict[str, Any], key: str, value: str) -> None:
 
 
 def _whole(body: dict[str, Any], key: str, value: str) -> None:
+    if len(value) > _MOST_DIGITS:
+        raise ValueError
     body[key] = int(value) if value else None
 
 
@@ -230,7 +234,7 @@ def _from_to(hours: str) -> dict[str, str]:
 
 def _number(value: str) -> int | float:
     number = Decimal(value)
-    if not number.is_finite():
+    if not number.is_finite() or abs(number.adjusted()) > _MOST_DIGITS:
         raise ValueError
     return plain(number)
 

@@ -413,8 +413,8 @@ async def test_without_a_redis_sql_grants_for_good(sqlite):
 PACES = st.builds(
     a_pace,
     key=st.sampled_from("abcde"),
-    per_s=st.sampled_from([0.2, 1.0, 3.0, 50.0, 333.0, 5000.0]),
-    burst=st.sampled_from([1, 2, 5, 40]),
+    per_s=st.sampled_from([0.001, 0.2, 1.0, 3.0, 50.0, 333.0, 5000.0]),
+    burst=st.sampled_from([1, 2, 5, 40, 10**9]),
     version=st.integers(1, 3),
     segments=st.booleans(),
 )

@@ -171,6 +171,7 @@ async def test_what_was_unset_may_be_set_again_and_its_version_goes_on(ops):
 
 MISTAKES = [
     ({"rate": 0}, "/rate", "out_of_range"),
+    ({"rate": 0.0009}, "/rate", "out_of_range"),
     ({"rate": 100_001}, "/rate", "out_of_range"),
     ({"rate": "50"}, "/rate", "wrong_type"),
     ({"rate": True}, "/rate", "wrong_type"),
