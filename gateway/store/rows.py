@@ -74,6 +74,11 @@ def work_of(row: Row[Any]) -> Work:
     )
 
 
+def rank(row: Row[Any]) -> tuple[int, Decimal, int, int]:
+    """Which reminder goes first: by priority, value, expiry, and then whichever was accepted first."""
+    return row.priority, -_worth(row.value), row.expires_at, row.accepted_at
+
+
 def _worth(value: str | None) -> Decimal:
     """A service's `value` as a number; a word is worth nothing more."""
     try:

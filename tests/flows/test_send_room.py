@@ -117,3 +117,22 @@ async def test_the_last_slot_of_a_person_goes_to_the_first_by_priority_value_and
     assert [line["kind"] for line in rig.reached()] == ["email"]
     assert (await rig.reminder(wins)).state == "sent"
     assert (await rig.states())["deferred", "OP.CAPS.DAY"] == 3
+
+
+async def test_the_first_by_value_gets_the_slot_also_where_more_is_due_than_there_is_room_for(rig):
+    """It became due last, and a pace of one a second picks one reminder at a time."""
+    await set_quota(rig, rate=1, burst=1)
+    await rig.put(borrower(1, addresses=EVERYWHERE), debt(1))
+    await rig.contacts(
+        *(contact(1, idempotency_key=f"c{n}", channel="sms", outcome="delivered") for n in range(2))
+    )
+    names = []
+    for n in range(4):
+        more = {"value": str(n), "repeat": True, "idempotency_key": f"r{n}"}
+        names += await rig.take(by_id(1, channels=["sms"], **more))
+    async with rig.sender() as sender:
+        while not rig.reached():
+            await sender.drain_one("sms")
+
+    assert len(rig.reached()) == 1
+    assert (await rig.reminder(names[-1])).state == "sent"
