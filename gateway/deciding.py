@@ -245,7 +245,7 @@ class Desk:
         try:
             ask = self._ask(work, facts)
             ways = self._ways(ask, facts, moment)
-            decision = self.decide(ask, ways, facts, moment, permit)
+            decision = self._decide_around(ask, ways, facts, moment, permit)
             if decision.action is not Action.SEND:
                 return decision, None, ()
             try:
@@ -291,10 +291,7 @@ class Desk:
         return found
 
     def _serving(self, ask: Ask, address: AddressRow, moment: Moment) -> list[Connected]:
-        """The accounts for an address, the one to try first of all before the others.
-
-        None where all are down for longer than the reminder can wait: then another channel is better.
-        """
+        """The accounts for an address, the one to try first of all before the others."""
         able = [
             connected
             for connected in self._accounts.of(ask.tenant, address.channel)
@@ -302,9 +299,7 @@ class Desk:
         ]
         if not able:
             return []
-        chosen, refusal = choose(able, ask.reminder, ask.tries, self._standings(), moment)
-        if refusal is not None and refusal.reason == "account_down" and _too_late(refusal, ask):
-            return []
+        chosen, _ = choose(able, ask.reminder, ask.tries, self._standings(), moment)
         return [chosen, *(one for one in ordered(able, ask.reminder, ask.tries) if one is not chosen)]
 
     def _carries(self, connected: Connected, template: Template | None) -> bool:
@@ -320,6 +315,42 @@ class Desk:
     def bound(self, tenant: Tenant, template: Template, channel: Channel) -> bool:
         """Whether an account of this channel can carry the template (gateway.intake.asks.Bindings)."""
         return any(self._carries(c, template) for c in self._accounts.of(tenant, channel))
+
+    def _decide_around(
+        self, ask: Ask, ways: Mapping[Channel, Sequence[Way]], facts: Facts, moment: Moment, permit: timedelta
+    ) -> Decision:
+        """The gate's decision, or another channel's send where waiting for an account that is down means expiry.
+
+        Where no other channel is open the reminder waits for the account, however little time is left.
+        """
+        first = decision = self.decide(ask, ways, facts, moment, permit)
+        left = dict(ways)
+        while decision.action is Action.SEND:
+            again = self._down_until(_way(decision, left), moment)
+            if again is None or not self._expires_by(again, ask, left, facts, permit):
+                return decision
+            left = {channel: found for channel, found in left.items() if channel is not decision.channel}
+            decision = self.decide(ask, left, facts, moment, permit)
+        return first
+
+    def _down_until(self, way: Way, moment: Moment) -> Moment | None:
+        """When a way whose account is down is asked for again; None where it is not down."""
+        standing = self._standings().get(way.connected.pool, Standing())
+        if standing.back_at(moment.real) is None:
+            return None
+        return Moment(real=moment.real + LOOK_AGAIN, policy=moment.policy + LOOK_AGAIN)
+
+    def _expires_by(
+        self,
+        again: Moment,
+        ask: Ask,
+        ways: Mapping[Channel, Sequence[Way]],
+        facts: Facts,
+        permit: timedelta,
+    ) -> bool:
+        """Whether it would be too late then, or closed until it is too late."""
+        then = self.decide(ask, ways, facts, again, permit)
+        return then.action is Action.SUPPRESS or then.ends is not None
 
     def decide(
         self,
@@ -386,11 +417,7 @@ class Desk:
     ) -> Ready:
         assert decision.channel is not None  # noqa: S101 (a send names its channel and its end)
         assert decision.deliver_by is not None  # noqa: S101
-        way = next(
-            w
-            for w in ways[decision.channel]
-            if (w.address.key, w.connected.account.adapter) == (decision.address_key, decision.adapter)
-        )
+        way = _way(decision, ways)
         key = keys[work.tenant, work.borrower]
         debt = facts.debts[work.tenant, work.debt]
         rendered = self._fitting(work, decision, way, facts, key)
@@ -557,9 +584,14 @@ def _intended(ready: Ready, moment: Moment) -> Past:
     )
 
 
-def _too_late(refusal: Refusal, ask: Ask) -> bool:
-    """Whether what is refused would have run out before it is asked for again."""
-    return refusal.again is not None and refusal.again >= ask.expires_at
+def _way(decision: Decision, ways: Mapping[Channel, Sequence[Way]]) -> Way:
+    """The way that a send was decided to go."""
+    assert decision.channel is not None  # noqa: S101 (a send names its channel)
+    return next(
+        way
+        for way in ways[decision.channel]
+        if (way.address.key, way.connected.account.adapter) == (decision.address_key, decision.adapter)
+    )
 
 
 def _some(*named: str | None) -> frozenset[str]:

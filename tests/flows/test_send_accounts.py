@@ -226,11 +226,16 @@ async def test_what_came_when_the_day_was_used_up_goes_through_the_next_account_
     ]
 
 
-@pytest.mark.parametrize(("hours", "goes"), [(48, None), (0.2, "email")])
+@pytest.mark.parametrize(
+    ("hour", "hours", "goes"),
+    [(0, 48, None), (0, 0.2, "email"), (9.8, 13, "email"), (9.8, 23, None)],
+    ids=["in time", "too late", "closed until it is too late", "closed for the night"],
+)
 @ON_SQLITE
 async def test_an_account_that_is_down_changes_the_channel_only_where_waiting_would_mean_expiry(
-    rig, hours, goes
+    rig, hour, hours, goes
 ):
+    await rig.advance(hours=hour)
     await refuses(rig, "SignatureDoesNotMatch", status=400)
     await rig.take(reminder(1, **SMS))
     await rig.drain()
@@ -241,6 +246,29 @@ async def test_an_account_that_is_down_changes_the_channel_only_where_waiting_wo
     row = await rig.reminder(name)
     assert (row.state, row.reason) == (("sent", None) if goes else ("deferred", "account_down"))
     assert [a.channel for a in await rig.attempts(name) if a.state == "accepted"] == ([goes] if goes else [])
+
+
+@pytest.mark.parametrize("other", ["none", "opted out"])
+@ON_SQLITE
+async def test_what_can_go_no_other_way_waits_to_its_end_for_the_account_and_goes_when_it_is_back(rig, other):
+    await refuses(rig, "SignatureDoesNotMatch", status=400)
+    await rig.take(reminder(1, **SMS))
+    await rig.drain()
+    soon = (NOW + timedelta(minutes=10)).isoformat()
+    (name,) = await rig.take(
+        reminder(2, expires_at=soon, **SMS) if other == "none" else by_mail(2, expires_at=soon)
+    )
+    if other == "opted out":
+        await rig.puts("B-2", opt_outs=[{"channel": "email", "at": NOW.isoformat()}])
+    await rig.drain()
+
+    row = await rig.reminder(name)
+    assert (row.state, row.reason, row.by) == ("deferred", "account_down", "sms-cn")
+    await rig.simulators.heal()
+    await rig.advance(seconds=3)
+    await rig.gateway.account_desk.check(TENANT, "sms-cn")
+    await come_back(rig)
+    assert await rig.states() == {("sent", None): 2}
 
 
 SHARED = """
