@@ -157,13 +157,12 @@ class Fleet:
         return await self.take_for("acme", count, **more)
 
     async def take_for(self, tenant, count, **more):
-        """So many reminders of a tenant to as many people; their numbers as the ledger has them."""
+        """So many reminders of a tenant to as many people; their ids by their numbers as the ledger has them."""
         numbers = range(self.taken, self.taken + count)
         self.taken += count
-        await self.take_all(
-            [reminder(n, channels=["sms"], **more) for n in numbers], Tenant(f"{tenant}/live")
-        )
-        return {phone(n) for n in numbers}
+        raws = [reminder(n, **{"channels": ["sms"], **more}) for n in numbers]
+        names = await self.take_all(raws, Tenant(f"{tenant}/live"))
+        return dict(zip(map(phone, numbers), names, strict=True))
 
     async def take_all(self, raws, tenant=sendrig.TENANT):
         """These reminders, in batches; their ids."""
