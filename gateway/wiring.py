@@ -255,7 +255,7 @@ class Gateway:
         log = AuditStore(self.database, self.vault, self.log_keys)
         return Services(
             intake=self._intake(IntakeStore(self.database, self.log), self.bell),
-            reads=Reads(self.database, self.vault),
+            reads=Reads(self.database, self.vault, channel_of),
             top=Top(self.database),
             setup=self.setup,
             setup_aside=self._setup(self.database.aside()),

@@ -9,15 +9,17 @@ from typing import Any
 from sqlalchemy import Row, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.domain import from_us
+from gateway.domain import Account, from_us
 from gateway.pauses import ramp_factor
 from gateway.ports import Moment
 from gateway.quotas import spec
 from gateway.quotas.catalogue import SET_BY
-from gateway.quotas.model import Load, Quota
+from gateway.quotas.counting import COUNTED
+from gateway.quotas.model import Load, Quota, in_force
 from gateway.store import counted, live, pauses, quotas, schema, standing
 from gateway.store.accounts import account_of
 from gateway.store.counted import Used
+from gateway.work import Queue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,17 +104,7 @@ async def factors(
     letting_go = await pauses.read(conn)
 
     def factor(quota: Quota) -> float:
-        loads = [
-            Load(
-                tenant=account.tenant,
-                channel=channel_of(account.adapter),
-                adapter=account.adapter,
-                account=account.name,
-                template=quota.scope.template or "",
-                shared=account.weight is not None,
-            )
-            for account in accounts
-        ]
+        loads = [_load(account, quota.scope.template or "", channel_of) for account in accounts]
         least = 1.0
         for load in (load for load in loads if quota.covers(load)):
             stands = standings.get(load.pool)
@@ -121,3 +113,35 @@ async def factors(
         return round(least, 4)
 
     return factor
+
+
+async def used_up(
+    conn: AsyncConnection, moment: Moment, queue: Queue, channel_of: Callable[[str], str]
+) -> str | None:
+    """The quota for which nothing of a queue starts now, whichever account it would go through: a count, or its hours.
+
+    What waits there is not touched, so its row does not say it.
+    """
+    rows = await conn.execute(select(schema.account).where(schema.account.c.tenant == queue.tenant))
+    loads = [_load(account_of(row), queue.template, channel_of) for row in rows]
+    book = in_force(await quotas.read(conn), moment.policy)
+    ways = [
+        [bucket for bucket in book.buckets(load) if bucket.limits & COUNTED]
+        for load in loads
+        if load.channel == queue.channel.value
+    ]
+    left = await counted.left(conn, moment, list({b.key: b for way in ways for b in way}.values()))
+    barred = [next((b for b in way if left[b.key].units == 0), None) for way in ways]
+    first = barred[0] if barred and all(barred) else None
+    return first.quota.name if first is not None else None
+
+
+def _load(account: Account, template: str, channel_of: Callable[[str], str]) -> Load:
+    return Load(
+        tenant=account.tenant,
+        channel=channel_of(account.adapter),
+        adapter=account.adapter,
+        account=account.name,
+        template=template,
+        shared=account.weight is not None,
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -20,6 +20,7 @@ from gateway.store import pauses, schema
 from gateway.store.backlog import rolled
 from gateway.store.database import Database
 from gateway.store.pages import Page, number, page, place
+from gateway.store.quota_views import used_up
 from gateway.vault import DataKey, Vault
 from gateway.work import Queue
 
@@ -42,11 +43,12 @@ class Filter:
 
 
 class Reads:
-    """Reads for one process."""
+    """Reads for one process. `channel_of` gives the channel of an adapter."""
 
-    def __init__(self, database: Database, vault: Vault) -> None:
+    def __init__(self, database: Database, vault: Vault, channel_of: Callable[[str], str]) -> None:
         self._db = database
         self._vault = vault
+        self._channel_of = channel_of
 
     # Reminders.
 
@@ -61,9 +63,28 @@ class Reads:
                 .limit(MOST_ATTEMPTS)
             )
             shown = [_attempt(r) for r in attempts]
-            held = await _held(conn, row, await self._db.moment(conn))
+            held = await self._held(conn, row, await self._db.moment(conn))
         decision = orjson.loads(row.decision) if row.decision else None
         return {**_reminder(row), **held, "decision": decision, "attempts": shown}
+
+    async def _held(self, conn: AsyncConnection, row: Row[Any], moment: Moment) -> dict[str, str]:
+        """Why a reminder that is due does not go, where a pause or a quota holds up all that waits beside it."""
+        due = row.state in _WAITS and row.next_at is not None and row.next_at <= to_us(moment.policy)
+        if not due:
+            return {}
+        queue = Queue(
+            name=row.queue,
+            channel=Channel(row.channel),
+            tenant=Tenant(row.tenant),
+            template=row.template,
+            priority=row.priority,
+            oldest=from_us(row.next_at),
+        )
+        pause = await pauses.over(conn, moment, queue)
+        if pause is not None:
+            return {"reason": pause.kind.reason, "by": pause.id}
+        quota = await used_up(conn, moment, queue, self._channel_of)
+        return {} if quota is None else {"reason": "quota", "by": quota}
 
     async def decision(self, tenant: Tenant, name: str) -> dict[str, Any] | None:
         """A reminder's latest decision; NotFound when there is no such reminder."""
@@ -161,23 +182,6 @@ async def _one(conn: AsyncConnection, name: str, tenant: Tenant) -> Row[Any]:
     if row is None:
         raise NotFound
     return row
-
-
-async def _held(conn: AsyncConnection, row: Row[Any], moment: Moment) -> dict[str, str]:
-    """Why a reminder that is due does not go, where a pause holds up all that waits beside it."""
-    due = row.state in _WAITS and row.next_at is not None and row.next_at <= to_us(moment.policy)
-    if not due:
-        return {}
-    queue = Queue(
-        name=row.queue,
-        channel=Channel(row.channel),
-        tenant=Tenant(row.tenant),
-        template=row.template,
-        priority=row.priority,
-        oldest=from_us(row.next_at),
-    )
-    pause = await pauses.over(conn, moment, queue)
-    return {} if pause is None else {"reason": pause.kind.reason, "by": pause.id}
 
 
 def _first_id(at: datetime) -> str:

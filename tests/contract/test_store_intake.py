@@ -18,6 +18,7 @@ from gateway.store.database import Database
 from gateway.store.intake import TRIES, Contended, IntakeStore
 from gateway.store.keys import EVERY, Operator, Role, Setup
 from gateway.store.reads import Filter, Reads
+from gateway.wiring import channel_of
 
 TENANT = Tenant("acme/live")
 
@@ -546,7 +547,7 @@ async def test_the_policy_clock_moves_and_the_real_one_does_not(setup):
 
 @pytest.fixture
 def reads(database, vault):
-    return Reads(database, vault)
+    return Reads(database, vault, channel_of)
 
 
 async def pages(ask):

@@ -136,7 +136,7 @@ def serve(vault, blinds, log, take_in, bell):
         desk, accounts, door = Desk(), Accounts(), Door()
         services = Services(
             intake=take_in(database),
-            reads=Reads(database, vault),
+            reads=Reads(database, vault, channel_of),
             top=Top(database),
             setup=setup,
             setup_aside=setup,

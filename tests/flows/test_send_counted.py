@@ -71,6 +71,35 @@ async def test_nothing_starts_in_closed_hours_and_all_of_it_after_them(rig):
     assert len(rig.reached()) == 5
 
 
+@ON_SQLITE
+async def test_what_was_never_picked_says_for_which_quota_it_waits_as_long_as_it_does(rig):
+    limits = {"closed": {"closed": [{"from": "09:30", "to": "14:00"}]}, "day": {"per_day": 2}}
+    for name, limit in limits.items():
+        await set_quota(rig, name, scope={"channel": "sms"}, **limit)
+
+    async def waits():
+        shown = [await rig.services.reads.reminder(TENANT, name) for name in names]
+        return {(one["reason"], one["by"]) for one in shown if one["state"] == "waiting"}
+
+    async with rig.sender() as sender:
+        await rig.take(reminder(99, channels=["sms"]))
+        await round_of(rig, sender)
+        names = await texts(rig, 5)
+        await round_of(rig, sender)
+        assert await called(rig) == []
+        assert await waits() == {("quota", "closed")}
+        await rig.advance(hours=4)
+        assert await waits() == {(None, None)}
+        for _ in range(2):
+            await round_of(rig, sender)
+        assert len(rig.reached()) == 2
+        names = await rig.take(*(reminder(n, channels=["sms"]) for n in (200, 201)))
+        await round_of(rig, sender)
+        assert await waits() == {("quota", "day")}
+        await rig.advance(hours=10)
+        assert await waits() == {(None, None)}
+
+
 async def test_a_go_whose_answer_was_lost_is_counted_no_more_and_the_day_is_given_wholly(rig):
     await set_quota(rig, "day", per_day=4)
     await texts(rig, 9)
