@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from zlib import crc32
 
 from gateway.accounts import Connected
 from gateway.accounts import refusal as barred
@@ -27,7 +28,7 @@ BESIDE = 2 * IN_FLIGHT
 """Starts through one account that a process has decided on or calls at once."""
 SOON, LATER = timedelta(seconds=2), timedelta(seconds=10)
 """When to look again at a reminder whose quota had no room for the way it was decided to go: as late as its turn may
-come after those that were refused before it, within these."""
+come after those that were refused before it, within these. Those whose turn would come later are spread over them."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -146,20 +147,24 @@ class Rooms:
         keys = self._keys(view, start.load)
         for key in keys:
             if view.left.get(key, 1.0) < 1:
-                return Refusal(reason="quota", by=_by(key, start.load), again=self._turn(view, key))
+                return Refusal(
+                    reason="quota", by=_by(key, start.load), again=self._turn(view, key, start.ref)
+                )
         for key in keys:
             if key in view.left:
                 view.left[key] -= 1
         return None
 
-    def _turn(self, view: View, key: str) -> datetime:
+    def _turn(self, view: View, key: str, ref: str) -> datetime:
         """When it may be the turn of one that this key has no room for."""
         if key in view.again:
             return view.again[key]
         took = timedelta(seconds=1 / view.per_s.get(key, float(IN_FLIGHT)))
         turn = max(self._booked.get(key, view.now), view.now) + took
-        self._booked[key] = turn
-        return min(max(turn, view.now + SOON), view.now + LATER)
+        self._booked[key] = min(turn, view.now + LATER)
+        if turn > view.now + LATER:
+            turn = view.now + SOON + (LATER - SOON) * (crc32(ref.encode()) / 2**32)
+        return max(turn, view.now + SOON)
 
 
 def _by(key: str, load: Load) -> str:
