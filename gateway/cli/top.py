@@ -252,7 +252,7 @@ def _pauses(pauses: Sequence[Json], now: str) -> Rows:
             pause["kind"],
             " ".join(f"{word}={value}" for word, value in pause["scope"].items()) or "all",
             _number(pause.get("waiting")),
-            _until(pause["until"], now) if pause["until"] else "resumed",
+            _until(pause["until"], now) if pause["until"] else "no end",
         )
         for pause in pauses
     ]
