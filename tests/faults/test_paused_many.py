@@ -65,7 +65,4 @@ async def test_a_paused_queue_costs_those_beside_it_one_look_up_however_much_wai
         await add(database, queue, MANY)
     many = await looked(store, pauses)
 
-    print(
-        f"{database.dialect}: a look takes {few:.2f} ms beside 3 paused reminders, {many:.2f} beside {3 * MANY:,}"
-    )
     assert many < 2 * few + 0.5
