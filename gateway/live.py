@@ -6,11 +6,11 @@ A process that cannot read it for STALE_S stops sending: it would not hear of a 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Protocol
 
-from gateway.pauses import Pause, ramp_factor
+from gateway.pauses import Pause
 from gateway.ports import Moment
 from gateway.quotas.asked import Pace
 from gateway.quotas.counting import Left
@@ -24,7 +24,7 @@ FULL_PACE = 1000.0
 """Starts per second that a factor is a part of where no quota states a rate."""
 FACTOR = "factor"
 """Begins the key of a pace that a factor makes."""
-LEAST = 1 / 64
+LEAST = 1 / 16
 """Of a pace at least this much is left by a factor."""
 
 
@@ -114,29 +114,22 @@ class Live:
         return self.config.left.get(bucket.key)
 
     def paces(self, load: Load) -> tuple[Pace, ...]:
-        """Every pace that a start needs a slot of: its quotas' rates, and what its account's factor leaves of them."""
+        """Every pace that a start needs a slot of: its quotas' rates, and what the least factor leaves of each."""
         rated = [b for b in self._book.buckets(load) if "rate" in b.limits and b.quota.rate]
         paces = [_pace(bucket, self.config.seq) for bucket in rated]
-        factor = self.factor(load)
+        factor, of = self._least(load)
         if factor < 1:
-            least = min(paces, key=lambda pace: pace.per_s, default=None)
-            per_s = max(LEAST, factor) * (least.per_s if least else FULL_PACE)
-            paces.append(
-                Pace(
-                    key=f"{FACTOR}|{load.pool}",
-                    per_s=per_s,
-                    burst=max(1, round(per_s / 10)),
-                    version=self.config.seq,
-                    segments=least.segments if least else False,
-                )
-            )
+            whole = paces or [
+                Pace(key="", per_s=FULL_PACE, burst=round(FULL_PACE / 10), version=self.config.seq)
+            ]
+            paces += [_ramped(pace, factor, of) for pace in whole]
         return tuple(paces)
 
-    def factor(self, load: Load) -> float:
-        """What ramps leave of a start's pace: 1 is all of it."""
-        standing = self.config.standings.get(load.pool)
-        own = standing.factor(self.now.real) if standing else 1.0
-        return min(own, ramp_factor(self.config.pauses, load, self.now.real))
+    def _least(self, load: Load) -> tuple[float, str]:
+        """What ramps leave of a start's paces (1 is all), and whose it is: the account's, or an ended pause's."""
+        now, standing = self.now.real, self.config.standings.get(load.pool)
+        own = (standing.factor(now) if standing else 1.0, load.pool)
+        return min([own, *((pause.factor(load, now), pause.id) for pause in self.config.pauses)])
 
 
 def _pace(bucket: Bucket, seq: int) -> Pace:
@@ -149,3 +142,9 @@ def _pace(bucket: Bucket, seq: int) -> Pace:
         version=seq,
         segments=quota.unit is Unit.SEGMENT,
     )
+
+
+def _ramped(pace: Pace, factor: float, of: str) -> Pace:
+    """What a factor leaves of a pace, to all that it is the factor of together."""
+    per_s = max(LEAST, factor) * pace.per_s
+    return replace(pace, key=f"{FACTOR}|{of}|{pace.key}", per_s=per_s, burst=max(1, round(per_s / 10)))

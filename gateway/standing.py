@@ -143,7 +143,8 @@ class Standing:
 
     def factor(self, now: datetime) -> float:
         """What is left of its pace, 0 to 1."""
-        return self._ramp(now) * 0.5 ** self.level_at(now)
+        ramp = self._ramp(now)
+        return max(LEAST, ramp * 0.5 ** self.level_at(now)) if ramp else 0.0
 
     def _ramp(self, now: datetime) -> float:
         match self.breaker:
