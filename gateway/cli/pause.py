@@ -101,7 +101,10 @@ def _put(
         return
     show.say(f"{done['id']}: {_what(done)} {'paused' if kind is Kind.PAUSE else 'stopped'}{_end(done)}")
     before = "before it ends" if done["until"] else "within a day"
-    show.say(f"{done['waiting']} wait, {done['expires_meanwhile']} of them expire {before}")
+    if done["waiting"] is None:
+        show.say("what waits is still being counted: see gateway top")
+    else:
+        show.say(f"{done['waiting']} wait, {done['expires_meanwhile']} of them expire {before}")
     if done["calling"]:
         show.say(f"with a provider already: {', '.join(done['calling'])}")
 

@@ -6,6 +6,7 @@ whoever's go was given before the setter's commit is already `calling`, and afte
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -30,7 +31,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway import pauses
 from gateway.bodies.pauses import RAMPS_BY_QUOTAS
 from gateway.domain import Mode, Tenant, from_us, to_us, ulid
-from gateway.errors import BadInput, Conflict, Fault, Forbidden, KeyReused, NotFound
+from gateway.errors import BadInput, Conflict, Fault, Forbidden, KeyReused, NotFound, Unavailable
 from gateway.pauses import Kind, Pause, PauseScope
 from gateway.ports import Moment
 from gateway.quotas.model import EVERYONE, WORDS, Scope, deployment
@@ -48,6 +49,8 @@ SECOND_WITHIN = timedelta(hours=1)
 """How long a request to resume a stop waits for its second holder."""
 HORIZON = timedelta(hours=24)
 """How far ahead expiries are told where a pause has no end."""
+COUNTED_WITHIN_S = 1.0
+"""How long an answer waits for the count of what was stopped: not for all of a million, nor for a connection."""
 ROUTE = "pauses"
 
 _PAUSE, _KEY = schema.pause.c, schema.idempotency.c
@@ -174,6 +177,7 @@ class Pauses:
         self._channel_of = channel_of
         self._has_template = has_template
         self._one_person = one_person
+        self._counting: set[asyncio.Task[Row[Any]]] = set()
 
     # Setting.
 
@@ -181,7 +185,7 @@ class Pauses:
         """The answer that the same request got before; KeyReused, Conflict `already_resumed` once it has ended."""
         async with self._aside.read() as conn:
             row = await _earlier(conn, wanted, owner, await self._aside.moment(conn))
-        return None if row is None else _answer(row if row.waiting is not None else await self._counted(row))
+        return None if row is None else await self._answered(row)
 
     async def put(self, wanted: Wanted, by: Actor) -> dict[str, Any]:
         """Set one: after the commit no call that it covers gets a go. The same request again as in `again`."""
@@ -189,9 +193,7 @@ class Pauses:
             row = await self._set(wanted, by)
         except _OvertakenError:
             return await self.put(wanted, by)
-        if row.waiting is None:
-            row = await self._counted(row)
-        return _answer(row)
+        return await self._answered(row)
 
     async def misnamed(self, owner: Tenant, scope: PauseScope) -> list[str]:
         """The words whose value nothing has: what they stop is nothing."""
@@ -210,7 +212,7 @@ class Pauses:
         return [word for word, value in quota.words().items() if word in there and value not in there[word]]
 
     async def _set(self, wanted: Wanted, by: Actor) -> Row[Any]:
-        async with self._aside.write() as conn:
+        async with self._aside.write(first=True) as conn:
             moment = await self._aside.moment(conn)
             earlier = await _earlier(conn, wanted, by.owner, moment)
             if earlier is not None:
@@ -263,6 +265,24 @@ class Pauses:
         row: Row[Any] = made.one()
         return row
 
+    async def _answered(self, row: Row[Any]) -> dict[str, Any]:
+        """What is told of it; what it stopped only where that is counted in time. The count goes on."""
+        if row.waiting is not None:
+            return _answer(row)
+        counting = asyncio.create_task(self._counted(row))
+        self._counting.add(counting)
+        counting.add_done_callback(self._counting.discard)
+        await asyncio.wait({counting}, timeout=COUNTED_WITHIN_S)
+        if not counting.done():
+            counting.add_done_callback(
+                asyncio.Task.exception
+            )  # whoever asks for it by its id has it counted anew
+            return _answer(row)
+        try:
+            return _answer(counting.result())
+        except Unavailable:
+            return _answer(row)
+
     async def _counted(self, row: Row[Any]) -> Row[Any]:
         """The row with what it stopped: counted after the commit, which must not wait for it."""
         pause = pause_of(row)
@@ -302,11 +322,12 @@ class Pauses:
             if ramp_s and not pause_of(row).scope.has_ramp:
                 raise BadInput([Fault(at="/ramp_s", code="ramp_unfit", message=RAMPS_BY_QUOTAS)])
             alone = self._alone(row, by, moment)
+            values: dict[str, Any] = {} if ramp_s is None else {"ramp_s": ramp_s}
             if alone:
-                values: dict[str, Any] = {"asked_by": by.holder, "asked_at": to_us(moment.real)}
+                values |= {"asked_by": by.holder, "asked_at": to_us(moment.real)}
             else:
-                values = {"resumed_by": by.holder, "resumed_at": to_us(moment.real), "followed": False}
-                values |= {"seq": await raise_seq(conn)} | ({} if ramp_s is None else {"ramp_s": ramp_s})
+                values |= {"resumed_by": by.holder, "resumed_at": to_us(moment.real), "followed": False}
+                values["seq"] = await raise_seq(conn)
             await conn.execute(
                 update(schema.pause).where(_PAUSE.owner == by.owner, _PAUSE.id == name).values(**values)
             )
@@ -389,7 +410,10 @@ class Pauses:
         async with self._db.read() as conn:
             row = await self._find(conn, owner, name)
             now = to_us((await self._db.moment(conn)).policy)
-            return {**self._shown(row, now), "applied": await applied(conn, row.seq)}
+            workers = await applied(conn, row.seq)
+        if row.waiting is None:
+            row = await self._counted(row)
+        return {**self._shown(row, now), "applied": workers}
 
     async def reminders(self, owner: Tenant, name: str, *, limit: int, after: str | None) -> Page:
         """The reminders that it holds up now, by person; none once it has ended. NotFound."""
@@ -425,6 +449,12 @@ class Pauses:
             "may_arrive": orjson.loads(row.may_arrive),
             **waived,
         }
+
+
+def _heard(counting: asyncio.Task[Row[Any]]) -> None:
+    """A count that came to nothing: whoever asks for the pause by its id has it counted anew."""
+    if not counting.cancelled():
+        counting.exception()
 
 
 def _state(row: Row[Any], now: int) -> str:

@@ -184,13 +184,15 @@ async def test_a_stop_is_set_while_every_other_connection_is_taken(postgresql, s
         taken = [postgresql.write() for _ in range(10)]
         conns = [await each.__aenter__() for each in taken]
         try:
-            made = await stops._set(wanted(), OPS)
+            made = await stops.put(wanted(), OPS)
         finally:
             for each in taken:
                 await each.__aexit__(None, None, None)
 
     assert len(conns) == 10
-    assert made.kind == "stop"
+    assert (made["kind"], made["waiting"]) == ("stop", None)
+    shown = await stops.shown(TENANT, made["id"])
+    assert (shown["waiting"], shown["expires_meanwhile"]) == (0, 0)
 
 
 # Which transaction came first: a clock cannot see it, PostgreSQL can.

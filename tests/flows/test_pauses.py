@@ -263,6 +263,16 @@ async def test_a_ramp_is_asked_for_when_it_is_set_or_when_it_ends(ops, sqlite):
     assert [row.ramp_s for row in await rows(sqlite, "pause", f"id = '{first['id']}'")] == [300]
 
 
+async def test_the_ramp_that_the_first_of_two_holders_asks_for_is_that_of_the_end(key_of, sqlite):
+    ann, bob = await key_of("ann"), await key_of("bob")
+    stop = await put(ann, kind="stop")
+
+    await resume(ann, stop["id"], 202, ramp_s=10)
+    await resume(bob, stop["id"])
+
+    assert [(row.ramp_s, row.resumed_by) for row in await rows(sqlite, "pause")] == [(10, "bob")]
+
+
 async def test_whatever_load_there_is_a_stop_is_taken(api, ops):
     api.door.shut = True
 
