@@ -6,6 +6,7 @@ counted quotas, this worker's own calls and claims, and the pauses. It only bars
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -59,7 +60,8 @@ class Rooms:
         self._grants = grants
         self._starts = starts
         self._worker = worker
-        self._shares = Shares()
+        self._shares: dict[str, Shares] = defaultdict(Shares)
+        """By channel: what is owed on one is not paid on another."""
         self._booked: dict[str, datetime] = {}
 
     async def look(self, queues: Sequence[Queue]) -> View:
@@ -134,7 +136,7 @@ class Rooms:
     def deal(self, view: View, channel: str, most: int) -> dict[str, int]:
         """How many to pick of each queue of a channel."""
         waiting = [w for name, w in view.queues.items() if name.partition("|")[0] == channel]
-        return self._shares.deal(waiting, view.left, most)
+        return self._shares[channel].deal(waiting, view.left, most)
 
     def refusal(self, view: View, start: Start) -> Refusal | None:
         """Why this start would get no go now; else its room is used up in the view."""

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from makers import NOW
 
 from gateway.quotas.shares import Shares, Waiter
+from gateway.rooms import Rooms, View
 
 
 def waiter(tenant="a", lane=1, *, name=None, weight=1.0, age=0, keys=("pool",)):
@@ -49,6 +50,20 @@ def test_the_urgent_go_first_and_normal_and_bulk_keep_their_floors():
     assert dealt["a1"] == pytest.approx(20, abs=2)
     assert dealt["a2"] == pytest.approx(10, abs=2)
     assert sum(dealt.values()) == 200
+
+
+def test_what_is_dealt_on_one_channel_leaves_the_floors_of_another():
+    rooms = Rooms(live=None, desk=None, grants=None, starts=None, worker="w")
+    names = ("sms|a|care|0", "sms|a|care|2", "email|a|care|2")
+    waiting = {name: waiter(lane=int(name[-1]), name=name) for name in names}
+    view = View(now=NOW, queues=waiting, left={"pool": 100})
+
+    got = Counter[str]()
+    for _ in range(50):
+        got.update(rooms.deal(view, "sms", 10))
+        got.update(rooms.deal(view, "email", 10))
+
+    assert got["sms|a|care|2"] >= 0.05 * 500 - 2
 
 
 def test_of_one_lane_the_queue_with_the_oldest_goes_first():
