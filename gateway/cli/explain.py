@@ -12,6 +12,7 @@ from rich.text import Text
 from gateway.cli import show
 from gateway.cli.session import Door, Session, part, with_session
 from gateway.errors import GatewayError
+from gateway.pauses import Kind
 
 _UNDECIDED = {
     "en": "Nothing is decided about it yet: it is looked at when it is due, {next_at}.",
@@ -20,6 +21,10 @@ _UNDECIDED = {
 _OVER = {
     "en": "Nothing was decided about it: it ended before it was due.",
     "zh": "未作出过决定：到期之前已经结束。",  # noqa: RUF001 (Chinese punctuation)
+}
+_HELD = {
+    "en": "Nothing is decided about it before {by} is resumed: see gateway pauses.",
+    "zh": "在 {by} 恢复之前不会作出决定：参见 gateway pauses。",  # noqa: RUF001 (Chinese punctuation)
 }
 _RULE = re.compile(r"(\S+ \(\w+\))\W+(.*)")
 
@@ -41,10 +46,15 @@ def explain(door: Door, id_: str, lang: str, *, as_json: bool) -> None:
         return
     show.say(_head(reminder))
     if text is None:
-        until = show.at(reminder["next_at"])
-        show.say((_OVER if until is None else _UNDECIDED)[lang].format(next_at=until))
+        show.say(_undecided(reminder)[lang].format(by=reminder["by"], next_at=show.at(reminder["next_at"])))
     else:
         _tell(text.splitlines())
+
+
+def _undecided(reminder: dict[str, Any]) -> dict[str, str]:
+    if reminder["reason"] in {kind.reason for kind in Kind}:
+        return _HELD
+    return _OVER if reminder["next_at"] is None else _UNDECIDED
 
 
 async def _ask(session: Session, name: str, lang: str | None) -> tuple[dict[str, Any], str | None]:

@@ -285,11 +285,7 @@ class Pauses:
 
     async def _counted(self, row: Row[Any]) -> Row[Any]:
         """The row with what it stopped: counted after the commit, which must not wait for it."""
-        pause = pause_of(row)
-        async with self._db.read() as conn:
-            channels = await self._channels(conn, pause)
-            before = pause.until or (await self._db.moment(conn)).policy + HORIZON
-            found = await stopped.count(conn, pause, channels, before)
+        found = await self._count(pause_of(row))
         async with self._aside.write() as conn:
             await conn.execute(
                 update(schema.pause)
@@ -297,6 +293,13 @@ class Pauses:
                 .values(waiting=found.waiting, expires_meanwhile=found.expires)
             )
             return await _row(conn, row.owner, row.id)
+
+    async def _count(self, pause: Pause) -> stopped.Waiting:
+        """What it holds up now."""
+        async with self._db.read() as conn:
+            channels = await self._channels(conn, pause)
+            before = pause.until or (await self._db.moment(conn)).policy + HORIZON
+            return await stopped.count(conn, pause, channels, before)
 
     async def _channels(self, conn: AsyncConnection, pause: Pause) -> frozenset[str] | None:
         """The channels of the accounts that it names; None when it names none."""
@@ -406,14 +409,21 @@ class Pauses:
         return shown
 
     async def shown(self, owner: Tenant, name: str) -> dict[str, Any]:
-        """One of the owner's (for the deployment: anybody's), and who works by it; NotFound."""
+        """One of the owner's (for the deployment: anybody's), and who works by it; NotFound.
+
+        While it holds, what it holds up is counted anew: what came since, and what of it expires, is not left unseen.
+        """
         async with self._db.read() as conn:
             row = await self._find(conn, owner, name)
             now = to_us((await self._db.moment(conn)).policy)
             workers = await applied(conn, row.seq)
         if row.waiting is None:
             row = await self._counted(row)
-        return {**self._shown(row, now), "applied": workers}
+        told = {**self._shown(row, now), "applied": workers}
+        if told["state"] != "resumed":
+            found = await self._count(pause_of(row))
+            told |= {"waiting": found.waiting, "expires_meanwhile": found.expires}
+        return told
 
     async def reminders(self, owner: Tenant, name: str, *, limit: int, after: str | None) -> Page:
         """The reminders that it holds up now, by person; none once it has ended. NotFound."""

@@ -77,6 +77,12 @@ async def test_a_pause_says_what_waits_and_what_expires_meanwhile(api, service, 
     assert more["next"] is None
     assert len({item["id"] for item in held["items"] + more["items"]}) == 4
 
+    await service.post(
+        "/v1/reminders", json=reminder(5, expires_at=(NOW + timedelta(minutes=40)).isoformat())
+    )
+    shown = (await ops.get(f"{PAUSES}/{set_['id']}")).json()
+    assert (shown["waiting"], shown["expires_meanwhile"]) == (5, 2)
+
 
 async def test_the_same_request_gets_the_same_answer_and_after_its_end_none(ops):
     first = await ops.post(PAUSES, json=asked())
