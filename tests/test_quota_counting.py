@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gateway.domain import Money, Tenant, to_us
 from gateway.quotas import counting, spec
 from gateway.quotas.counting import Left, Span, Tally, day_of, month_of, refuses, reopens
-from gateway.quotas.model import Book, Budget, Closed, Load, Per, Quota, Unit
+from gateway.quotas.model import Book, Budget, Closed, Load, Per, Quota, Scope, Unit
 
 NOW = datetime(2026, 11, 24, 2, 0, 3, tzinfo=UTC)
 LOAD = Load(tenant=Tenant("acme/live"), channel="sms", adapter="a", account="sms-cn", template="t")
@@ -51,6 +51,34 @@ class Counter:
         return max(
             sum(u for at, u, _ in self.went if begin <= at < begin + width) for begin, _, _ in self.went
         )
+
+
+EACH = {"name": "each", "each": ("account",), "rate": Decimal(10), "per_day": 1000}
+
+
+@pytest.mark.parametrize(
+    ("other", "limits"),
+    [
+        ({"scope": Scope(account="sms-cn"), "rate": Decimal(50)}, {"each": {"per_day"}, "q": {"rate"}}),
+        ({"scope": Scope(channel="sms"), "rate": Decimal(50)}, {"each": {"rate", "per_day"}, "q": {"rate"}}),
+        (
+            {"scope": Scope(account="sms-cn"), "rate": Decimal(50), "published": True},
+            {"each": {"rate", "per_day"}, "q": {"rate"}},
+        ),
+        (
+            {"scope": Scope(account="sms-cn"), "rate": Decimal(50), "owner": Tenant("acme/live")},
+            {"each": {"rate", "per_day"}, "q": {"rate"}},
+        ),
+    ],
+    ids=["names the value", "names no value", "an account's own pace", "a tenant's own"],
+)
+def test_a_quota_that_names_the_value_stands_in_place_of_its_owners_bucket_of_it_and_nothing_else_does(
+    other, limits
+):
+    everyone = Tenant("*/live")
+    book = Book([Quota(owner=everyone, **EACH), Quota(**{"owner": everyone, "name": "q", **other})])
+
+    assert {b.quota.name: b.limits for b in book.buckets(LOAD)} == limits
 
 
 TRACES = st.lists(

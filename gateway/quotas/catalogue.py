@@ -134,6 +134,7 @@ def defaults(accounts: Iterable[Account]) -> list[Quota]:
                 rate=pace,
                 zone=zone_of(account.adapter),
                 version=0,
+                published=True,
             )
     return list(found.values())
 

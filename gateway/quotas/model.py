@@ -153,6 +153,8 @@ class Quota:
     version: int = 1
     until: datetime | None = None
     before: Quota | None = None
+    published: bool = False
+    """Whether it is what an account comes with, and nobody set it."""
 
     def at(self, now: datetime) -> Quota | None:
         """What holds at an instant: itself, or what it was before once its `until` has come; None when nothing does."""
@@ -171,7 +173,12 @@ class Quota:
         return mode == of and name in (EVERYONE, tenant) and self.scope.covers(load)
 
     def overrides(self, other: Quota) -> bool:
-        """Whether it names each value that the other makes buckets of, and nothing that the other leaves open."""
+        """Whether it names each value that the other makes buckets of, and nothing that the other leaves open.
+
+        Only what the same owner set: no tenant gets around the deployment's, and no account's own pace around ops'.
+        """
+        if self.published or self.owner != other.owner:
+            return False
         mine, theirs = self.scope.words(), other.scope.words()
         return bool(other.each) and set(other.each) <= set(mine) and set(mine) <= {*theirs, *other.each}
 

@@ -64,6 +64,7 @@ def read(
 ) -> Quota:
     """A quota of JSON whose form was checked; null and what is absent are what an absent key means."""
     held = {key: value for key, value in said.items() if value is not None}
+    numbers: dict[str, Any] = {key: held.get(key) for key in NUMBERS}
     budget = held.get("budget")
     return Quota(
         owner=owner,
@@ -72,7 +73,7 @@ def read(
         each=tuple(held.get("each", ())),
         unit=Unit(held.get("unit", Unit.MESSAGE)),
         rate=Decimal(str(held["rate"])) if "rate" in held else None,
-        **{key: held.get(key) for key in NUMBERS},
+        **numbers,
         zone=held.get("zone", "UTC"),
         closed=tuple(_hours(one) for one in held.get("closed", ())),
         budget=None if budget is None else _budget(budget),

@@ -209,6 +209,15 @@ MISTAKES = [
 ]
 
 
+async def test_the_name_of_an_accounts_pace_is_that_of_its_owner_alone(sqlite, ops, everywhere):
+    """By another owner and without a scope it would hold up the whole deployment."""
+    told = await put(everywhere, f"{QUOTAS}/pace.sms-cn", 422, rate=3)
+
+    assert [(e["at"], e["code"]) for e in told["errors"]] == [("/name", "quota_unfit")]
+    assert await rows(sqlite, "quota") == []
+    assert (await put(ops, f"{QUOTAS}/pace.sms-cn", rate=3))["scope"] == {"account": "sms-cn"}
+
+
 async def test_each_mistake_is_told_at_its_place_and_nothing_is_set(sqlite, ops):
     told = [(await put(ops, status=422, **more))["errors"] for more, _, _ in MISTAKES]
 
