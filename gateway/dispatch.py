@@ -30,7 +30,7 @@ PERMIT = timedelta(seconds=10)
 """From T1 to the call at most (real time); the decision holds for its whole length."""
 SLICE = 10
 """Decisions between which other work of this process comes to its turn: calls have a time to begin at."""
-LOOK_S = 0.05
+LOOK_S = 0.1
 """Seconds after which a drain with calls under way looks for more."""
 
 log = get(__name__)
@@ -98,6 +98,9 @@ class Dispatch:
         """Work a channel until nothing more of it can start and all that was started is written."""
         under_way: set[asyncio.Future[None]] = set()
         while not self._quiet and self._owner.fit and self._live.fresh:
+            if self._starts.behind():
+                await asyncio.sleep(LOOK_S)
+                continue
             view = await self._rooms.look(await self._store.due_queues())
             due = await self._store.pick(self._rooms.deal(view, channel, round(self._batch)))
             claimed = await self._claim(due, view) if due else None

@@ -29,6 +29,8 @@ TICK = 0.02
 """Seconds from one take to the next while something waits."""
 PATIENCE = 8.0
 """Seconds that an intent waits for its start before it is given up: its permit lasts hardly longer."""
+LATE_LASTS = 0.5
+"""Seconds for which this process decides on nothing more after a call that came too late for its slot."""
 HELD_BACK = 1.0
 """Seconds for which this process starts nothing through an account after a configuration error; its breaker follows."""
 AT_MOST = 500
@@ -121,6 +123,7 @@ class Starts:
         self._calling: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
         self._some = asyncio.Event()
+        self._late_until = float("-inf")
         self._going = 0
         """Goes that are asked for. While there is one no more is taken: goes that pile up make each other too late."""
         self._misconfigured: dict[str, float] = {}
@@ -145,6 +148,10 @@ class Starts:
                 if bucket.limits != {"rate"}:
                     held[f"counted|{bucket.key}"] += bucket.units(load)
         return held
+
+    def behind(self) -> bool:
+        """Whether what waits has come too late for its slot just now: more work would only make it later."""
+        return bool(self._waiting) and asyncio.get_running_loop().time() < self._late_until
 
     async def run(self) -> None:
         """Take and go until cancelled."""
@@ -310,6 +317,7 @@ class Starts:
         except Unavailable:
             await self._withdraw(ones, called=True)
             return
+        self._late_until = asyncio.get_running_loop().time() + LATE_LASTS
         for _ in ones:
             self._metrics.refused("late", "")
         self._waiting.extend(one for one in ones if one.ready.intent.ref in back)
