@@ -175,7 +175,7 @@ class Starts:
         late = [one for one in self._waiting if one.until <= now]
         if late:
             self._leave(late)
-            self._spawn(self._withdraw(late, why=self._out_of_pace(late)))
+            self._spawn(self._withdraw(late, why={} if self.behind() else self._out_of_pace(late)))
         able = self._able(now) if self._live.fresh and not self._going else []
         paces = self._paces(able)
         free = [one for one in able if not paces[one.way]]
