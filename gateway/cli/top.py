@@ -130,7 +130,7 @@ def drawn(seen: Json) -> Group:
         _table("channel tenant priority waiting due oldest starts/s clears", "lllrrrrr", _lanes(seen)),
         _table("quota pace/s limit used factor", "lrrrr", _quotas(seen["quotas"])),
         _table("account tenant breaker why again factor", "lllllr", _accounts(seen)),
-        _table("id kind scope waiting until", "lllrr", _pauses(seen["pauses"], seen["at"])),
+        _table("id kind scope waited until", "lllrr", _pauses(seen["pauses"], seen["at"])),
     )
     return Group(_head(seen), *(part for table in tables if table is not None for part in (Text(), table)))
 
