@@ -113,6 +113,12 @@ class Connected:
         barred = self.account.settings.get("except_countries", "").split()
         return (not only or country in only) and country not in barred
 
+    def stands_in_for(self, other: Connected) -> bool:
+        """Whether what waits for the other can go through it: they serve a country in common."""
+        mine, theirs = (one.account.settings.get("countries", "").split() for one in (self, other))
+        named = mine or theirs
+        return not named or any(self.serves(country) and other.serves(country) for country in named)
+
 
 def _pool(account: Account) -> str:
     return pool_of(account.tenant, account.name, shared=account.weight is not None)
@@ -242,6 +248,15 @@ class Accounts:
     def in_pool(self, pool: str) -> Connected | None:
         """An account by its pool; of a shared one any tenant's."""
         return next((c for _, (_, c) in sorted(self._connected.items()) if c.pool == pool), None)
+
+    def beside(self, connected: Connected) -> list[str]:
+        """The accounts, by name, whose reminders can go through this one instead."""
+        owners = {c.account.tenant for _, c in self._connected.values() if c.pool == connected.pool}
+        others = [one for tenant in owners for one in self.of(tenant, connected.channel)]
+        mine = connected.account.name
+        return sorted(
+            {o.account.name for o in others if connected.stands_in_for(o) and o.account.name != mine}
+        )
 
     def of(self, tenant: Tenant, channel: Channel) -> tuple[Connected, ...]:
         """A tenant's accounts of a channel, by name."""

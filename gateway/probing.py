@@ -7,12 +7,12 @@ time is made due; when three of them were taken the breaker closes, and the rest
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Protocol, cast
 
 from gateway.accounts import Accounts, Connected
 from gateway.ports import Checks, Moment
-from gateway.standing import Breaker, Standing
+from gateway.standing import RAMP, Breaker, Standing
 from gateway.sweep import forever
 from gateway.telemetry import get
 
@@ -42,8 +42,8 @@ class StandingStore(Protocol):
     async def checked(self, pool: str, *, ok: bool) -> Standing | None:
         """Write what asking came to; how the account stands then, None where nothing was said of it."""
 
-    async def let_in(self, pool: str, most: int) -> int:
-        """Make up to `most` reminders due that wait for an account; how many there were."""
+    async def let_in(self, pool: str, most: int, beside: Collection[str]) -> int:
+        """Make up to `most` reminders due that wait for an account, or for one `beside` it; how many there were."""
 
 
 class Probing:
@@ -66,8 +66,14 @@ class Probing:
         if not (waited or due) or not await self._leads.leads("accounts"):
             return
         for pool, most in waited.items():
-            await self._store.let_in(pool, most)
+            await self._store.let_in(pool, most, self._beside(pool, standings[pool], moment))
         await asyncio.gather(*(self._ask(pool) for pool in due))
+
+    def _beside(self, pool: str, standing: Standing, moment: Moment) -> Collection[str]:
+        """The accounts that it stands in for: what waits for them learns that it is back."""
+        connected = self._accounts.in_pool(pool)
+        back = standing.closed_at is None or moment.real - standing.closed_at < RAMP
+        return self._accounts.beside(connected) if connected is not None and back else ()
 
     async def _ask(self, pool: str) -> None:
         connected = self._accounts.in_pool(pool)

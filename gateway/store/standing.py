@@ -251,8 +251,10 @@ async def _checked(conn: AsyncConnection, moment: Moment, pool: str, *, ok: bool
     return None
 
 
-async def _let_in(conn: AsyncConnection, moment: Moment, pool: str, most: int) -> int:
-    """Make up to `most` reminders due that wait because this account was down; how many there were."""
+async def _let_in(
+    conn: AsyncConnection, moment: Moment, pool: str, most: int, beside: Collection[str]
+) -> int:
+    """Make up to `most` reminders due that wait because this account, or else one beside it, was down."""
     owner, _, account = pool.partition("|")
     name, _, mode = owner.partition("/")
     reminder = schema.reminder.c
@@ -260,13 +262,13 @@ async def _let_in(conn: AsyncConnection, moment: Moment, pool: str, most: int) -
     waiting = (
         select(reminder.tenant, reminder.id)
         .where(
-            reminder.by == account,
+            reminder.by.in_([account, *beside]),
             reminder.next_at > now,
             reminder.state == "deferred",
             reminder.reason == "account_down",
             reminder.tenant.like(f"%/{mode}") if name == EVERYONE else reminder.tenant == owner,
         )
-        .order_by(reminder.next_at)
+        .order_by(reminder.by != account, reminder.next_at)
         .limit(most)
         .with_for_update(skip_locked=True)
     )
@@ -318,7 +320,7 @@ class Standings:
         async with self._db.write() as conn:
             return await _checked(conn, await self._db.moment(conn), pool, ok=ok)
 
-    async def let_in(self, pool: str, most: int) -> int:
-        """Make up to `most` reminders due that wait because this account was down."""
+    async def let_in(self, pool: str, most: int, beside: Collection[str] = ()) -> int:
+        """Make up to `most` reminders due that wait because this account, or else one beside it, was down."""
         async with self._db.write() as conn:
-            return await _let_in(conn, await self._db.moment(conn), pool, most)
+            return await _let_in(conn, await self._db.moment(conn), pool, most, beside)

@@ -403,3 +403,4 @@ async def test_what_waits_for_an_account_is_let_in_and_nothing_else(database, st
     assert await store.let_in("*/live|sms-cn", 9) == 2
     still = [row.id for row in await rows(database, "reminder", f"next_at = {later}")]
     assert sorted(still) == sorted(names[3:])
+    assert await store.let_in(POOL, 9, ["fast"]) == 1, "what waits for another that it stands in for"

@@ -163,6 +163,26 @@ async def test_the_next_account_takes_over_and_the_primarys_failure_stays_visibl
 
 
 @ON_SQLITE
+async def test_what_waits_for_one_of_two_that_are_down_goes_when_the_other_is_back(rig):
+    await bring_in(rig, SECOND)
+    await refuses(rig, "SignatureDoesNotMatch", status=400)
+    await rig.simulators.next("twilio", "status", status=401, body='{"code": 20003}', count=1000)
+    await rig.take(*some(range(1, 8)))
+    for _ in range(3):
+        await rig.drain()
+        await rig.advance(seconds=3)
+    assert await rig.states() == {("deferred", "account_down"): 7}
+    assert {row.by for row in await rows(rig.database, "reminder")} == {"sms-cn"}
+
+    await rig.simulators.next("twilio", "drop", count=0)
+    await rig.gateway.account_desk.check(TENANT, "sms-second")
+    await come_back(rig)
+    assert await rig.states() == {("sent", None): 7}
+    assert {a.account for a in await rig.attempts() if a.state == "accepted"} == {"sms-second"}
+    assert (await stands(rig)).down
+
+
+@ON_SQLITE
 async def test_an_unknown_ending_is_never_tried_through_another_account(rig):
     await bring_in(rig, SECOND)
     await rig.simulators.next("aliyun", "drop")
