@@ -15,6 +15,7 @@ from gateway.domain import Channel, Mode, Money, Tenant
 from gateway.errors import BadInput, Fault
 from gateway.pauses import Pause, first_of_queue
 from gateway.quotas import spec
+from gateway.quotas.catalogue import of_no_account
 from gateway.quotas.counting import Tally
 from gateway.quotas.flows import Terms, Waiting, Way
 from gateway.quotas.model import EVERYONE, Load, Quota, with_changes
@@ -134,7 +135,7 @@ def _changed(
         return None, wrong
     version = stands.version + 1 if stands is not None else 1
     made = spec.read(owner, name, merged, version=version, until=until, before=stands)
-    return made, spec.faults(made)
+    return made, [*spec.faults(made), *of_no_account(name, stands)]
 
 
 # How what waits goes.

@@ -139,6 +139,14 @@ def defaults(accounts: Iterable[Account]) -> list[Quota]:
     return list(found.values())
 
 
+def of_no_account(name: str, stands: Quota | None) -> list[Fault]:
+    """The name of what an account comes with means nothing else: by another owner it would cover everything."""
+    if stands is not None or not name.startswith(PREFIX):
+        return []
+    message = "no account of this owner comes with it: name its tenant (--tenant), or choose another name"
+    return [Fault(at="/name", code="quota_unfit", message=message)]
+
+
 def faults(account: Account, at: str) -> list[Fault]:
     """What is wrong with the settings by which the gateway paces and weighs an account."""
     found = []

@@ -21,7 +21,7 @@ from gateway.domain import Tenant, from_us, to_us
 from gateway.errors import BadInput, Fault, NotFound, StaleVersion
 from gateway.ports import Moment
 from gateway.quotas import counting, spec
-from gateway.quotas.catalogue import PREFIX
+from gateway.quotas.catalogue import of_no_account
 from gateway.quotas.model import EVERYONE, Quota, in_force
 from gateway.store import counted, live, quotas, schema
 from gateway.store.changes import Changes
@@ -122,7 +122,7 @@ class Quotas:
             row, stands = await self._stands(conn, moment, wanted)
             stale = _is_stale(wanted, row, stands)
             after, wrong = _merged(wanted, stands, moment)
-            wrong += _of_no_account(wanted, stands)
+            wrong += of_no_account(wanted.name, stands)
             if not stale and not faults and after is not None and not wrong:
                 await self._act(conn, moment, wanted, row, stands, after)
         if stale:
@@ -305,14 +305,6 @@ def _merged(wanted: Wanted, stands: Quota | None, moment: Moment) -> tuple[Quota
         return None, wrong
     made = spec.read(wanted.owner, wanted.name, said, version=0, until=until)
     return made, spec.faults(made)
-
-
-def _of_no_account(wanted: Wanted, stands: Quota | None) -> list[Fault]:
-    """The name of what an account comes with means nothing else: by another owner it would cover everything."""
-    if stands is not None or not wanted.name.startswith(PREFIX):
-        return []
-    message = "no account of this owner comes with it: name its tenant (--tenant), or choose another name"
-    return [Fault(at="/name", code="quota_unfit", message=message)]
 
 
 def _before(before: Quota | None, after: Quota | None) -> str | None:

@@ -159,6 +159,10 @@ async def test_the_api_answers_a_plan_and_refuses_what_is_malformed(api):
     assert answer.json()["queues"] == []
     answer = await ops.post("/v1/quotas/plan", json={"quotas": {"sms": {"rate": 0, "rat": 1}}})
     assert {e["at"] for e in answer.json()["errors"]} == {"/quotas/sms/rate", "/quotas/sms/rat"}
+    answer = await ops.post("/v1/quotas/plan", json={"quotas": {"pace.none": {"rate": 5}}})
+    assert [(e["at"], e["code"]) for e in answer.json()["errors"]] == [
+        ("/quotas/pace.none/name", "quota_unfit")
+    ]
     assert (await ops.post("/v1/quotas/plan", json={"quotas": {}})).json()["queues"] == []
     service = await api.of("service")
     assert (await service.post("/v1/quotas/plan", json={"quotas": {}})).status_code == 403
