@@ -239,7 +239,7 @@ async def overtaken(database, stops, guard_, *, times):
     async with database.read() as watch:
         await watch.execution_options(isolation_level="AUTOCOMMIT")
         for _ in range(times):
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
             made = await stops._set(wanted(account="sms-cn"), OPS)
             snapshot = await watch.scalar(text("SELECT pg_current_snapshot()::text"))
             await asyncio.sleep(0.03)
@@ -263,7 +263,7 @@ async def test_no_go_is_given_after_a_pauses_commit(postgresql, stops):
     late, given = await overtaken(postgresql, stops, as_shipped, times=10)
 
     assert late == 0
-    assert given > 20
+    assert given >= 10  # one a round, at least
 
 
 @pytest.mark.parametrize("mutant", [without_the_lock, lock_and_read_in_one_statement])
