@@ -147,7 +147,9 @@ async def test_two_workers_on_the_last_slot_send_once(rig, database_url, open_ri
     reached = await race_for_the_last_slot(rig, other, Met, 1000)
 
     assert len(reached) == 1
-    assert [a.state for a in await rig.attempts() if a.state != "void"] == ["accepted"]  # void: begun too late
+    assert [a.state for a in await rig.attempts() if a.state != "void"] == [
+        "accepted"
+    ]  # void: begun too late
     assert await rig.states() == {
         ("sent", None): 1,
         ("deferred", "OP.CAPS.DAY"): 999,

@@ -123,7 +123,9 @@ async def test_a_change_between_the_decision_and_the_go_stops_the_call(rig):
     assert [a.state for a in seen] == ["intent"] * len(CHANGES)
     assert await what_became(rig, names) == EXPECTED
     assert [line["to"] for line in rig.reached()] == [phone(22)]
-    withdrawn = [a for a in await rig.attempts() if a.state == "void" and a.reminder != names[list(CHANGES).index(22)]]
+    withdrawn = [
+        a for a in await rig.attempts() if a.state == "void" and a.reminder != names[list(CHANGES).index(22)]
+    ]
     assert len(withdrawn) == len(CHANGES) - 1
     assert {a.called_at for a in withdrawn} == {None}
 
