@@ -3,7 +3,6 @@
 import asyncio
 from collections import Counter
 from datetime import datetime
-from itertools import pairwise
 
 from makers import borrower, by_id, contact, debt, phone, reminder, rows
 from sendrig import ON_SQLITE, TENANT
@@ -31,7 +30,7 @@ def starts(rig, kind="sms"):
 
 async def test_a_rate_holds_over_two_workers_and_nothing_is_lost(rig, database_url, open_rig):
     other = rig if rig.database.sqlite else await open_rig(database_url, clock=None)
-    await set_quota(rig, rate=20, burst=1)
+    await set_quota(rig, rate=40, burst=1)
     await rig.take(*(reminder(n, channels=["sms"]) for n in range(100, 140)))
 
     async with rig.sender() as a, other.sender() as b:
@@ -41,7 +40,7 @@ async def test_a_rate_holds_over_two_workers_and_nothing_is_lost(rig, database_u
 
     at = starts(rig)
     assert len({line["to"] for line in rig.reached()}) == len(at) == 40
-    assert all(later - first > 0.7 for first, later in zip(at, at[20:], strict=False))
+    assert all(later - first > 0.35 for first, later in zip(at, at[20:], strict=False))
     assert {row.reason for row in await rows(rig.database, "reminder")} == {None}
 
 
@@ -71,8 +70,8 @@ async def test_a_day_that_is_used_up_is_told_once_and_holds_until_its_midnight(r
 
 @ON_SQLITE
 async def test_what_falls_to_another_channel_costs_the_first_nothing_and_waits_in_the_others_queue(rig):
-    """Whoever refused texts is written to by mail, one a second; the texts go on at their own pace."""
-    await set_quota(rig, "mails", scope={"channel": "email"}, rate=1, burst=1)
+    """Whoever refused texts is written to by mail, three a second; the texts go on at their own pace."""
+    await set_quota(rig, "mails", scope={"channel": "email"}, rate=3, burst=1)
     people = []
     for n in range(100, 106):
         mail = {"channel": "email", "value": f"zhang{n}@example.com"}
@@ -90,14 +89,14 @@ async def test_what_falls_to_another_channel_costs_the_first_nothing_and_waits_i
         await sender.drain_one("sms")
         waiting = await rows(rig.database, "reminder", "next_at IS NOT NULL")
         assert {(row.channel, row.reason, row.by) for row in waiting} <= {("email", "quota", "mails")}
-        assert len(waiting) >= 4
+        assert waiting
         await sender.drain_one("email")
         while len(rig.reached()) < 6:
             await sender.drain_one("email")
 
     assert {line["kind"] for line in rig.reached()} == {"email"}
     at = starts(rig, "email")
-    assert all(later - earlier > 0.7 for earlier, later in pairwise(at))
+    assert at[-1] - at[0] > 1.3  # 5 thirds of a second, of which a call may be late by 250 ms
 
 
 async def test_the_last_slot_of_a_person_goes_to_the_first_by_priority_value_and_expiry_on_any_channel(rig):
