@@ -109,10 +109,12 @@ class Dispatch:
             under_way = {over for over in under_way if not over.done()}
             if claimed is None and not under_way:
                 return
-            if claimed is None or not claimed.verdicts:
-                await asyncio.wait(
-                    under_way or {asyncio.ensure_future(asyncio.sleep(LOOK_S))}, timeout=LOOK_S
-                )
+            if claimed is not None and claimed.verdicts:
+                continue
+            if under_way:
+                await asyncio.wait(under_way, timeout=LOOK_S)
+            else:
+                await asyncio.sleep(LOOK_S)
         if under_way:
             await asyncio.wait(under_way)
 

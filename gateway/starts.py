@@ -270,7 +270,7 @@ class Starts:
         self._metrics.took("go", loop.time() - asked)
         refused = [one for one, _ in started if one.ready.intent.ref not in went.granted]
         granted = [(one, slot) for one, slot in started if one.ready.intent.ref in went.granted]
-        now = asyncio.get_running_loop().time()
+        now = loop.time()
         late = [one for one, slot in granted if now > slot.latest]
         if late:
             self._spawn(self._wait_again(late))
@@ -284,9 +284,8 @@ class Starts:
         self._over(refused, called=True)
 
     def _count(self, one: Waiting) -> None:
-        load = one.ready.intent.start.load
-        for bucket in self._live.book.buckets(load):
-            self._metrics.started(*bucket.labels, bucket.units(load))
+        for bucket in self._live.book.buckets(one.load):
+            self._metrics.started(*bucket.labels, bucket.units(one.load))
 
     async def _withdraw(
         self, ones: Sequence[Waiting], *, called: bool = False, why: Mapping[str, Refusal] | None = None

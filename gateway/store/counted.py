@@ -86,7 +86,7 @@ _IN_ORDER = (
     .with_for_update()
 )
 """Locks them as _LESS does: what is given back meanwhile must not wait for this in a ring."""
-_VERSIONS = select(_QUOTA.owner, _QUOTA.name, _QUOTA.version, _QUOTA.gone)
+_VERSIONS = select(_QUOTA.owner, _QUOTA.name, _QUOTA.version).where(_QUOTA.gone.is_(False))
 _LOCK = text("SELECT pg_advisory_xact_lock(:kind, k) FROM unnest(CAST(:keys AS integer[])) AS k")
 
 
@@ -265,7 +265,7 @@ def _refusal(
 
 async def _as_it_stands(conn: AsyncConnection, book: Book, now: datetime) -> Book:
     """The book that a worker knows, unless a quota was changed or came to its end since it read them."""
-    rows = await conn.execute(select(_QUOTA.owner, _QUOTA.name, _QUOTA.version).where(_QUOTA.gone.is_(False)))
+    rows = await conn.execute(_VERSIONS)
     stored = {(row.owner, row.name): row.version for row in rows}
     known = {(quota.owner, quota.name): quota.version for quota in book if quota.version}
     if stored == known and all(quota.at(now) is quota for quota in book):

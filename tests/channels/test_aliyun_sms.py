@@ -310,7 +310,8 @@ PIECES = [
 def test_whatever_bytes_come_back_send_does_not_raise(data):
     ended, requests = in_fast_time(sent(raw(data)))
 
-    assume(requests)  # in fast time a busy machine may not be connected to in 60 ms: then nothing came back
+    # In fast time a busy machine may not be connected to in 60 ms.
+    assume(ended.code != "timeout" or requests)
     assert ended.ending in {HandOver.UNKNOWN, HandOver.CONFIG}
     assert len(requests) == 1
 
