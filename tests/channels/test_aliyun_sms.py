@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 from rig import (
     NOW,
@@ -310,8 +310,6 @@ PIECES = [
 def test_whatever_bytes_come_back_send_does_not_raise(data):
     ended, requests = in_fast_time(sent(raw(data)))
 
-    # In fast time a busy machine may not be connected to in 60 ms.
-    assume(ended.code != "timeout" or requests)
     assert ended.ending in {HandOver.UNKNOWN, HandOver.CONFIG}
     assert len(requests) == 1
 
