@@ -559,9 +559,43 @@ def test_a_quota_is_set_changed_and_unset_with_what_stood_before(shell):
     assert versions == [3, 2, 1]
 
 
+def test_an_accounts_own_pace_is_told_as_what_stood_before(shell):
+    words = ("pace.sms-intl", "--mode", "test", "--tenant", "default")
+    shown = shell("quota", "show", *words, "--json").json
+    asked = ("quota", "set", *words, "--reason", "a toll-free number", "rate=3")
+    first = shell(*asked)
+    gone = shell("quota", "unset", *words, "--reason", "a long code again")
+    second = shell(*asked)
+
+    assert (shown["set_by"], shown["rate"]) == ("catalogue", 500)
+    assert first.out.splitlines()[0] == "pace.sms-intl (account=sms-intl in segments): 500/s → 3/s, version 1"
+    assert (gone.code, gone.out) == (0, "pace.sms-intl: unset\n")
+    assert second.out.splitlines()[0].endswith("500/s → 3/s, version 3")
+    assert shell("quota", "unset", *words, "--reason", "it was a trial").code == 0
+
+
+def test_whoever_is_too_late_gets_what_stands_as_json(shell):
+    stands = shell(*QUOTA, "rate=5", "--json").json
+    stale = shell(*QUOTA, "rate=9", "--version", "1", "--json")
+    last = shell(
+        "quota", "unset", "evening", "--mode", "test", "--reason", "it was a trial", "--version", "0"
+    )
+
+    assert (stale.code, stale.json["code"]) == (2, "stale_version")
+    assert {key: stale.json["current"][key] for key in ("rate", "version", "set_by", "reason")} == {
+        "rate": 5,
+        "version": stands["version"],
+        "set_by": "operator",
+        "reason": "agreed with the provider",
+    }
+    assert stale.err.startswith(f"gateway: version {stands['version']} stands")
+    assert (last.code, last.err.splitlines()[0]) == (2, f"evening stands at 5/s, version {stands['version']}")
+    assert shell("quota", "unset", "evening", "--mode", "test", "--reason", "it was a trial").code == 0
+
+
 def test_every_mistake_in_a_quota_is_named_in_the_words_of_the_command(shell):
     form = shell(*QUOTA, "rate=fast", "closed=noon", "budget=5", "colour=1")
-    bounds = shell(*QUOTA, "rate=0", "per_day=0", "channel=fax", "--until", "yesterday")
+    bounds = shell(*QUOTA, "rate=0", "per_day=0", "budget=0/CNY/day", "channel=fax", "--until", "yesterday")
     sense = shell(*QUOTA, "burst=2", "per_day=5", "account=none", "each=account", "alarm_at=0.5")
 
     assert [ran.code for ran in (form, bounds, sense)] == [2, 2, 2]
@@ -569,9 +603,11 @@ def test_every_mistake_in_a_quota_is_named_in_the_words_of_the_command(shell):
     assert {line.split(":")[0] for line in bounds.err.splitlines()} == {
         "rate",
         "per_day",
+        "budget",
         "channel",
         "--until",
     }
+    assert "budget: send an amount above 0; to let nothing start, set a pause" in bounds.err.splitlines()
     assert {line.split(":")[0] for line in sense.err.splitlines()} == {"account", "budget"}
 
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Annotated, Any
 
 import orjson
-from pydantic import BeforeValidator, Field, StringConstraints, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, field_validator
 
 from gateway.bodies.kinds import Amount, Currency, Id, Instant, Reason, TemplateName, Word, Zone, fault
 from gateway.bodies.models import Body
@@ -32,7 +32,7 @@ def _number(value: Any) -> Decimal:
 def _rate(value: Any) -> Decimal:
     number = _number(value)
     if not LEAST_RATE <= number <= MOST_RATE:
-        message = f"send a number from {LEAST_RATE} to {MOST_RATE}; for less, per_hour or per_day"
+        message = f"send a number from {LEAST_RATE} to {MOST_RATE}; for less, per_hour or per_day; for none, a pause"
         raise fault("out_of_range", message)
     return number
 
@@ -44,8 +44,15 @@ def _share(value: Any) -> Decimal:
     return number
 
 
+def _some(amount: Decimal) -> Decimal:
+    if not amount:
+        raise fault("out_of_range", "send an amount above 0; to let nothing start, set a pause")
+    return amount
+
+
 Rate = Annotated[Decimal, BeforeValidator(_rate)]
 Share = Annotated[Decimal, BeforeValidator(_share)]
+Sum = Annotated[Amount, AfterValidator(_some)]
 
 
 class ScopeIn(Body):
@@ -68,7 +75,7 @@ class HoursIn(Body):
 class BudgetIn(Body):
     """Money a day or month, and the share of it at which an alarm rings."""
 
-    amount: Amount | None = None
+    amount: Sum | None = None
     currency: Currency | None = None
     per: Per | None = Field(default=None, strict=False)
     alarm_at: Share | None = None

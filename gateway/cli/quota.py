@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from gateway.cli.caps import REASON_FORM
 from gateway.cli.pause import UNTIL_FORM, end_of
 from gateway.cli.plan import plan
 from gateway.cli.session import Door, Session, named, part, with_session
-from gateway.errors import BadInput, GatewayError
+from gateway.errors import BadInput, StaleVersion
 from gateway.quotas import spec
 from gateway.quotas.model import WORDS
 
@@ -119,7 +120,7 @@ def set_command(
     said, wrong = spec.keywords(words)
     if wrong:
         raise BadInput(wrong)
-    with named(_PLACES):
+    with named(_PLACES), _stale_told(name, as_json=as_json):
         done = door.run(lambda session: _set(session, name, {**said, "reason": reason}, version, until))
     if as_json:
         show.as_json(done.after)
@@ -129,7 +130,7 @@ def set_command(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Done:
-    """A change: what stood (None: nothing of one's own) and what stands."""
+    """A change: what stood (None: nothing) and what stands."""
 
     before: Mapping[str, Any] | None
     after: Mapping[str, Any]
@@ -138,35 +139,43 @@ class _Done:
 async def _set(
     session: Session, name: str, said: Mapping[str, Any], version: int | None, until: str | None
 ) -> _Done:
-    stood = await _newest(session, name)
-    seen = version if version is not None else stood and stood["version"]
     body = {**said, **(await _end(session, until) if until is not None else {})}
-    try:
-        await session.put(_path(name), {**body, "version": seen})
-    except GatewayError as wrong:
-        await _show_what_stands(session, name, wrong)
-        raise
-    return _Done(before=stood, after=await _taken_up(session, name))
+    await session.put(_path(name), {**body, "version": await _seen(session, name, version)})
+    change = await _newest(session, name)
+    return _Done(before=change and change["before"], after=await _taken_up(session, name))
 
 
 async def _end(session: Session, until: str) -> Mapping[str, Any]:
     return {"until": None if until == "never" else await end_of(session, until)}
 
 
+async def _seen(session: Session, name: str, version: int | None) -> int | None:
+    """The version that was seen, else that of one's own that stands; the deployment's of that name is another's."""
+    if version is not None:
+        return version
+    change = await _newest(session, name)
+    return change["version"] if change and change["after"] else None
+
+
 async def _newest(session: Session, name: str) -> Mapping[str, Any] | None:
-    """One's own as it was changed last, if it stands; the deployment's of that name is another's."""
+    """The latest change of one's own."""
     found = await session.items(f"{_path(name)}/history", {}, 1)
-    return found[0]["after"] if found else None
+    return found[0] if found else None
 
 
-async def _show_what_stands(session: Session, name: str, wrong: GatewayError) -> None:
-    if wrong.code != "stale_version":
-        return
-    stands = await _newest(session, name)
-    if stands is not None:
-        item = await session.get(_path(name))
-        click.echo(show.clean(f"{name} stands at {limits(stands)}, version {stands['version']}"), err=True)
-        click.echo(show.clean(f"set by {item['set_by']}{_on(item)}"), err=True)
+@contextmanager
+def _stale_told(name: str, *, as_json: bool = False) -> Iterator[None]:
+    """Whoever is too late is shown what stands."""
+    try:
+        yield
+    except StaleVersion as wrong:
+        if as_json:
+            show.as_json({"code": wrong.code, "detail": wrong.message, "current": wrong.current})
+        elif wrong.current is not None:
+            item = wrong.current
+            click.echo(show.clean(f"{name} stands at {limits(item)}, version {item['version']}"), err=True)
+            click.echo(show.clean(f"set by {item['set_by']}{_on(item)}"), err=True)
+        raise
 
 
 async def _taken_up(session: Session, name: str) -> Mapping[str, Any]:
@@ -196,19 +205,14 @@ def _tell(done: _Done) -> None:
 @with_session()
 def unset(door: Door, *, name: str, version: int | None, reason: str) -> None:
     """Unset the quota NAME: what its account comes with holds again, if anything."""
-    with named(_PLACES):
+    with named(_PLACES), _stale_told(name):
         door.run(lambda session: _unset(session, name, version, reason))
     show.say(f"{name}: unset")
 
 
 async def _unset(session: Session, name: str, version: int | None, reason: str) -> None:
-    stood = await _newest(session, name)
-    seen = version if version is not None else stood and stood["version"]
-    try:
-        await session.post(f"{_path(name)}/delete", {"version": seen, "reason": reason})
-    except GatewayError as wrong:
-        await _show_what_stands(session, name, wrong)
-        raise
+    seen = await _seen(session, name, version)
+    await session.post(f"{_path(name)}/delete", {"version": seen, "reason": reason})
 
 
 @quota.command()

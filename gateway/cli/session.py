@@ -24,7 +24,7 @@ import click
 import orjson
 
 from gateway.cli.options import PlaceOptions, place_options
-from gateway.errors import BadInput, Fault, GatewayError, SetupError
+from gateway.errors import BadInput, Fault, GatewayError, SetupError, StaleVersion
 from gateway.masking import Pii, reads_as_personal
 from gateway.settings import Settings, is_loopback, load
 
@@ -119,6 +119,8 @@ def refuse(status: int, answer: bytes) -> NoReturn:
         ) from None
     if found:
         raise BadInput(found, code=code)
+    if code == StaleVersion.code:
+        raise StaleVersion(detail, current=problem.get("current"))
     raise GatewayError(detail, code=code)
 
 

@@ -181,6 +181,7 @@ MISTAKES = [
     ({"zone": "Peking"}, "/zone", "zone_unknown"),
     ({"closed": [{"from": "12:00", "to": "24:00"}]}, "/closed/0/to", "form_invalid"),
     ({"budget": {"amount": 5, "currency": "CNY", "per": "day"}}, "/budget/amount", "amount_invalid"),
+    ({"budget": {"amount": "0.00", "currency": "CNY", "per": "day"}}, "/budget/amount", "out_of_range"),
     ({"budget": {"amount": "5", "currency": "XXX", "per": "day"}}, "/budget/currency", "currency_unknown"),
     ({"budget": {"amount": "5", "currency": "CNY", "per": "week"}}, "/budget/per", "word_unknown"),
     ({"budget": {"amount": "5", "currency": "CNY"}}, "/budget/per", "missing"),
