@@ -356,8 +356,7 @@ class Pauses:
             )
         if to_us(by.since) >= row.at:
             raise Forbidden("this key is younger than the stop: use one that was there before it")
-        fresh = row.asked_at is not None and row.asked_at > to_us(moment.real - SECOND_WITHIN)
-        return not fresh or row.asked_by == by.holder
+        return not _is_asked(row, moment) or row.asked_by == by.holder
 
     async def _note(
         self,
@@ -387,10 +386,12 @@ class Pauses:
     async def listed(self, owner: Tenant, *, active: bool, limit: int, after: str | None) -> Page:
         """Those that hold for an owner, the newest first; with those that ended, unless only active ones are asked for.
 
-        The deployment's own holds for its tenants, too; the deployment sees everybody's.
+        The deployment's own holds for its tenants, too; the deployment sees everybody's. `waiting` and
+        `expires_meanwhile` are those of the instant at which each was set.
         """
         async with self._db.read() as conn:
-            now = to_us((await self._db.moment(conn)).policy)
+            moment = await self._db.moment(conn)
+            now = to_us(moment.policy)
             where = [_seen_by(owner)]
             if active:
                 where += [_PAUSE.resumed_at.is_(None), or_(_PAUSE.until.is_(None), _PAUSE.until > now)]
@@ -399,10 +400,10 @@ class Pauses:
             rows = await conn.execute(
                 select(schema.pause).where(*where).order_by(_PAUSE.id.desc()).limit(limit + 1)
             )
-            return page(list(rows), limit, lambda row: self._listed(row, owner, now), lambda row: [row.id])
+            return page(list(rows), limit, lambda row: self._listed(row, owner, moment), lambda row: [row.id])
 
-    def _listed(self, row: Row[Any], owner: Tenant, now: int) -> dict[str, Any]:
-        shown = self._shown(row, now)
+    def _listed(self, row: Row[Any], owner: Tenant, moment: Moment) -> dict[str, Any]:
+        shown = self._shown(row, moment)
         if row.owner != owner and not _is_deployment(owner):
             for key in ("calling", "recalled", "may_arrive", "waiting", "expires_meanwhile"):
                 del shown[key]
@@ -415,11 +416,11 @@ class Pauses:
         """
         async with self._db.read() as conn:
             row = await self._find(conn, owner, name)
-            now = to_us((await self._db.moment(conn)).policy)
+            moment = await self._db.moment(conn)
             workers = await applied(conn, row.seq)
         if row.waiting is None:
             row = await self._counted(row)
-        told = {**self._shown(row, now), "applied": workers}
+        told = {**self._shown(row, moment), "applied": workers}
         if told["state"] != "resumed":
             found = await self._count(pause_of(row))
             told |= {"waiting": found.waiting, "expires_meanwhile": found.expires}
@@ -442,13 +443,14 @@ class Pauses:
             raise NotFound
         return row
 
-    def _shown(self, row: Row[Any], now: int) -> dict[str, Any]:
-        asked = {"asked_by": row.asked_by, "at": from_us(row.asked_at)} if row.asked_at else None
+    def _shown(self, row: Row[Any], moment: Moment) -> dict[str, Any]:
+        stands = row.resumed_at is not None or _is_asked(row, moment)
+        asked = {"asked_by": row.asked_by, "at": from_us(row.asked_at)} if row.asked_at and stands else None
         waived = {"one_person": True} if self._one_person and row.kind == Kind.STOP else {}
         return {
             **_answer(row),
             "owner": row.owner.partition("/")[0],
-            "state": _state(row, now),
+            "state": _state(row, moment),
             "reason": row.reason,
             "set_by": row.set_by,
             "resume": asked,
@@ -467,10 +469,15 @@ def _heard(counting: asyncio.Task[Row[Any]]) -> None:
         counting.exception()
 
 
-def _state(row: Row[Any], now: int) -> str:
-    if row.resumed_at is not None or (row.until is not None and row.until <= now):
+def _state(row: Row[Any], moment: Moment) -> str:
+    if row.resumed_at is not None or (row.until is not None and row.until <= to_us(moment.policy)):
         return "resumed"
-    return "needs_second_holder" if row.asked_at is not None else "active"
+    return "needs_second_holder" if _is_asked(row, moment) else "active"
+
+
+def _is_asked(row: Row[Any], moment: Moment) -> bool:
+    """Whether somebody's request to resume it still waits for a second holder."""
+    return row.asked_at is not None and row.asked_at > to_us(moment.real - SECOND_WITHIN)
 
 
 def _answer(row: Row[Any]) -> dict[str, Any]:

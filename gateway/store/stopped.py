@@ -25,6 +25,8 @@ from gateway.work import Start
 
 _REMINDER, _ATTEMPT = schema.reminder.c, schema.attempt.c
 _DEBT, _BORROWER = schema.debt.c, schema.borrower.c
+_OPEN = ("waiting", "deferred", "sent", "failed", "unknown")
+"""States that a reminder with a `next_at` waits in: the last three for the next step of an escalation."""
 MOST_CALLS = 10_000
 """Attempts that are looked at together."""
 
@@ -80,11 +82,11 @@ def _shown(row: Row[Any]) -> dict[str, Any]:
 
 
 def _waits(conn: AsyncConnection, pause: Pause, channels: frozenset[str] | None) -> list[ColumnElement[bool]]:
-    """Open, not called, and covered by the pause."""
+    """Open, not called or with a step of an escalation still to come, and covered by the pause."""
     scope, quota = pause.scope, pause.scope.quota
     where = [
         _REMINDER.next_at.is_not(None),
-        _REMINDER.state.in_(("waiting", "deferred")),
+        _REMINDER.state.in_(_OPEN),
         _of(_REMINDER.tenant, pause.owner),
     ]
     if quota.tenant is not None:

@@ -82,6 +82,8 @@ async def test_a_pause_says_what_waits_and_what_expires_meanwhile(api, service, 
     )
     shown = (await ops.get(f"{PAUSES}/{set_['id']}")).json()
     assert (shown["waiting"], shown["expires_meanwhile"]) == (5, 2)
+    (listed,) = (await ops.get(PAUSES)).json()["items"]
+    assert (listed["waiting"], listed["expires_meanwhile"]) == (4, 1)  # of when it was set
 
 
 async def test_the_same_request_gets_the_same_answer_and_after_its_end_none(ops):
@@ -162,6 +164,9 @@ async def test_a_stop_needs_a_second_holder_within_an_hour(key_of, sqlite):
     assert (shown["state"], shown["resume"]["asked_by"]) == ("needs_second_holder", "ann")
 
     await aged(sqlite, asked_at=3601)
+    shown = (await ann.get(f"{PAUSES}/{stop['id']}")).json()
+    (listed,) = (await ann.get(PAUSES)).json()["items"]
+    assert (shown["state"], shown["resume"]) == (listed["state"], listed["resume"]) == ("active", None)
     assert (await resume(bob, stop["id"], 202))["state"] == "needs_second_holder"
     await aged(sqlite, asked_at=3598)
     assert (await resume(ann, stop["id"]))["state"] == "resuming"

@@ -83,6 +83,20 @@ async def test_what_is_paused_waits_untouched_and_goes_when_it_is_resumed(rig, p
     assert await held(pauses, pause["id"]) == set()
 
 
+async def test_a_step_that_is_still_to_come_is_held_up_and_counted_as_well(rig, pauses, put):
+    step = [{"after_s": 3600, "channel": "email"}]
+    to_come, over = await rig.take(reminder(1, **SMS, escalate=step), reminder(2, **SMS))
+    await drain(rig)
+    assert {(await rig.reminder(name)).state for name in (to_come, over)} == {"sent"}
+    (waiting,) = await rig.take(reminder(3, **SMS))
+
+    stop = await put(kind="stop")
+
+    assert await held(pauses, stop["id"]) == {to_come, waiting}
+    assert stop["waiting"] == (await pauses.shown(TENANT, stop["id"]))["waiting"] == 2
+    assert stop["calling"] == []
+
+
 @pytest.mark.parametrize("kind", ["pause", "stop"])
 async def test_one_set_between_deciding_and_go_gives_no_go_and_says_which_it_is(rig, pauses, put, kind):
     names = await rig.take(*(reminder(n, **SMS) for n in range(1, 4)))

@@ -132,7 +132,10 @@ class ListIn(Paged):
 
 @router.get("/v1/pauses", openapi_extra=asks(ListIn), responses=gives(200, {"items": [STANDS], "next": None}))
 async def listed(request: Request, caller: ByPauser) -> Response:
-    """Pauses and stops, the newest first: the tenant's own and the deployment's; for the deployment everybody's."""
+    """Pauses and stops, the newest first: the tenant's own and the deployment's; for the deployment everybody's.
+
+    `waiting` and `expires_meanwhile` are counted when each is set (null: not counted yet); its own page counts anew.
+    """
     wanted = page(ListIn, request)
     found = await services(request).pauses.listed(
         caller.owner, active=wanted.active, limit=wanted.limit, after=wanted.after
@@ -145,7 +148,11 @@ async def listed(request: Request, caller: ByPauser) -> Response:
     responses=gives(200, {**STANDS, "applied": {"by": 3, "of": 3, "missing": []}}),
 )
 async def shown(request: Request, name: Annotated[str, Path(alias="id")], caller: ByPauser) -> Response:
-    """One of them: who set it, what it stopped, what was recalled and what may still arrive, who asked to resume it."""
+    """One of them: who set it, what it stopped, what was recalled and what may still arrive, who asked to resume it.
+
+    While it holds, `waiting` and `expires_meanwhile` are counted anew. A request to resume that is older than an hour
+    is over: `resume` is null again.
+    """
     return http.answer(await services(request).pauses.shown(caller.owner, http.known(name)))
 
 
@@ -155,7 +162,10 @@ async def shown(request: Request, name: Annotated[str, Path(alias="id")], caller
     responses=gives(200, {"items": [HELD], "next": None}),
 )
 async def reminders(request: Request, name: Annotated[str, Path(alias="id")], caller: ByPauser) -> Response:
-    """The reminders that it holds up: open, not called, within its scope. None once it has ended."""
+    """The reminders that it holds up: open, within its scope, not called or with a further step to come.
+
+    None once it has ended.
+    """
     wanted = page(Paged, request)
     return _listed(
         await services(request).pauses.reminders(
