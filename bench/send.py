@@ -1,6 +1,7 @@
 """How fast reminders go out, beside what anybody would write: one stand, one run, in turn.
 
-python bench/send.py [--only a] [--channel sms] [--workers 1] [--count 2000] [--rounds 5] [--keep-logs DIR]
+python bench/send.py [--only a b c d] [--channel sms email mixed] [--workers 1 2] [--seconds 8 | --count N]
+[--rounds 5] [--keep-logs DIR]
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ from pathlib import Path
 
 from drain import Drained, drain
 from ours import Ours
-from stand import StandError, standing
+from stand import Stand, StandError, standing
+from theirs import bare_loop, under_arq, under_celery
 from work import CHANNELS
+
+RIVALS = {"b": under_arq, "c": under_celery, "d": bare_loop}
 
 
 def main() -> int:
@@ -21,9 +25,9 @@ def main() -> int:
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    options.add_argument("--only", choices=("a",), default="a")
-    options.add_argument("--channel", choices=CHANNELS, default="sms")
-    options.add_argument("--workers", type=int, default=1)
+    options.add_argument("--only", nargs="+", choices=("a", *RIVALS), default=["a", *RIVALS])
+    options.add_argument("--channel", nargs="+", choices=CHANNELS, default=CHANNELS)
+    options.add_argument("--workers", nargs="+", type=int, default=[1, 2])
     options.add_argument("--count", type=int, default=2000)
     options.add_argument("--rounds", type=int, default=1)
     options.add_argument("--keep-logs", type=Path, metavar="DIR")
@@ -31,17 +35,27 @@ def main() -> int:
     try:
         with standing(given.keep_logs) as stand:
             ours = Ours(stand)
-            ours.make()
-            for _ in range(given.rounds):
-                with ours.served() as run:
-                    took = run.take_in(given.count, given.channel)
-                    say(f"taken in: {given.count / took:,.0f} a second")
-                    workers = run.join(given.workers)
-                    tell(drain(stand, workers, run.begin, given.count, given.channel, why=run.states))
+            if "a" in given.only:
+                ours.make()
+            for channels in given.channel:
+                for workers in given.workers:
+                    for _ in range(given.rounds):
+                        for who in given.only:
+                            say(f"{who} {channels} x{workers}")
+                            tell(once(stand, ours, who, given.count, channels, workers))
     except StandError as wrong:
         sys.stderr.write(f"{wrong}\n")
         return 1
     return 0
+
+
+def once(stand: Stand, ours: Ours, who: str, count: int, channels: str, workers: int) -> Drained:
+    if who == "a":
+        with ours.served() as run:
+            run.take_in(count, channels)
+            return drain(stand, run.join(workers), run.begin, count, channels, why=run.states)
+    with RIVALS[who](stand, count, channels, workers) as rival:
+        return drain(stand, rival.workers, rival.begin, count, channels, why=rival.states)
 
 
 def tell(found: Drained) -> None:
