@@ -51,6 +51,12 @@ Refused and not listed: this message is at fault. 30003, 30008, 30410 and 30500 
 and mean no more than `failed`.
 """
 
+GIVEN_UP = frozenset({"30001", "30022", "30023"})
+"""Codes of a callback `failed` or `undelivered` by which there was too much, and surely nobody was reached.
+
+30001: Twilio's own queue ran over. 30022, 30023: the carriers refused it, for the second or for the day.
+"""
+
 STATUSES: Mapping[str, Outcome] = {
     "accepted": Outcome.ACCEPTED,
     "scheduled": Outcome.ACCEPTED,
@@ -146,8 +152,12 @@ class Adapter:
 def _receipt(ref: str, sid: str | None, status: str, error: object) -> Receipt:
     code = str(error) if error and str(error).isdecimal() else None
     row = CODES.get(code or "")
+    outcome = STATUSES.get(status, STATUSES["unknown"])
+    if outcome is Outcome.FAILED and row is not None and code in GIVEN_UP:
+        refusal = Handed(ending=row.ending, code=code, retry_after=row.wait, reach=row.reach)
+        return Receipt(outcome=Outcome.REJECTED, ref=ref, provider_id=sid, code=code, refusal=refusal)
     return Receipt(
-        outcome=STATUSES.get(status, STATUSES["unknown"]),
+        outcome=outcome,
         ref=ref,
         provider_id=sid,
         code=code,

@@ -247,7 +247,8 @@ class Receipt:
     """A provider's word about an attempt. `ref` or `provider_id` names the attempt.
 
     `at` is the instant the provider gives, None where it gives none. `opt_out`: the person refused.
-    `address_dead`: this address can never work on this channel.
+    `address_dead`: this address can never work on this channel. `refusal`, with the outcome `rejected`: it was taken,
+    and given up because there was too much, before anybody was reached; what a refusal of the call would have said.
     """
 
     outcome: Outcome
@@ -257,6 +258,7 @@ class Receipt:
     code: str | None = None
     opt_out: bool = False
     address_dead: bool = False
+    refusal: Handed | None = None
 
 
 def queue_of(channel: Channel, tenant: Tenant, template: str, priority: int) -> str:

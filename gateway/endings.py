@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Protocol
 
 from gateway import outcomes
+from gateway.accounts import Connected
 from gateway.deciding import Ready
 from gateway.domain import Handed, HandOver, Outcome, Receipt, Tenant
 from gateway.errors import Unavailable
@@ -72,6 +73,9 @@ class DispatchTx(Protocol):
 
     async def attempts(self, refs: Sequence[str]) -> dict[str, Attempt]:
         """Attempts by ref, locked."""
+
+    async def has_step_to_come(self, attempt: Attempt) -> bool:
+        """Whether its reminder has a time for what follows this attempt."""
 
     async def finish(self, outturns: Sequence[Outturn]) -> None:
         """Write outcomes."""
@@ -197,6 +201,19 @@ async def learn(store: Opens, *, dead: Sequence[Learnt], refused: Sequence[Learn
                     tenant=tenant, kind="opt_out", at=tx.moment.policy, borrower=borrower, channel=channel
                 )
                 await tx.append([entry])
+
+
+async def after_receipt(
+    tx: DispatchTx, attempt: Attempt, receipt: Receipt, ways: outcomes.Ways
+) -> Outturn | None:
+    """What a provider's word makes of an attempt (gateway.outcomes)."""
+    step_to_come = receipt.refusal is not None and await tx.has_step_to_come(attempt)
+    return outcomes.after_receipt(attempt, receipt, ways, tx.moment, step_to_come=step_to_come)
+
+
+def given_up_by(connected: Connected, attempt: Attempt, refusal: Handed) -> Ending:
+    """What an account learns of a message that its provider took and gave up."""
+    return Ending(pool=connected.pool, adapter=connected.account.adapter, handed=refusal, ref=attempt.ref)
 
 
 async def learn_from(store: Opens, told: Sequence[tuple[Attempt, Receipt]]) -> None:

@@ -35,7 +35,7 @@ _RANK = {
     Outcome.READ: 5,
     Outcome.CONVERSATION: 5,
 }
-"""Receipts come in any order and more than once: an attempt only ever moves up."""
+"""Receipts come in any order and more than once: an attempt only ever moves up, unless its provider gave it up."""
 
 _REMINDER_STATE: Mapping[str, str] = {
     Outcome.UNKNOWN: "unknown",
@@ -52,6 +52,9 @@ _REMINDER_STATE: Mapping[str, str] = {
 
 _UNDONE = ("sent", "failed", "unknown")
 """States of a reminder from which an escalation goes on."""
+_GIVES_UP = ("calling", Outcome.UNKNOWN, Outcome.ACCEPTED)
+"""States of an attempt that a provider which took it can still give up."""
+_UNDER_WAY = (Outcome.UNKNOWN, Outcome.ACCEPTED)
 _FREE = ("void", Outcome.REJECTED)
 """States of an attempt that leave its reminder free for another go."""
 
@@ -159,14 +162,19 @@ def overtaken(called: Called, handed: Handed, moment: Moment) -> Outturn:
     )
 
 
-def after_receipt(attempt: Attempt, receipt: Receipt, ways: Ways, moment: Moment) -> Outturn | None:
+def after_receipt(
+    attempt: Attempt, receipt: Receipt, ways: Ways, moment: Moment, *, step_to_come: bool
+) -> Outturn | None:
     """What a provider's word makes of an attempt; None when it says nothing new.
 
     A word about an attempt that was withdrawn or refused still counts: the provider knows better than we do
-    whether somebody was reached, and the go that the reminder was free for is off.
+    whether somebody was reached, and the go that the reminder was free for is off. `step_to_come`: the next step
+    of the reminder's escalation has its time.
     """
     outcome = receipt.outcome
-    if _RANK[outcome] <= _RANK[attempt.state]:
+    if receipt.refusal is not None:
+        return _given_up(attempt, receipt, receipt.refusal, moment, step_to_come=step_to_come)
+    if _RANK[outcome] <= _RANK[attempt.state] or (_was_given_up(attempt) and outcome in _UNDER_WAY):
         return None
     return Outturn(
         attempt=attempt,
@@ -181,6 +189,38 @@ def after_receipt(attempt: Attempt, receipt: Receipt, ways: Ways, moment: Moment
         reminder_state=_REMINDER_STATE.get(outcome),
         keeps_next=attempt.state not in _FREE and _REMINDER_STATE.get(outcome) in _UNDONE,
     )
+
+
+def _given_up(
+    attempt: Attempt, receipt: Receipt, refusal: Handed, moment: Moment, *, step_to_come: bool
+) -> Outturn | None:
+    """It was taken and reached nobody, because there was too much: the reminder waits as if it had been refused.
+
+    A next step of an escalation keeps its time: by then it goes on to that channel.
+    """
+    if attempt.state not in _GIVES_UP:
+        return None
+    wait = refusal.retry_after if refusal.reach != "account" else None
+    return Outturn(
+        attempt=attempt,
+        state=Outcome.REJECTED.value,
+        code=refusal.code,
+        provider_id=receipt.provider_id,
+        final_at=moment.policy,
+        reminder_state="deferred",
+        reason="quota",
+        by=attempt.account,
+        next_at=moment.policy + (wait or SOON),
+        refused=True,
+        waits=True,
+        keeps_next=step_to_come,
+    )
+
+
+def _was_given_up(attempt: Attempt) -> bool:
+    """Whether it was taken first: what its provider said before it gave it up may come late."""
+    called = attempt.ending is None or HandOver(attempt.ending).outcome is not Outcome.REJECTED
+    return attempt.state == Outcome.REJECTED and called
 
 
 def unknown(attempt: Attempt, ways: Ways, moment: Moment, quarantine: timedelta) -> Outturn:

@@ -9,16 +9,15 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, cast
 from urllib.parse import parse_qsl, urlsplit
 
-from gateway import outcomes
 from gateway.accounts import Accounts, Connected
 from gateway.domain import Receipt
-from gateway.endings import DispatchTx, learn_from, outcome_entry
+from gateway.endings import DispatchTx, after_receipt, freed, given_up_by, learn_from, outcome_entry
 from gateway.errors import NotFound
 from gateway.masking import Pii
 from gateway.ports import Answer, Callback, Moment, Receives
 from gateway.telemetry import Metrics
 from gateway.texts import Texts
-from gateway.work import Attempt, Outturn
+from gateway.work import Attempt, Key, Outturn
 
 OVERTAKEN_S = (0.1, 0.3, 0.6, 1.0)
 """Pauses between looks for an id that is not known yet; providers wait five seconds for an answer."""
@@ -116,7 +115,8 @@ class Callbacks:
             known = await tx.attempts([ref for ref, _ in named if ref])
             ours = {ref: a for ref, a in known.items() if self._went_through(a, connected)}
             told = [(ours[ref], r) for ref, r in named if ref in ours]
-            await self._write(tx, connected, told)
+            given_up = await self._write(tx, connected, told)
+        await freed(self._store, given_up)
         self._metrics.receipts(account.adapter, known=len(told), strange=len(receipts) - len(told))
         await learn_from(self._store, told)
         return all(r.ref or r.provider_id in refs for r in receipts)
@@ -139,16 +139,22 @@ class Callbacks:
 
     async def _write(
         self, tx: DispatchTx, connected: Connected, told: Sequence[tuple[Attempt, Receipt]]
-    ) -> None:
+    ) -> list[Key]:
+        """Write them; whose attempts came to nothing, because their provider gave them up."""
         latest: dict[str, Outturn] = {}
+        given_up: list[Attempt] = []
         for attempt, receipt in told:
             before = latest.get(attempt.ref)
             now = _moved(attempt, before) if before else attempt
-            outturn = outcomes.after_receipt(now, receipt, connected.ways, tx.moment)
+            outturn = await after_receipt(tx, now, receipt, connected.ways)
             if outturn is not None:
                 latest[attempt.ref] = outturn
                 await tx.finish([outturn])
                 await tx.append([outcome_entry(outturn, tx.moment, "receipt")])
+                if receipt.refusal is not None:
+                    given_up.append(attempt)
+                    await tx.learn([given_up_by(connected, attempt, receipt.refusal)])
+        return [(attempt.tenant, attempt.person) for attempt in given_up]
 
 
 def _moved(attempt: Attempt, outturn: Outturn) -> Attempt:

@@ -17,10 +17,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Protocol, cast
 
-from gateway import outcomes
 from gateway.accounts import Accounts, Connected
 from gateway.domain import HandOver, Message, Outcome, Receipt, Tenant
-from gateway.endings import DispatchTx, learn_from, outcome_entry
+from gateway.endings import DispatchTx, after_receipt, freed, given_up_by, learn_from, outcome_entry
 from gateway.errors import Unavailable
 from gateway.masking import Pii
 from gateway.ports import LooksUp, Moment, SendsAgain
@@ -106,6 +105,8 @@ class Reconcile:
             await self._settle(attempt, receipt)
             if receipt is not None:
                 await learn_from(self._store, [(attempt, receipt)])
+                if receipt.refusal is not None:
+                    await freed(self._store, [(attempt.tenant, attempt.person)])
 
     async def _ask(self, attempt: Attempt, sealed: bytes | None) -> Receipt | None:
         connected = self._accounts.named(attempt.tenant, attempt.account)
@@ -150,11 +151,14 @@ class Reconcile:
             if now.state != Outcome.UNKNOWN:
                 return
             ways = self._accounts.ways(now.adapter)
-            found = outcomes.after_receipt(now, receipt, ways, tx.moment) if receipt else None
+            found = await after_receipt(tx, now, receipt, ways) if receipt else None
             outturn = found or _later(now, tx.moment)
             await tx.finish([outturn])
             if found:
                 await tx.append([outcome_entry(found, tx.moment)])
+            connected = self._accounts.named(now.tenant, now.account)
+            if receipt is not None and receipt.refusal is not None and connected is not None:
+                await tx.learn([given_up_by(connected, now, receipt.refusal)])
         self._metrics.settled(attempt.adapter, found=found is not None)
 
 

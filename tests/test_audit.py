@@ -113,6 +113,10 @@ def outcomes(records, at, *, person="P1"):
     return [event.outcome for event in line.history(at, before=judged)]
 
 
+GIVEN_UP = [became("accepted", NOON + S, final=NOON + 72 * H), became("rejected", NOON + 2 * S)]
+"""Taken by its provider, and given up because there was too much."""
+
+
 @pytest.mark.parametrize(
     ("records", "after", "known"),
     [
@@ -128,6 +132,10 @@ def outcomes(records, at, *, person="P1"):
         ([became("unknown", NOON + S, final=NOON + H)], 2 * H, ["unknown"]),
         ([became("accepted", NOON + 2 * S), became("read", NOON + S, final=NOON + S)], H, ["read"]),
         ([became("rejected", NOON + S, final=NOON + S)], 74 * D, []),
+        (GIVEN_UP, S, ["unknown"]),
+        (GIVEN_UP, 2 * S, []),
+        ([*GIVEN_UP, became("delivered", NOON + 3 * S, final=NOON + 3 * S)], 3 * S, ["delivered"]),
+        ([became("read", NOON + S, final=NOON + S), became("rejected", NOON + 2 * S)], 3 * S, ["read"]),
         ([became("read", NOON + S, final=NOON + S)], 74 * D, ["read"]),
         ([became("read", NOON + S, final=NOON + S)], 75 * D, []),
         ([became("answered", NOON + S, final=NOON + S)], 75 * D, ["answered"]),

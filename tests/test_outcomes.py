@@ -138,7 +138,7 @@ WORDS = [Outcome.ACCEPTED, Outcome.FAILED, Outcome.DELIVERED, Outcome.READ]
 def test_receipts_in_any_order_end_at_the_highest_word(order):
     attempt = an_attempt()
     for word in (*order, *order):
-        out = outcomes.after_receipt(attempt, Receipt(outcome=word), MESSAGES, MOMENT)
+        out = told(attempt, Receipt(outcome=word))
         if out is not None:
             attempt = an_attempt(out.state)
 
@@ -146,10 +146,58 @@ def test_receipts_in_any_order_end_at_the_highest_word(order):
 
 
 def test_a_receipt_for_a_withdrawn_attempt_still_counts():
-    out = outcomes.after_receipt(an_attempt("void"), Receipt(outcome=Outcome.DELIVERED), MESSAGES, MOMENT)
+    out = told(an_attempt("void"), Receipt(outcome=Outcome.DELIVERED))
 
     assert out is not None
     assert out.reminder_state == "delivered"
+
+
+def told(attempt, receipt, *, step_to_come=False):
+    return outcomes.after_receipt(attempt, receipt, MESSAGES, MOMENT, step_to_come=step_to_come)
+
+
+def given_up(reach="rate", seconds=60):
+    wait = timedelta(seconds=seconds) if seconds else None
+    refusal = Handed(ending=HandOver.RETRY_AFTER, code="30001", retry_after=wait, reach=reach)
+    return Receipt(outcome=Outcome.REJECTED, code="30001", provider_id="SM1", refusal=refusal)
+
+
+@pytest.mark.parametrize(
+    ("reach", "seconds", "waits"), [("rate", 60, 60), ("rate", 0, 2), ("account", 3600, 2)]
+)
+def test_what_a_provider_took_and_gave_up_waits_as_if_it_had_been_refused(reach, seconds, waits):
+    out = told(an_attempt("accepted"), given_up(reach, seconds))
+
+    assert (out.state, out.code, out.final_at) == ("rejected", "30001", MOMENT.policy)
+    assert (out.reminder_state, out.reason, out.by) == ("deferred", "quota", out.attempt.account)
+    assert out.next_at - MOMENT.policy == timedelta(seconds=waits)
+    assert (out.refused, out.waits, out.keeps_next) == (True, True, False)
+
+
+def test_a_step_that_is_still_to_come_keeps_its_time_when_the_one_before_it_was_given_up():
+    assert told(an_attempt("accepted"), given_up(), step_to_come=True).keeps_next
+
+
+@pytest.mark.parametrize("state", ["calling", "unknown", "accepted"])
+def test_only_what_reached_nobody_yet_can_be_given_up(state):
+    assert told(an_attempt(state), given_up()).state == "rejected"
+    for known in ("void", "rejected", "failed", "delivered", "read"):
+        assert told(an_attempt(known), given_up()) is None
+
+
+@pytest.mark.parametrize(
+    ("ending", "word", "becomes"),
+    [
+        *((ending, Outcome.ACCEPTED, None) for ending in (None, "accepted", "unknown")),
+        *((ending, Outcome.DELIVERED, "delivered") for ending in (None, "accepted", "retry_after")),
+        ("retry_after", Outcome.ACCEPTED, "accepted"),
+    ],
+)
+def test_what_was_said_before_it_was_given_up_may_come_late(ending, word, becomes):
+    """Of what was refused at once, a word says that it was taken after all."""
+    out = told(an_attempt("rejected", ending=ending), Receipt(outcome=word))
+
+    assert (out and out.state) == becomes
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import reduce
 from typing import Any
 
 import orjson
@@ -29,7 +30,8 @@ _LEVELS = (
     ("delivered", "answered"),
     ("read", "conversation"),
 )
-"""A word on a later line stands whatever words of earlier lines come after it."""
+"""A word on a later line stands whatever words of earlier lines come after it, but for `rejected` after `accepted`:
+its provider took it, and gave it up before anybody was reached."""
 _LEVEL = {word: level for level, words in enumerate(_LEVELS) for word in words}
 
 
@@ -75,6 +77,16 @@ class Word:
     final_at: datetime | None
 
 
+def _level(word: Word) -> int:
+    return _LEVEL.get(word.state, len(_LEVELS))
+
+
+def _stands(before: Word | None, after: Word) -> Word:
+    """Which of two words stands, the second of which was told later."""
+    given_up = before is not None and after.state == "rejected" and before.state == "accepted"
+    return after if before is None or given_up or _level(after) >= _level(before) else before
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
     """A contact of the person's, or a place kept for one, with all that was told of it.
@@ -100,7 +112,7 @@ class Seen:
     def known(self, at: datetime) -> Word | None:
         """The word that stood then, None when there was none yet."""
         said = [word for n, word in enumerate(self.words) if word.told <= at or (self.ours and n == 0)]
-        return max(said, key=lambda word: (_LEVEL.get(word.state, len(_LEVELS)), word.told), default=None)
+        return reduce(_stands, sorted(said, key=lambda word: (word.told, _level(word))), None)
 
     def open(self, at: datetime) -> bool:
         """Whether it could still become something else."""

@@ -29,6 +29,7 @@ from gateway.store.rows import (
 from gateway.work import (
     AddressRow,
     Assignment,
+    Attempt,
     BorrowerRow,
     DebtRow,
     Facts,
@@ -217,6 +218,17 @@ class FactsTx:
         )
         rows.sort(key=lambda r: (r.started_at, r.ref))
         return {(Tenant(r.tenant), r.reminder): r.state for r in rows}
+
+    async def has_step_to_come(self, attempt: Attempt) -> bool:
+        """Whether its reminder has a time for what follows this attempt: the next step of an escalation."""
+        found = await self.conn.scalar(
+            select(_REMINDER.next_at).where(
+                _REMINDER.tenant == attempt.tenant,
+                _REMINDER.id == attempt.reminder,
+                _REMINDER.attempt == attempt.ref,
+            )
+        )
+        return found is not None
 
     async def _by_keys(
         self, table: Table, columns: tuple[Any, ...], keys: Sequence[tuple[str, ...]], *more: Any

@@ -25,7 +25,7 @@ from twilio_wire import (
 )
 
 from channels.twilio_sms import CODES, STATUSES, Adapter
-from gateway.domain import HandOver, Outcome
+from gateway.domain import Handed, HandOver, Outcome
 from gateway.errors import SetupError
 from gateway.masking import Pii
 from gateway.ports import Callback
@@ -370,6 +370,30 @@ async def test_each_error_code_says_what_it_means_for_the_address(twilio, error,
     [receipt] = answer.receipts
     assert receipt.outcome is Outcome.FAILED
     assert (receipt.code, receipt.opt_out, receipt.address_dead) == (code, opt_out, address_dead)
+    assert receipt.refusal is None
+
+
+@pytest.mark.parametrize("status", ["failed", "undelivered"])
+@pytest.mark.parametrize(
+    ("error", "wait_s", "reach"), [("30001", 60, "rate"), ("30022", 60, "rate"), ("30023", 3600, "account")]
+)
+async def test_what_was_too_much_for_a_queue_or_a_carrier_is_a_refusal(twilio, status, error, wait_s, reach):
+    fields = {"MessageSid": "SM1", "MessageStatus": status, "ErrorCode": error}
+    answer = await twilio.receive(signed(fields), second_stage)
+
+    [receipt] = answer.receipts
+    assert (receipt.outcome, receipt.ref, receipt.provider_id) == (Outcome.REJECTED, REF, "SM1")
+    assert receipt.refusal == Handed(
+        ending=HandOver.RETRY_AFTER, code=error, retry_after=timedelta(seconds=wait_s), reach=reach
+    )
+
+
+@pytest.mark.parametrize("status", ["queued", "sent", "delivered", "partially_delivered"])
+async def test_a_code_of_too_much_beside_another_status_gives_nothing_up(twilio, status):
+    answer = await twilio.receive(signed({"MessageStatus": status, "ErrorCode": "30001"}), second_stage)
+
+    [receipt] = answer.receipts
+    assert (receipt.outcome, receipt.refusal) == (STATUSES[status], None)
 
 
 def changed(callback, **change):

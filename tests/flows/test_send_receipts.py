@@ -13,6 +13,8 @@ from sendrig import ON_SQLITE, TENANT
 
 from gateway.errors import NotFound
 from gateway.simulators.twilio_callbacks import signature
+from gateway.standing import Standing
+from gateway.store.standing import Standings
 
 ABROAD = "+12025550110"
 MAIL = "zhangsan@example.com"
@@ -328,3 +330,80 @@ async def test_an_escalation_survives_a_receipt_that_is_quicker_than_the_answer(
 
     assert [line["kind"] for line in rig.reached()] == ["sms", "email"][: 1 + goes_on]
     assert (await rig.reminder(name)).state == ("sent" if goes_on else "delivered")
+
+
+TOO_MUCH = {"MessageStatus": "failed", "ErrorCode": "30001"}
+
+
+async def stands(rig):
+    """How the account stands, which the rig's SMS abroad goes through."""
+    _, found = await Standings(rig.database).standings()
+    return found.get("acme/live|sms-intl", Standing())
+
+
+async def test_what_a_provider_took_and_gave_up_because_there_was_too_much_goes_again_later(rig):
+    first = await sent(rig)
+    await twilio_says(rig, first, **TOO_MUCH)
+    after = await everything(rig)
+
+    row = await rig.reminder(first.reminder)
+    assert (row.state, row.reason, row.by, row.tries) == ("deferred", "quota", "sms-intl", 0)
+    assert [(a.state, a.ending, a.code) for a in await rig.attempts()] == [("rejected", "accepted", "30001")]
+    assert (await stands(rig)).level == 1
+    for late in (TOO_MUCH, {"MessageStatus": "sent"}, {"MessageStatus": "queued"}):
+        await twilio_says(rig, first, **late)
+    assert await everything(rig) == after
+
+    await rig.advance(seconds=59)
+    await rig.drain()
+    assert len(await rig.attempts()) == 1
+    await rig.advance(seconds=2)
+    await rig.drain()
+
+    assert [a.state for a in await rig.attempts()] == ["rejected", "accepted"]
+    assert (await rig.reminder(first.reminder)).state == "sent"
+    assert len(rig.reached()) == 2  # the first one only got into the provider's queue
+
+
+@ON_SQLITE
+async def test_a_day_that_a_carrier_says_later_is_used_up_closes_the_account(rig):
+    await twilio_says(rig, await sent(rig), MessageStatus="undelivered", ErrorCode="30023")
+    await rig.advance(seconds=3)
+    await rig.drain()
+
+    assert (await stands(rig)).used_up_until is not None
+    assert await rig.states() == {("deferred", "quota"): 1}
+    assert len(rig.reached()) == 1
+
+
+@ON_SQLITE
+async def test_what_was_given_up_before_its_answer_came_goes_again_too(rig):
+    await rig.simulators.next("twilio", "slow", seconds=0.4)
+    await rig.put(borrower(1, addresses=ADDRESSES), debt(1))
+    (name,) = await rig.take(by_id(1, channels=["sms"], escalate=[{"after_s": 3600, "channel": "email"}]))
+    draining = asyncio.create_task(rig.drain())
+    await rig.until(lambda: asyncio.sleep(0, rig.reached()))
+    (attempt,) = await rig.attempts()
+    await twilio_says(rig, attempt, **TOO_MUCH)
+    await draining
+
+    assert [(a.state, a.ending) for a in await rig.attempts()] == [("rejected", "accepted")]
+    await rig.advance(seconds=61)
+    await rig.drain()
+    assert [line["kind"] for line in rig.reached()] == ["sms", "sms"]
+    row = await rig.reminder(name)
+    assert (row.state, row.step) == ("sent", 1)
+
+
+@ON_SQLITE
+async def test_an_escalation_keeps_its_time_when_its_first_step_was_given_up(rig):
+    attempt = await sent(rig, escalate=[{"after_s": 3600, "channel": "email"}])
+    at = (await rig.reminder(attempt.reminder)).next_at
+    await twilio_says(rig, attempt, **TOO_MUCH)
+
+    row = await rig.reminder(attempt.reminder)
+    assert (row.state, row.reason, row.next_at) == ("deferred", "quota", at)
+    await rig.advance(minutes=61)
+    await rig.drain()
+    assert [line["kind"] for line in rig.reached()] == ["sms", "email"]
+    assert (await rig.reminder(attempt.reminder)).state == "sent"
