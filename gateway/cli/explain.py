@@ -26,6 +26,10 @@ _HELD = {
     "en": "Nothing is decided about it before {by} is resumed: see gateway pauses.",
     "zh": "在 {by} 恢复之前不会作出决定：参见 gateway pauses。",  # noqa: RUF001 (Chinese punctuation)
 }
+_PACED = {
+    "en": "Nothing is decided about it yet: it waits its turn under the quota {by}: see gateway quota show {by}.",
+    "zh": "尚未作出决定：正在配额 {by} 下排队；参见 gateway quota show {by}。",  # noqa: RUF001 (Chinese punctuation)
+}
 _RULE = re.compile(r"(\S+ \(\w+\))\W+(.*)")
 
 
@@ -54,6 +58,8 @@ def explain(door: Door, id_: str, lang: str, *, as_json: bool) -> None:
 def _undecided(reminder: dict[str, Any]) -> dict[str, str]:
     if reminder["reason"] in {kind.reason for kind in Kind}:
         return _HELD
+    if reminder["reason"] == "quota":
+        return _PACED
     return _OVER if reminder["next_at"] is None else _UNDECIDED
 
 

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.domain import Account, from_us
+from gateway.domain import Account, from_us, to_us
 from gateway.pauses import ramp_factor
 from gateway.ports import Moment
 from gateway.quotas import spec
 from gateway.quotas.catalogue import SET_BY
-from gateway.quotas.counting import COUNTED
-from gateway.quotas.model import Load, Quota, in_force
+from gateway.quotas.counting import COUNTED, SLICE_US, floor
+from gateway.quotas.model import Book, Bucket, Load, Quota, in_force
 from gateway.store import counted, live, pauses, quotas, schema, standing
 from gateway.store.accounts import account_of
 from gateway.store.counted import Used
 from gateway.work import Queue
+
+LATELY = timedelta(seconds=10)
+TAKEN_UP = 0.8
+"""A pace of which at least this share started within LATELY is taken up: what is due beside that waits for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,25 +121,53 @@ async def factors(
     return factor
 
 
-async def used_up(
+async def held_by(
     conn: AsyncConnection, moment: Moment, queue: Queue, channel_of: Callable[[str], str]
 ) -> str | None:
-    """The quota for which nothing of a queue starts now, whichever account it would go through: a count, or its hours.
+    """The quota for which nothing of a queue starts now, whichever account it would go through.
 
-    What waits there is not touched, so its row does not say it.
+    A count, or its hours; else a pace that is taken up by what started lately. What waits there is not touched, so its
+    row does not say it.
     """
     rows = await conn.execute(select(schema.account).where(schema.account.c.tenant == queue.tenant))
     loads = [_load(account_of(row), queue.template, channel_of) for row in rows]
     book = in_force(await quotas.read(conn), moment.policy)
-    ways = [
-        [bucket for bucket in book.buckets(load) if bucket.limits & COUNTED]
-        for load in loads
-        if load.channel == queue.channel.value
+    ways = [book.buckets(load) for load in loads if load.channel == queue.channel.value]
+    some = {bucket.key: bucket for way in ways for bucket in way if bucket.limits & COUNTED}
+    left = await counted.left(conn, moment, list(some.values()))
+    taken_up = await _paces(conn, moment, book, await factors(conn, moment, channel_of))
+    barred = [
+        next((b for b in way if b.key in left and left[b.key].units == 0), None) or _slowest(way, taken_up)
+        for way in ways
     ]
-    left = await counted.left(conn, moment, list({b.key: b for way in ways for b in way}.values()))
-    barred = [next((b for b in way if left[b.key].units == 0), None) for way in ways]
     first = barred[0] if barred and all(barred) else None
     return first.quota.name if first is not None else None
+
+
+async def _paces(
+    conn: AsyncConnection, moment: Moment, book: Book, factor: Callable[[Quota], float]
+) -> Mapping[str, float]:
+    """The paces (units a second) that are taken up by what started lately, by bucket."""
+    count, since = schema.quota_count.c, floor(moment.policy - LATELY, SLICE_US)
+    rows = await conn.execute(
+        select(count.bucket, func.sum(count.units).label("starts"))
+        .where(count.span == counted.LOAD_SLICE, count.start >= since)
+        .group_by(count.bucket)
+    )
+    started: dict[str, int] = defaultdict(int)
+    paces: dict[str, float] = {}
+    for row in rows:
+        load = counted.load_of(row.bucket)
+        for bucket in book.buckets(load):
+            if "rate" in bucket.limits and bucket.quota.rate is not None:
+                started[bucket.key] += int(row.starts) * bucket.units(load)
+                paces[bucket.key] = float(bucket.quota.rate) * factor(bucket.quota)
+    seconds = (to_us(moment.policy) - since) / 1_000_000
+    return {key: pace for key, pace in paces.items() if started[key] >= TAKEN_UP * pace * seconds}
+
+
+def _slowest(way: Sequence[Bucket], paces: Mapping[str, float]) -> Bucket | None:
+    return min((b for b in way if b.key in paces), key=lambda bucket: paces[bucket.key], default=None)
 
 
 def _load(account: Account, template: str, channel_of: Callable[[str], str]) -> Load:

@@ -20,7 +20,7 @@ from gateway.store import pauses, schema
 from gateway.store.backlog import rolled
 from gateway.store.database import Database
 from gateway.store.pages import Page, number, page, place
-from gateway.store.quota_views import used_up
+from gateway.store.quota_views import held_by
 from gateway.vault import DataKey, Vault
 from gateway.work import Queue
 
@@ -83,7 +83,7 @@ class Reads:
         pause = await pauses.over(conn, moment, queue)
         if pause is not None:
             return {"reason": pause.kind.reason, "by": pause.id}
-        quota = await used_up(conn, moment, queue, self._channel_of)
+        quota = await held_by(conn, moment, queue, self._channel_of)
         return {} if quota is None else {"reason": "quota", "by": quota}
 
     async def decision(self, tenant: Tenant, name: str) -> dict[str, Any] | None:

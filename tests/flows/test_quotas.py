@@ -5,7 +5,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
-from makers import NOW, rows, set_clock
+from makers import NOW, reminder, rows, set_clock
 from sqlalchemy import insert, update
 
 from gateway.domain import Money, Tenant, to_us
@@ -432,3 +432,43 @@ async def test_a_budget_rings_once_a_month_at_its_share(api, ops, sqlite):
     heard = [[(a.quota, a.of, a.used) for a in some] for some in [*rung, *next_month]]
     once = [("acme/live|sms-cn", "", 0.5)]
     assert heard == [[], once, [], [], once, []]
+
+
+async def test_what_is_due_while_a_pace_is_taken_up_says_for_which_quota_it_waits(service, ops, sqlite):
+    """Of two that cover it the slower; and nothing is said while the pace leaves room."""
+    await put(ops, rate=2)
+    await put(ops, f"{QUOTAS}/slower", scope={"channel": "sms"}, rate=1)
+    answer = await service.post("/v1/reminders", json=reminder(1, channels=["sms"]))
+    path = f"/v1/reminders/{answer.json()['id']}"
+
+    async def said():
+        found = (await service.get(path)).json()
+        return found["state"], found["reason"], found["by"]
+
+    for starts, seen in ((7, None), (10, ("quota", "slower")), (20, ("quota", "slower"))):
+        await started(sqlite, starts)
+        assert await said() == ("waiting", *(seen or (None, None)))
+    await ops.post(f"{QUOTAS}/slower/delete", json={"version": 1, "reason": "enough"})
+    assert await said() == ("waiting", "quota", "sms-cn")
+    await set_clock(sqlite, NOW + timedelta(seconds=20))
+    assert await said() == ("waiting", None, None)
+
+
+async def started(database, number):
+    """So many have just started by the account."""
+    load = Load(
+        tenant=Tenant("acme/live"), channel="sms", adapter="aliyun_sms", account="sms-cn", template="x"
+    )
+    async with database.write() as conn:
+        starts = [
+            Start(
+                ref=f"at_{n}",
+                load=load,
+                template_version=1,
+                portfolios=frozenset(),
+                places=frozenset(),
+                deliver_by=NOW,
+            )
+            for n in range(number)
+        ]
+        assert await counted.admit(conn, await database.moment(conn), Book(), starts) == {}
