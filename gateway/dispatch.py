@@ -24,14 +24,16 @@ from gateway.work import Due, Key, Queue
 BATCH = 200
 """Reminders that one T1 decides on at most."""
 LEAST_BATCH = 10
-T1_LASTS = 0.06
-"""Seconds that a T1 is meant to last: on SQLite nobody else writes meanwhile, and a call waits for its go."""
+ALONE_LASTS, BESIDE_LASTS = 0.06, 0.5
+"""Seconds that a T1 is meant to last: where nobody else writes meanwhile (calls wait for their go), beside others."""
 PERMIT = timedelta(seconds=10)
 """From T1 to the call at most (real time); the decision holds for its whole length."""
 SLICE = 10
 """Decisions between which other work of this process comes to its turn: calls have a time to begin at."""
 LOOK_S = 0.1
 """Seconds after which a drain with calls under way looks for more."""
+FEW, GATHER_S = 32, 0.05
+"""While calls are under way, so few that may start now wait so long (s) for others to be decided on with them."""
 
 log = get(__name__)
 
@@ -63,7 +65,10 @@ class Dispatch:
         starts: Starts,
         endings: Endings,
         metrics: Metrics,
+        one_writer: bool,
     ) -> None:
+        """`one_writer`: while one transaction writes, no other does (SQLite)."""
+        self._one_writer = one_writer
         self._store = store
         self._desk = desk
         self._owner = owner
@@ -97,12 +102,19 @@ class Dispatch:
     async def drain(self, channel: str) -> None:
         """Work a channel until nothing more of it can start and all that was started is written."""
         under_way: set[asyncio.Future[None]] = set()
+        gathered = False
         while not self._quiet and self._owner.fit and self._live.fresh:
             if self._starts.behind():
                 await asyncio.sleep(LOOK_S)
                 continue
             view = await self._rooms.look(await self._store.due_queues())
-            due = await self._store.pick(self._rooms.deal(view, channel, round(self._batch)))
+            dealt = self._rooms.deal(view, channel, round(self._batch))
+            if under_way and not gathered and sum(dealt.values()) < FEW:
+                gathered = True
+                await asyncio.wait(under_way, timeout=GATHER_S, return_when=asyncio.ALL_COMPLETED)
+                continue
+            gathered = False
+            due = await self._store.pick(dealt)
             claimed = await self._claim(due, view) if due else None
             if claimed is not None:
                 under_way |= set(self._starts.add(claimed.ready))
@@ -126,6 +138,7 @@ class Dispatch:
         refusal = partial(self._rooms.refusal, view)
         async with self._store.transaction() as tx:
             locking = asyncio.get_running_loop().time()
+            waited = 0.0
             persons = await tx.lock_persons([(d.tenant, d.person) for d in due], free=True)
             works = await tx.claim(persons, borrowers, view.open_queues(), 2 * len(due))
             facts = await tx.facts(works)
@@ -133,17 +146,24 @@ class Dispatch:
             for place, work in enumerate(works):
                 self._desk.weigh_one(work, facts, keys, tx.moment, PERMIT, refusal, weighed)
                 if place % SLICE == 0:
-                    await asyncio.sleep(0)
+                    waited += await self._give_way()
             await tx.decide(weighed.verdicts, self._owner.id)
             await tx.append(weighed.entries)
-        self._fit_batch(len(works), asyncio.get_running_loop().time() - locking)
+        self._fit_batch(len(works), asyncio.get_running_loop().time() - locking - waited)
         self._metrics.took("t1", asyncio.get_running_loop().time() - began)
         for verdict in weighed.verdicts:
             self._metrics.decided(verdict.state, verdict.reason)
         return weighed
 
+    async def _give_way(self) -> float:
+        """Let other work come to its turn; a go under way first of all, its slots soon pass. Seconds waited."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await (asyncio.sleep(0) if self._one_writer else self._starts.no_go())
+        return loop.time() - began
+
     def _fit_batch(self, count: int, seconds: float) -> None:
         """Take so many at a time that a T1 lasts as it is meant to, however fast the machine."""
         if count:
-            fits = count * T1_LASTS / seconds
+            fits = count * (ALONE_LASTS if self._one_writer else BESIDE_LASTS) / seconds
             self._batch = min(float(BATCH), max(float(LEAST_BATCH), (self._batch + fits) / 2))

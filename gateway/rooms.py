@@ -15,7 +15,7 @@ from zlib import crc32
 from gateway.accounts import Connected
 from gateway.accounts import refusal as barred
 from gateway.deciding import Desk
-from gateway.domain import Channel
+from gateway.domain import Channel, Tenant, queue_of
 from gateway.errors import Unavailable
 from gateway.live import Live
 from gateway.pauses import first, first_of_queue
@@ -25,8 +25,10 @@ from gateway.quotas.shares import Shares, Waiter
 from gateway.starts import IN_FLIGHT, Starts
 from gateway.work import Queue, Refusal, Start
 
-BESIDE = 2 * IN_FLIGHT
+BESIDE = 4 * IN_FLIGHT
 """Starts through one account that a process has decided on or calls at once."""
+AT_ONCE, FADES = 200.0, 0.995
+"""Of a queue, so many are picked at once at most; what an account's part in it is reckoned from fades with each."""
 SOON, LATER = timedelta(seconds=2), timedelta(seconds=10)
 """When to look again at a reminder whose quota had no room for the way it was decided to go: as late as its turn may
 come after those that were refused before it, within these. Those whose turn would come later are spread over them."""
@@ -63,6 +65,8 @@ class Rooms:
         self._shares: dict[str, Shares] = defaultdict(Shares)
         """By channel: what is owed on one is not paid on another."""
         self._booked: dict[str, datetime] = {}
+        self._went: dict[str, dict[str, float]] = defaultdict(dict)
+        """By queue, how many were decided to go through each account, the latest weighing most."""
 
     async def look(self, queues: Sequence[Queue]) -> View:
         """The room there is for these queues."""
@@ -122,7 +126,11 @@ class Rooms:
         keys = tuple(key for key in needs[0] if all(key in others for others in needs)) if needs else ()
         if len(needs) > 1:
             sum_ = f"queue|{queue.name}"
-            view.left[sum_] = sum(max(0.0, min(view.left[key] for key in need)) for need in needs)
+            shares = self._shares_of(queue.name, [way.pool for way in ways])
+            view.left[sum_] = sum(
+                min(max(0.0, min(view.left[key] for key in need)), AT_ONCE * share)
+                for need, share in zip(needs, shares, strict=True)
+            )
             keys = (*keys, sum_)
         return Waiter(
             name=queue.name,
@@ -133,6 +141,19 @@ class Rooms:
             keys=keys,
         )
 
+    def _shares_of(self, queue: str, pools: Sequence[str]) -> list[float]:
+        """What part of a queue went through each account of late: numbers of one country can go through one only."""
+        went = self._went[queue]
+        total = sum(went.values())
+        return [went.get(pool, 0.0) / total if total else 1.0 for pool in pools]
+
+    def _goes(self, load: Load) -> None:
+        queue = queue_of(Channel(load.channel), Tenant(load.tenant), load.template, load.priority)
+        went = self._went[queue]
+        for pool in went:
+            went[pool] *= FADES
+        went[load.pool] = went.get(load.pool, 0.0) + 1
+
     def deal(self, view: View, channel: str, most: int) -> dict[str, int]:
         """How many to pick of each queue of a channel."""
         waiting = [w for name, w in view.queues.items() if name.partition("|")[0] == channel]
@@ -140,6 +161,7 @@ class Rooms:
 
     def refusal(self, view: View, start: Start) -> Refusal | None:
         """Why this start would get no go now; else its room is used up in the view."""
+        self._goes(start.load)
         pause = first(self._live.config.pauses, start, view.now)
         if pause is not None:
             return pause.refusal()

@@ -123,9 +123,12 @@ class Starts:
         self._calling: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
         self._some = asyncio.Event()
+        self._late: list[Waiting] = []
         self._late_until = float("-inf")
         self._going = 0
         """Goes that are asked for. While there is one no more is taken: goes that pile up make each other too late."""
+        self._no_go = asyncio.Event()
+        self._no_go.set()
         self._misconfigured: dict[str, float] = {}
 
     def add(self, ready: Sequence[Ready]) -> list[asyncio.Future[None]]:
@@ -153,6 +156,11 @@ class Starts:
         """Whether what waits has come too late for its slot just now: more work would only make it later."""
         return bool(self._waiting) and asyncio.get_running_loop().time() < self._late_until
 
+    async def no_go(self) -> None:
+        """Return when no go is asked for (at once where none is, after others had their turn)."""
+        await asyncio.sleep(0)
+        await self._no_go.wait()
+
     async def run(self) -> None:
         """Take and go until cancelled."""
         loop = asyncio.get_running_loop()
@@ -166,10 +174,11 @@ class Starts:
 
     async def give_up(self) -> None:
         """Withdraw all that has no start yet; returns when nothing of this process is under way."""
-        waiting, self._waiting = self._waiting, []
-        await self._withdraw(waiting)
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        while self._waiting or self._tasks:
+            waiting, self._waiting = self._waiting, []
+            await self._withdraw(waiting)
+            if self._tasks:
+                await asyncio.wait(self._tasks)
 
     async def _tick(self, now: float) -> None:
         late = [one for one in self._waiting if one.until <= now]
@@ -240,6 +249,7 @@ class Starts:
         self._leave([one for one, _ in started])
         self._calling.update(one.pool for one, _ in started)
         self._going += 1
+        self._no_go.clear()
         self._spawn(self._go(started, word))
 
     def _leave(self, gone: Sequence[Waiting]) -> None:
@@ -267,13 +277,13 @@ class Starts:
             return
         finally:
             self._going -= 1
+            if not self._going:
+                self._no_go.set()
         self._metrics.took("go", loop.time() - asked)
         refused = [one for one, _ in started if one.ready.intent.ref not in went.granted]
         granted = [(one, slot) for one, slot in started if one.ready.intent.ref in went.granted]
         now = loop.time()
-        late = [one for one, slot in granted if now > slot.latest]
-        if late:
-            self._spawn(self._wait_again(late))
+        self._come_late([one for one, slot in granted if now > slot.latest])
         for one, slot in granted:
             if now <= slot.latest:
                 self._spawn(self._call(one, slot))
@@ -307,8 +317,16 @@ class Starts:
                 break
         self._over(ones, called=called)
 
-    async def _wait_again(self, ones: Sequence[Waiting]) -> None:
-        """Their slot has passed before they could begin: nobody was called, and they wait for another."""
+    def _come_late(self, ones: Sequence[Waiting]) -> None:
+        """Their slot has passed before they could begin: they wait for another, as many as came late with them."""
+        if ones and not self._late:
+            self._spawn(self._wait_again())
+        self._late.extend(ones)
+
+    async def _wait_again(self) -> None:
+        """Nobody was called: what came late just now is intents again."""
+        await asyncio.sleep(TICK)
+        ones, self._late = self._late, []
         starts = [one.ready.intent.start for one in ones]
         try:
             async with self._store.transaction() as tx:
@@ -341,7 +359,7 @@ class Starts:
             await self._withdraw([one], called=True)
             return
         if began > slot.latest:
-            await self._wait_again([one])
+            self._come_late([one])
             return
         ready = one.ready
         self._count(one)

@@ -368,6 +368,7 @@ class Gateway:
             starts=starts,
             endings=endings,
             metrics=self.metrics,
+            one_writer=self.database.sqlite,
         )
 
     async def keep_packs(self) -> None:

@@ -95,12 +95,11 @@ async def admit(
 ) -> dict[str, Refusal]:
     """Count those of these starts that every counted quota has room for, in their order; why others may not, by ref.
 
-    Part of go, after GO_LOCK. Locks of other rows must not be asked for after it.
+    Part of go, after GO_LOCK, with the book `as_it_stands`. Locks of other rows must not be asked for after it.
     """
     if not starts:
         return {}
     now = moment.policy
-    book = await _as_it_stands(conn, book, now)
     covering = {start.ref: _counted(book, start.load) for start in starts}
     buckets = {bucket.key: bucket for found in covering.values() for bucket in found}
     await _lock(conn, buckets)
@@ -127,7 +126,8 @@ async def admit(
 async def give_back(conn: AsyncConnection, moment: Moment, book: Book, starts: Sequence[Start]) -> None:
     """Count no more what got its go and was surely not called. The last thing of its transaction."""
     called = await _called(conn, starts)
-    book = await _as_it_stands(conn, book, moment.policy)
+    stored = {(row.owner, row.name): row.version for row in await conn.execute(_VERSIONS)}
+    book = await as_it_stands(conn, book, stored, moment.policy)
     loads: Rows = {}
     kept: Rows = {}
     for start in starts:
@@ -263,10 +263,13 @@ def _refusal(
     return Refusal(reason="quota", by=name, again=again)
 
 
-async def _as_it_stands(conn: AsyncConnection, book: Book, now: datetime) -> Book:
-    """The book that a worker knows, unless a quota was changed or came to its end since it read them."""
-    rows = await conn.execute(_VERSIONS)
-    stored = {(row.owner, row.name): row.version for row in rows}
+async def as_it_stands(
+    conn: AsyncConnection, book: Book, stored: Mapping[tuple[str, str], int], now: datetime
+) -> Book:
+    """The book that a worker knows, unless a quota was changed or came to its end since it read them.
+
+    `stored` has the versions of those that are set, by owner and name.
+    """
     known = {(quota.owner, quota.name): quota.version for quota in book if quota.version}
     if stored == known and all(quota.at(now) is quota for quota in book):
         return book

@@ -16,9 +16,9 @@ from copy import copy
 from typing import Any, TypeVar
 
 import orjson
-from sqlalchemy import Connection, event, text
+from sqlalchemy import BigInteger, ColumnElement, Connection, event, literal_column, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -32,12 +32,11 @@ POOL = 10
 IN_LIMIT = 500
 """How many values one IN list holds at most; SQLite's variables are bounded."""
 
-_NOW = {
-    "sqlite": "SELECT CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER),"
-    " COALESCE((SELECT offset_us FROM clock), 0)",
-    "postgresql": "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT),"
-    " COALESCE((SELECT offset_us FROM clock), 0)",
+_REAL = {
+    "sqlite": "CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)",
+    "postgresql": "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)",
 }
+_OFFSET = "COALESCE((SELECT offset_us FROM clock), 0)"
 
 
 class Database:
@@ -53,7 +52,8 @@ class Database:
             self._reader = _sqlite(url_async, "BEGIN", ("query_only=1", "wal_autocheckpoint=0"), size=READERS)
         elif self.dialect == "postgresql":
             self._url = parsed.set(drivername="postgresql+asyncpg")
-            self._writer = self._reader = _postgresql(self._url, POOL)
+            self._writer = _postgresql(self._url, POOL)
+            self._reader = _reading(self._writer)
         else:
             raise SetupError("the database URL starts with sqlite:/// or postgresql://")
         self._turn = Turn()
@@ -79,7 +79,7 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A snapshot (SQLite) or READ COMMITTED (PostgreSQL) for reading only."""
+        """For reading only: a snapshot (SQLite), or each statement what is committed when it begins (PostgreSQL)."""
         with _unavailable():
             async with self._reader.connect() as conn:
                 yield conn
@@ -93,12 +93,20 @@ class Database:
             return self
         if self._aside is None:
             self._aside = copy(self)
-            self._aside._writer = self._aside._reader = _postgresql(self._url, 1)  # noqa: SLF001 (a copy of itself)
+            aside = _postgresql(self._url, 1)
+            self._aside._writer, self._aside._reader = aside, _reading(aside)  # noqa: SLF001 (a copy of itself)
         return self._aside
+
+    @property
+    def now(self) -> ColumnElement[int]:
+        """The policy clock in µs within a statement, read once for it."""
+        return literal_column(f"(SELECT {_REAL[self.dialect]} + {_OFFSET})", BigInteger)
 
     async def moment(self, conn: AsyncConnection, *, beside: str = "") -> Moment:
         """The database's clock, and the policy clock that stands an offset from it; `beside`: more for that SELECT."""
-        real, offset, *_ = (await conn.execute(text(_NOW[self.dialect] + beside))).one()
+        real, offset, *_ = (
+            await conn.execute(text(f"SELECT {_REAL[self.dialect]}, {_OFFSET}{beside}"))
+        ).one()
         return Moment(real=from_us(int(real)), policy=from_us(int(real) + int(offset)))
 
     async def create(self) -> None:
@@ -111,8 +119,7 @@ class Database:
         if self._aside is not None:
             await self._aside.aclose()
         await self._writer.dispose()
-        if self._reader is not self._writer:
-            await self._reader.dispose()
+        await self._reader.dispose()
 
 
 class Turn:
@@ -176,16 +183,28 @@ def _sqlite(url: URL, begin: str, pragmas: Sequence[str], *, size: int) -> Async
 
 
 def _postgresql(url: URL, size: int) -> AsyncEngine:
-    return create_async_engine(
+    engine = create_async_engine(
         url,
         pool_size=size,
         max_overflow=0,
         pool_timeout=10,
-        pool_pre_ping=True,
         hide_parameters=True,
         isolation_level="READ COMMITTED",
         json_serializer=lambda value: orjson.dumps(value).decode(),
     )
+
+    @event.listens_for(engine.sync_engine, "checkout")
+    def on_checkout(dbapi: Any, _record: Any, _proxy: Any) -> None:
+        """The driver knows when the server has closed a connection: no round trip asks for it."""
+        if dbapi.driver_connection.is_closed():
+            raise DisconnectionError
+
+    return engine
+
+
+def _reading(engine: AsyncEngine) -> AsyncEngine:
+    """The same connections without a transaction around each statement that only reads: two round trips less."""
+    return engine.execution_options(isolation_level="AUTOCOMMIT")
 
 
 @contextmanager

@@ -11,8 +11,11 @@ from typing import Any
 
 import orjson
 from sqlalchemy import (
+    BigInteger,
+    Boolean,
     CompoundSelect,
     Subquery,
+    Text,
     and_,
     bindparam,
     case,
@@ -33,9 +36,11 @@ from gateway.domain import Channel, Tenant, from_us, to_us
 from gateway.ports import Entry, Moment
 from gateway.quotas.model import Book, Load
 from gateway.standing import Ending
-from gateway.store import counted, live, pauses, schema, standing
+from gateway.store import counted, schema, standing
+from gateway.store.among import among, given, json, keyed
 from gateway.store.database import Database, chunks
 from gateway.store.facts import FactsTx
+from gateway.store.guard import guard
 from gateway.store.log import Log
 from gateway.store.rows import (
     attempt_of,
@@ -87,15 +92,14 @@ class DispatchStore:
         if not wanted:
             return []
         async with self._db.read() as conn:
-            now = to_us((await self._db.moment(conn)).policy)
-            heads = [self._head(queue, now, limit) for queue, limit in wanted.items()]
+            heads = [self._head(queue, limit) for queue, limit in wanted.items()]
             rows = await conn.execute(
                 union_all(*(select(head) for head in heads)) if len(heads) > 1 else select(heads[0])
             )
             ordered = sorted(rows, key=lambda r: (r.priority, r.next_at, r.accepted_at))
         return [Due(tenant=Tenant(r.tenant), id=r.id, person=r.person, borrower=r.borrower) for r in ordered]
 
-    def _head(self, queue: str, now: int, limit: int) -> Subquery:
+    def _head(self, queue: str, limit: int) -> Subquery:
         return (
             select(
                 _REMINDER.tenant,
@@ -106,7 +110,9 @@ class DispatchStore:
                 _REMINDER.next_at,
                 _REMINDER.accepted_at,
             )
-            .where(_REMINDER.queue == queue, _REMINDER.next_at <= now, _REMINDER.state.in_(DUE_STATES))
+            .where(
+                _REMINDER.queue == queue, _REMINDER.next_at <= self._db.now, _REMINDER.state.in_(DUE_STATES)
+            )
             .order_by(_REMINDER.next_at, _REMINDER.accepted_at)
             .limit(limit)
             .subquery()
@@ -114,21 +120,15 @@ class DispatchStore:
 
     async def borrowers_of(self, persons: Sequence[Key]) -> list[Key]:
         """All borrowers of these persons, unlocked."""
-        table, found = schema.borrower.c, []
         async with self._db.read() as conn:
-            for part in chunks(persons):
-                rows = await conn.execute(
-                    select(table.tenant, table.id).where(tuple_(table.tenant, table.person).in_(part))
-                )
-                found += [(Tenant(r.tenant), r.id) for r in rows]
-        return found
+            rows = await conn.execute(_BORROWERS, {"persons": keyed(persons)})
+            return [(Tenant(r.tenant), r.id) for r in rows]
 
     async def due_queues(self) -> list[Queue]:
         """Every queue with something due now, found from queue to queue in the index, however much waits in each."""
         async with self._db.read() as conn:
-            now = to_us((await self._db.moment(conn)).policy)
-            rows = await conn.execute(_QUEUES)
-            return [_queue(r.queue, r.oldest) for r in rows if r.oldest <= now]
+            rows = await conn.execute(select(_QUEUES, self._db.now.label("now")))
+            return [_queue(r.queue, r.oldest) for r in rows if r.oldest <= r.now]
 
     async def find(self, ref: str) -> Attempt | None:
         """An attempt of the gateway's own by its ref, unlocked."""
@@ -187,20 +187,20 @@ def _starts(intents: Sequence[Intent], refused: Mapping[str, Refusal]) -> list[S
     return [i.start for i in intents if i.ref not in refused]
 
 
-def _held(*, persons: set[Key], debts: set[Key], accounts: set[Key]) -> CompoundSelect[Any]:
+def _held() -> CompoundSelect[Any]:
     """Revisions, under share locks: of all borrowers of persons (a refusal by one holds for all), debts, accounts."""
     borrower, debt, account = schema.borrower.c, schema.debt.c, schema.account.c
     parts = (
         select(
             literal("person").label("kind"), borrower.tenant, borrower.person.label("id"), borrower.revision
         )
-        .where(tuple_(borrower.tenant, borrower.person).in_(sorted(persons)))
+        .where(among("persons", borrower.tenant, borrower.person))
         .order_by(borrower.tenant, borrower.id),
         select(literal("debt").label("kind"), debt.tenant, debt.id, debt.revision)
-        .where(tuple_(debt.tenant, debt.id).in_(sorted(debts)))
+        .where(among("debts", debt.tenant, debt.id))
         .order_by(debt.tenant, debt.id),
         select(literal("account").label("kind"), account.tenant, account.name.label("id"), account.revision)
-        .where(tuple_(account.tenant, account.name).in_(sorted(accounts)), account.enabled.is_(True))
+        .where(among("accounts", account.tenant, account.name), account.enabled.is_(True))
         .order_by(account.tenant, account.name),
     )
     locked = [
@@ -210,16 +210,188 @@ def _held(*, persons: set[Key], debts: set[Key], accounts: set[Key]) -> Compound
     return union_all(*(select(one) for one in locked))
 
 
+_HELD = _held()
+_BORROWERS = select(schema.borrower.c.tenant, schema.borrower.c.id).where(
+    among("persons", schema.borrower.c.tenant, schema.borrower.c.person)
+)
+_PERSONS = (
+    select(schema.person.c.tenant, schema.person.c.id)
+    .where(among("persons", schema.person.c.tenant, schema.person.c.id))
+    .order_by(schema.person.c.tenant, schema.person.c.id)
+)
+_LOCK_PERSONS = _PERSONS.with_for_update(key_share=True)
+_LOCK_FREE = _PERSONS.with_for_update(key_share=True, skip_locked=True)
+_LOCK_REMINDERS = (
+    select(_REMINDER.id)
+    .where(among("keys", _REMINDER.tenant, _REMINDER.id))
+    .order_by(_REMINDER.tenant, _REMINDER.id)
+    .with_for_update()
+)
+_DUE = and_(_REMINDER.next_at <= bindparam("now"), _REMINDER.state.in_(DUE_STATES))
+_TAKE = (
+    update(schema.reminder)
+    .where(among("keys", _REMINDER.tenant, _REMINDER.id), _DUE)
+    .values(state="sending", fence=_REMINDER.fence + 1, next_at=None, called=False)
+    .returning(schema.reminder)
+)
+_DUE_OF = (
+    select(_REMINDER.tenant, _REMINDER.id, *_RANKED)
+    .where(
+        among("persons", _REMINDER.tenant, _REMINDER.person),
+        among("borrowers", _REMINDER.tenant, _REMINDER.borrower),
+        among("queues", _REMINDER.queue),
+        _DUE,
+    )
+    .order_by(_REMINDER.priority, _REMINDER.next_at)
+    .limit(bindparam("most"))
+)
+_MARK_CALLED = (
+    update(schema.reminder)
+    .where(
+        among("keys", _REMINDER.tenant, _REMINDER.id, _REMINDER.fence),
+        _REMINDER.state == "sending",
+        _REMINDER.called.is_(False),
+    )
+    .values(called=True)
+    .returning(_REMINDER.tenant, _REMINDER.id)
+)
+_ATTEMPTS = among("keys", _ATTEMPT.tenant, _ATTEMPT.ref)
+_TO_CALLING = (
+    update(schema.attempt)
+    .where(_ATTEMPTS, _ATTEMPT.state == "intent", _ATTEMPT.owner == bindparam("by"))
+    .values(state="calling", called_at=bindparam("now"))
+    .returning(_ATTEMPT.ref)
+)
+_PLACES = select(schema.attempt_ref).where(among("refs", schema.attempt_ref.c.ref))
+_LOCK_ATTEMPTS = (
+    select(schema.attempt)
+    .where(among("keys", _ATTEMPT.tenant, _ATTEMPT.ref, _ATTEMPT.started_at))
+    .order_by(_ATTEMPT.ref)
+    .with_for_update()
+)
+_DECIDED = given(
+    "rows",
+    **dict.fromkeys(
+        ("tenant", "id", "state", "reason", "by", "attempt", "decision", "queue", "channel"), Text()
+    ),
+    next_at=BigInteger(),
+)
+_DECIDE = (
+    update(schema.reminder)
+    .where(_REMINDER.tenant == _DECIDED["tenant"], _REMINDER.id == _DECIDED["id"])
+    .values(
+        **{key: _DECIDED[key] for key in ("state", "reason", "by", "next_at", "decision")},
+        **{key: func.coalesce(_DECIDED[key], _REMINDER[key]) for key in ("attempt", "queue", "channel")},
+        updated_at=bindparam("now"),
+    )
+)
+_VOID = (
+    update(schema.attempt)
+    .where(_ATTEMPTS, among("states", _ATTEMPT.state))
+    .values(state="void", ended_at=bindparam("real"), final_at=bindparam("now"))
+    .returning(schema.attempt)
+)
+_LATEST = among("keys", _REMINDER.tenant, _REMINDER.id, _REMINDER.attempt)
+_FREE = (
+    update(schema.reminder)
+    .where(_LATEST, _REMINDER.state == "sending")
+    .values(state="waiting", called=False, next_at=bindparam("now"), updated_at=bindparam("now"))
+)
+_REFUSED = given("rows", **dict.fromkeys(("tenant", "id", "ref", "reason", "by"), Text()), again=BigInteger())
+_PUT_OFF = (
+    update(schema.reminder)
+    .where(
+        _REMINDER.tenant == _REFUSED["tenant"],
+        _REMINDER.id == _REFUSED["id"],
+        _REMINDER.attempt == _REFUSED["ref"],
+        _REMINDER.state == "waiting",
+    )
+    .values(
+        state="deferred",
+        reason=_REFUSED["reason"],
+        by=_REFUSED["by"],
+        next_at=case(
+            (_REFUSED["again"] < _REMINDER.expires_at, _REFUSED["again"]), else_=_REMINDER.expires_at
+        ),
+    )
+)
+_UNCALL = (
+    update(schema.attempt)
+    .where(_ATTEMPTS, _ATTEMPT.state == "calling", _ATTEMPT.owner == bindparam("by"))
+    .values(state="intent")
+    .returning(_ATTEMPT.tenant, _ATTEMPT.reminder, _ATTEMPT.ref)
+)
+_UNMARK = update(schema.reminder).where(_LATEST).values(called=False)
+_FORGET_CALL = (
+    update(schema.attempt).where(_ATTEMPTS, _ATTEMPT.owner == bindparam("by")).values(called_at=None)
+)
+_LOOK_AGAIN = (
+    update(schema.reminder)
+    .where(
+        among("persons", _REMINDER.tenant, _REMINDER.person),
+        _REMINDER.state == "deferred",
+        _REMINDER.next_at > bindparam("now"),
+        or_(_REMINDER.reason.like("%.%"), _REMINDER.reason == "open_voice"),
+    )
+    .values(next_at=bindparam("now"))
+)
+_OUTTURNS = given(
+    "rows",
+    **dict.fromkeys(("tenant", "ref", "state", "ending", "code", "provider_id"), Text()),
+    **dict.fromkeys(("started_at", "final_at", "settle_at", "settle_tries", "ended_at"), BigInteger()),
+)
+_FINISH_ATTEMPTS = (
+    update(schema.attempt)
+    .where(*(_ATTEMPT[key] == _OUTTURNS[key] for key in ("tenant", "ref", "started_at")))
+    .values(
+        **{key: _OUTTURNS[key] for key in ("state", "final_at", "settle_at", "settle_tries")},
+        **{
+            key: func.coalesce(_OUTTURNS[key], _ATTEMPT[key])
+            for key in ("ending", "code", "provider_id", "ended_at")
+        },
+    )
+)
+_NAMED = given("rows", ref=Text(), provider_id=Text())
+_NAME = (
+    update(schema.attempt_ref)
+    .where(schema.attempt_ref.c.ref == _NAMED["ref"])
+    .values(provider_id=_NAMED["provider_id"])
+)
+_FINISHED = given(
+    "rows",
+    **dict.fromkeys(("tenant", "id", "ref", "state", "reason", "by"), Text()),
+    **dict.fromkeys(("next_at", "tries", "step"), BigInteger()),
+    **dict.fromkeys(("keeps_next", "called"), Boolean()),
+)
+_FINISH_REMINDERS = (
+    update(schema.reminder)
+    .where(
+        _REMINDER.tenant == _FINISHED["tenant"],
+        _REMINDER.id == _FINISHED["id"],
+        _REMINDER.attempt == _FINISHED["ref"],
+    )
+    .values(
+        **{key: _FINISHED[key] for key in ("state", "reason", "by", "called")},
+        next_at=case((_FINISHED["keeps_next"], _REMINDER.next_at), else_=_FINISHED["next_at"]),
+        step=_REMINDER.step + _FINISHED["step"],
+        tries=_REMINDER.tries + _FINISHED["tries"],
+        updated_at=bindparam("now"),
+    )
+)
 _GO_BOUNDS = ", set_config('lock_timeout', '1s', true), set_config('statement_timeout', '2s', true)"
 _NEVER = 2**62
 """Later than any expiry."""
-_QUEUES = text(
-    "WITH RECURSIVE q(queue) AS ("
-    " SELECT min(queue) FROM reminder WHERE next_at IS NOT NULL"
-    " UNION ALL SELECT (SELECT min(r.queue) FROM reminder r WHERE r.queue > q.queue AND r.next_at IS NOT NULL)"
-    " FROM q WHERE q.queue IS NOT NULL)"
-    " SELECT queue, (SELECT min(r.next_at) FROM reminder r WHERE r.queue = q.queue AND r.next_at IS NOT NULL)"
-    " AS oldest FROM q WHERE queue IS NOT NULL"
+_QUEUES = (
+    text(
+        "WITH RECURSIVE q(queue) AS ("
+        " SELECT min(queue) FROM reminder WHERE next_at IS NOT NULL"
+        " UNION ALL SELECT (SELECT min(r.queue) FROM reminder r WHERE r.queue > q.queue AND r.next_at IS NOT NULL)"
+        " FROM q WHERE q.queue IS NOT NULL)"
+        " SELECT queue, (SELECT min(r.next_at) FROM reminder r WHERE r.queue = q.queue AND r.next_at IS NOT NULL)"
+        " AS oldest FROM q WHERE queue IS NOT NULL"
+    )
+    .columns(queue=Text, oldest=BigInteger)
+    .subquery()
 )
 
 
@@ -251,16 +423,11 @@ class DispatchTx(FactsTx):
 
         `free`: only those that nobody holds now.
         """
-        locked: list[Key] = []
-        for part in chunks(sorted(set(keys))):
-            rows = await self.conn.execute(
-                select(schema.person.c.tenant, schema.person.c.id)
-                .where(tuple_(schema.person.c.tenant, schema.person.c.id).in_(part))
-                .order_by(schema.person.c.tenant, schema.person.c.id)
-                .with_for_update(key_share=True, skip_locked=free)
-            )
-            locked.extend((Tenant(r.tenant), r.id) for r in rows)
-        return locked
+        wanted = set(keys)
+        if not wanted:
+            return []
+        rows = await self.conn.execute(_LOCK_FREE if free else _LOCK_PERSONS, {"persons": keyed(wanted)})
+        return [(Tenant(r.tenant), r.id) for r in rows]
 
     async def claim(
         self, persons: Sequence[Key], borrowers: Sequence[Key], queues: Sequence[str], limit: int
@@ -273,20 +440,10 @@ class DispatchTx(FactsTx):
 
     async def take(self, keys: Sequence[Key]) -> list[Work]:
         """Take these (tenant, id), whose persons are locked; the first to go come first."""
-        taken: list[Row[Any]] = []
-        for part in chunks(keys):
-            rows = await self.conn.execute(
-                update(schema.reminder)
-                .where(
-                    tuple_(_REMINDER.tenant, _REMINDER.id).in_(part),
-                    _REMINDER.next_at <= to_us(self.moment.policy),
-                    _REMINDER.state.in_(DUE_STATES),
-                )
-                .values(state="sending", fence=_REMINDER.fence + 1, next_at=None, called=False)
-                .returning(schema.reminder)
-            )
-            taken.extend(rows.all())
-        return [work_of(r) for r in sorted(taken, key=rank)]
+        if not keys:
+            return []
+        rows = await self.conn.execute(_TAKE, {"keys": keyed(keys), "now": to_us(self.moment.policy)})
+        return [work_of(r) for r in sorted(rows.all(), key=rank)]
 
     async def _due_of(
         self, persons: Sequence[Key], borrowers: Sequence[Key], queues: Sequence[str], limit: int
@@ -295,42 +452,27 @@ class DispatchTx(FactsTx):
 
         More is looked at than is taken: who of a person's goes first is not told by what became due first.
         """
-        found: list[Any] = []
-        for part in chunks(persons):
-            rows = await self.conn.execute(
-                select(_REMINDER.tenant, _REMINDER.id, *_RANKED)
-                .where(
-                    tuple_(_REMINDER.tenant, _REMINDER.person).in_(part),
-                    tuple_(_REMINDER.tenant, _REMINDER.borrower).in_(borrowers),
-                    _REMINDER.next_at <= to_us(self.moment.policy),
-                    _REMINDER.state.in_(DUE_STATES),
-                    _REMINDER.queue.in_(queues),
-                )
-                .order_by(_REMINDER.priority, _REMINDER.next_at)
-                .limit(max(limit, MOST_RANKED))
-            )
-            found.extend(rows.all())
-        return [(Tenant(r.tenant), r.id) for r in sorted(found, key=rank)[:limit]]
+        if not persons:
+            return []
+        due: Iterable[Row[Any]] = await self.conn.execute(
+            _DUE_OF,
+            {
+                "persons": keyed(persons),
+                "borrowers": keyed(borrowers),
+                "queues": keyed((queue,) for queue in queues),
+                "now": to_us(self.moment.policy),
+                "most": max(limit, MOST_RANKED),
+            },
+        )
+        return [(Tenant(r.tenant), r.id) for r in sorted(due, key=rank)[:limit]]
 
     async def decide(self, verdicts: Sequence[Verdict], owner: str) -> None:
         """Write what T1 decided: the reminders' rows, and an intent for each that shall be sent."""
         if not verdicts:
             return
         await self.conn.execute(
-            update(schema.reminder)
-            .where(_REMINDER.tenant == bindparam("k_tenant"), _REMINDER.id == bindparam("k_id"))
-            .values(
-                state=bindparam("state"),
-                reason=bindparam("reason"),
-                by=bindparam("by"),
-                next_at=bindparam("next_at"),
-                attempt=func.coalesce(bindparam("attempt"), _REMINDER.attempt),
-                decision=bindparam("decision"),
-                queue=func.coalesce(bindparam("queue"), _REMINDER.queue),
-                channel=func.coalesce(bindparam("channel"), _REMINDER.channel),
-                updated_at=bindparam("updated_at"),
-            ),
-            [self._verdict_row(v) for v in verdicts],
+            _DECIDE,
+            {"rows": json([self._verdict_row(v) for v in verdicts]), "now": to_us(self.moment.policy)},
         )
         intents = [v.intent for v in verdicts if v.intent]
         if intents:
@@ -340,8 +482,8 @@ class DispatchTx(FactsTx):
 
     def _verdict_row(self, verdict: Verdict) -> dict[str, Any]:
         return {
-            "k_tenant": verdict.work.tenant,
-            "k_id": verdict.work.id,
+            "tenant": verdict.work.tenant,
+            "id": verdict.work.id,
             "state": verdict.state,
             "reason": verdict.reason,
             "by": verdict.by,
@@ -350,18 +492,20 @@ class DispatchTx(FactsTx):
             "decision": verdict.decision,
             "queue": verdict.moves_to,
             "channel": verdict.moves_to.partition("|")[0] if verdict.moves_to else None,
-            "updated_at": to_us(self.moment.policy),
         }
 
     async def go(self, intents: Sequence[Intent], owner: str, word: Word | None, book: Book) -> Went:
         """See DispatchStore.go."""
-        refused = dict(await pauses.guard(self.conn, self.moment, _starts(intents, {})))
+        stands = await guard(self.conn, self.moment)
+        refused = stands.barred(_starts(intents, {}))
         now = to_us(self.moment.real)
-        await self._lock_reminders(sorted({(i.work.tenant, i.work.id) for i in intents}))
+        await self._lock_reminders({(i.work.tenant, i.work.id) for i in intents})
         alive = {i.work.id: i for i in intents if to_us(i.deadline) > now and i.ref not in refused}
-        called = await self._mark_called(list(alive.values())) if await live.stands(self.conn, word) else []
+        called = await self._mark_called(list(alive.values())) if word in (None, stands.word) else []
         current = await self._unchanged(called)
-        refused |= await standing.admit(self.conn, self.moment, _starts(current, refused))
+        starts = _starts(current, refused)
+        refused |= await standing.admit(self.conn, self.moment, starts, stands.standings)
+        book = await counted.as_it_stands(self.conn, book, stands.versions, self.moment.policy)
         refused |= await counted.admit(self.conn, self.moment, book, _starts(current, refused))
         current = [i for i in current if i.ref not in refused]
         granted = await self._to_calling(current, owner, now)
@@ -369,21 +513,12 @@ class DispatchTx(FactsTx):
         return Went(granted=frozenset(granted), refused=refused)
 
     async def _mark_called(self, intents: Sequence[Intent]) -> list[Intent]:
+        if not intents:
+            return []
         by_key = {(i.work.tenant, i.work.id): i for i in intents}
-        won: list[Intent] = []
-        for part in chunks(sorted((i.work.tenant, i.work.id, i.work.fence) for i in intents)):
-            rows = await self.conn.execute(
-                update(schema.reminder)
-                .where(
-                    tuple_(_REMINDER.tenant, _REMINDER.id, _REMINDER.fence).in_(part),
-                    _REMINDER.state == "sending",
-                    _REMINDER.called.is_(False),
-                )
-                .values(called=True)
-                .returning(_REMINDER.tenant, _REMINDER.id)
-            )
-            won.extend(by_key[Tenant(r.tenant), r.id] for r in rows)
-        return won
+        keys = keyed((i.work.tenant, i.work.id, i.work.fence) for i in intents)
+        rows = await self.conn.execute(_MARK_CALLED, {"keys": keys})
+        return [by_key[Tenant(r.tenant), r.id] for r in rows]
 
     async def _unchanged(self, intents: Sequence[Intent]) -> list[Intent]:
         """Those whose borrower, debt and account are still what T1 saw; share locks hold that until the commit."""
@@ -391,11 +526,12 @@ class DispatchTx(FactsTx):
             return []
         found: dict[tuple[str, str, str], int] = defaultdict(int)
         for row in await self.conn.execute(
-            _held(
-                persons={(i.work.tenant, i.work.person) for i in intents},
-                debts={(i.work.tenant, i.work.debt) for i in intents},
-                accounts={(i.work.tenant, i.account) for i in intents},
-            )
+            _HELD,
+            {
+                "persons": keyed({(i.work.tenant, i.work.person) for i in intents}),
+                "debts": keyed({(i.work.tenant, i.work.debt) for i in intents}),
+                "accounts": keyed({(i.work.tenant, i.account) for i in intents}),
+            },
         ):
             found[row.kind, row.tenant, row.id] += row.revision
         return [
@@ -407,20 +543,11 @@ class DispatchTx(FactsTx):
         ]
 
     async def _to_calling(self, intents: Sequence[Intent], owner: str, now: int) -> set[str]:
-        granted: set[str] = set()
-        for part in chunks([(i.work.tenant, i.ref) for i in intents]):
-            rows = await self.conn.execute(
-                update(schema.attempt)
-                .where(
-                    tuple_(_ATTEMPT.tenant, _ATTEMPT.ref).in_(part),
-                    _ATTEMPT.state == "intent",
-                    _ATTEMPT.owner == owner,
-                )
-                .values(state="calling", called_at=now)
-                .returning(_ATTEMPT.ref)
-            )
-            granted.update(r.ref for r in rows)
-        return granted
+        if not intents:
+            return set()
+        keys = keyed((i.work.tenant, i.ref) for i in intents)
+        rows = await self.conn.execute(_TO_CALLING, {"keys": keys, "by": owner, "now": now})
+        return {r.ref for r in rows}
 
     async def void(
         self,
@@ -433,26 +560,23 @@ class DispatchTx(FactsTx):
 
         Those that were refused for a reason (by ref) wait for what refused them. Those it withdrew.
         """
-        withdrawn: list[Attempt] = []
+        if not keys:
+            return []
         now = to_us(self.moment.policy)
-        for part in chunks(keys):
-            await self.attempts([ref for _, ref in part])
-            rows = await self.conn.execute(
-                update(schema.attempt)
-                .where(tuple_(_ATTEMPT.tenant, _ATTEMPT.ref).in_(part), _ATTEMPT.state.in_(from_states))
-                .values(state="void", ended_at=to_us(self.moment.real), final_at=now)
-                .returning(schema.attempt)
-            )
-            withdrawn.extend(attempt_of(r) for r in rows)
-        for again in chunks([(a.tenant, a.reminder, a.ref) for a in withdrawn]):
-            await self.conn.execute(
-                update(schema.reminder)
-                .where(
-                    tuple_(_REMINDER.tenant, _REMINDER.id, _REMINDER.attempt).in_(again),
-                    _REMINDER.state == "sending",
-                )
-                .values(state="waiting", called=False, next_at=now, updated_at=now)
-            )
+        await self.attempts([ref for _, ref in keys])
+        rows = await self.conn.execute(
+            _VOID,
+            {
+                "keys": keyed(keys),
+                "states": keyed((s,) for s in from_states),
+                "now": now,
+                "real": to_us(self.moment.real),
+            },
+        )
+        withdrawn = [attempt_of(r) for r in rows]
+        await self.conn.execute(
+            _FREE, {"keys": keyed((a.tenant, a.reminder, a.ref) for a in withdrawn), "now": now}
+        )
         await self._put_off([a for a in withdrawn if a.ref in why], why)
         await self.append([withdrawal(a, self.moment, why.get(a.ref)) for a in withdrawn])
         return withdrawn
@@ -461,30 +585,14 @@ class DispatchTx(FactsTx):
         if not withdrawn:
             return
         await self.conn.execute(
-            update(schema.reminder)
-            .where(
-                _REMINDER.tenant == bindparam("k_tenant"),
-                _REMINDER.id == bindparam("k_id"),
-                _REMINDER.attempt == bindparam("k_ref"),
-                _REMINDER.state == "waiting",
-            )
-            .values(
-                state="deferred",
-                reason=bindparam("reason"),
-                by=bindparam("by"),
-                next_at=case(
-                    (bindparam("again") < _REMINDER.expires_at, bindparam("again")),
-                    else_=_REMINDER.expires_at,
-                ),
-            ),
-            [self._put_off_row(a, why[a.ref]) for a in withdrawn],
+            _PUT_OFF, {"rows": json([self._put_off_row(a, why[a.ref]) for a in withdrawn])}
         )
 
     def _put_off_row(self, attempt: Attempt, refusal: Refusal) -> dict[str, Any]:
         return {
-            "k_tenant": attempt.tenant,
-            "k_id": attempt.reminder,
-            "k_ref": attempt.ref,
+            "tenant": attempt.tenant,
+            "id": attempt.reminder,
+            "ref": attempt.ref,
             "reason": refusal.reason,
             "by": refusal.by,
             "again": _NEVER if refusal.again is None else to_us(refusal.again),
@@ -498,25 +606,13 @@ class DispatchTx(FactsTx):
         """
         keys = [(start.load.tenant, start.ref) for start in starts]
         await self.attempts([ref for _, ref in keys])
-        mine = tuple_(_ATTEMPT.tenant, _ATTEMPT.ref)
-        rows = await self.conn.execute(
-            update(schema.attempt)
-            .where(mine.in_(keys), _ATTEMPT.state == "calling", _ATTEMPT.owner == owner)
-            .values(state="intent")
-            .returning(_ATTEMPT.tenant, _ATTEMPT.reminder, _ATTEMPT.ref)
-        )
+        rows = await self.conn.execute(_UNCALL, {"keys": keyed(keys), "by": owner})
         intents = [(r.tenant, r.reminder, r.ref) for r in rows]
         back = {ref for _, _, ref in intents}
-        await self.conn.execute(
-            update(schema.reminder)
-            .where(tuple_(_REMINDER.tenant, _REMINDER.id, _REMINDER.attempt).in_(intents))
-            .values(called=False)
-        )
+        await self.conn.execute(_UNMARK, {"keys": keyed(intents)})
         await self.give_back([start for start in starts if start.ref in back], book)
         await self.conn.execute(
-            update(schema.attempt)
-            .where(mine.in_([key for key in keys if key[1] in back]), _ATTEMPT.owner == owner)
-            .values(called_at=None)
+            _FORGET_CALL, {"keys": keyed(key for key in keys if key[1] in back), "by": owner}
         )
         return back
 
@@ -531,88 +627,44 @@ class DispatchTx(FactsTx):
     async def look_again(self, persons: Iterable[Key]) -> None:
         """Make due what a rule or an open call puts off for these (locked) persons."""
         now = to_us(self.moment.policy)
-        for part in chunks(sorted(set(persons))):
-            await self.conn.execute(
-                update(schema.reminder)
-                .where(
-                    tuple_(_REMINDER.tenant, _REMINDER.person).in_(part),
-                    _REMINDER.state == "deferred",
-                    _REMINDER.next_at > now,
-                    or_(_REMINDER.reason.like("%.%"), _REMINDER.reason == "open_voice"),
-                )
-                .values(next_at=now)
-            )
+        wanted = set(persons)
+        if wanted:
+            await self.conn.execute(_LOOK_AGAIN, {"persons": keyed(wanted), "now": now})
 
     async def attempts(self, refs: Sequence[str]) -> dict[str, Attempt]:
         """Attempts by ref, their reminders' rows locked first, then their own."""
-        places = schema.attempt_ref.c
-        found: dict[str, Attempt] = {}
-        for part in chunks(sorted(set(refs))):
-            known = list(await self.conn.execute(select(schema.attempt_ref).where(places.ref.in_(part))))
-            await self._lock_reminders(sorted({(r.tenant, r.reminder) for r in known if r.reminder}))
-            rows = await self.conn.execute(
-                select(schema.attempt)
-                .where(
-                    tuple_(_ATTEMPT.tenant, _ATTEMPT.ref, _ATTEMPT.started_at).in_(
-                        [(r.tenant, r.ref, r.started_at) for r in known]
-                    )
-                )
-                .order_by(_ATTEMPT.ref)
-                .with_for_update()
-            )
-            found.update({r.ref: attempt_of(r) for r in rows if r.reminder is not None})
-        return found
+        if not refs:
+            return {}
+        known = list(await self.conn.execute(_PLACES, {"refs": keyed((ref,) for ref in set(refs))}))
+        await self._lock_reminders({(r.tenant, r.reminder) for r in known if r.reminder})
+        keys = keyed((r.tenant, r.ref, r.started_at) for r in known)
+        rows = await self.conn.execute(_LOCK_ATTEMPTS, {"keys": keys})
+        return {r.ref: attempt_of(r) for r in rows if r.reminder is not None}
 
-    async def _lock_reminders(self, keys: Sequence[Key]) -> None:
-        if self.conn.dialect.name == "sqlite" or not keys:
-            return
-        await self.conn.execute(
-            select(_REMINDER.id)
-            .where(tuple_(_REMINDER.tenant, _REMINDER.id).in_(keys))
-            .order_by(_REMINDER.tenant, _REMINDER.id)
-            .with_for_update()
-        )
+    async def _lock_reminders(self, keys: Iterable[Key]) -> None:
+        if self.conn.dialect.name == "postgresql" and keys:
+            await self.conn.execute(_LOCK_REMINDERS, {"keys": keyed(keys)})
 
     async def finish(self, outturns: Sequence[Outturn]) -> None:
         """Write outcomes to attempts and to the reminders whose latest attempt they are."""
         if not outturns:
             return
-        await self.conn.execute(
-            update(schema.attempt)
-            .where(
-                _ATTEMPT.tenant == bindparam("k_tenant"),
-                _ATTEMPT.ref == bindparam("k_ref"),
-                _ATTEMPT.started_at == bindparam("k_started_at"),
-            )
-            .values(
-                state=bindparam("state"),
-                ending=func.coalesce(bindparam("ending"), _ATTEMPT.ending),
-                code=func.coalesce(bindparam("code"), _ATTEMPT.code),
-                provider_id=func.coalesce(bindparam("provider_id"), _ATTEMPT.provider_id),
-                final_at=bindparam("final_at"),
-                settle_at=bindparam("settle_at"),
-                settle_tries=bindparam("settle_tries"),
-                ended_at=func.coalesce(bindparam("ended_at"), _ATTEMPT.ended_at),
-            ),
-            [outturn_row(o) for o in outturns],
-        )
-        named = [o for o in outturns if o.provider_id]
+        await self.conn.execute(_FINISH_ATTEMPTS, {"rows": json([outturn_row(o) for o in outturns])})
+        named = [{"ref": o.attempt.ref, "provider_id": o.provider_id} for o in outturns if o.provider_id]
         if named:
-            await self.conn.execute(
-                update(schema.attempt_ref)
-                .where(schema.attempt_ref.c.ref == bindparam("k_ref"))
-                .values(provider_id=bindparam("provider_id")),
-                [{"k_ref": o.attempt.ref, "provider_id": o.provider_id} for o in named],
-            )
+            await self.conn.execute(_NAME, {"rows": json(named)})
         moved = [o for o in outturns if o.reminder_state and o.attempt.reminder]
         if moved:
-            await self.conn.execute(_FINISH_REMINDER, [self._finish_row(o) for o in moved])
+            await self.conn.execute(
+                _FINISH_REMINDERS,
+                {"rows": json([self._finish_row(o) for o in moved]), "now": to_us(self.moment.policy)},
+            )
 
     def _finish_row(self, outturn: Outturn) -> dict[str, Any]:
         return {
-            "k_tenant": outturn.attempt.tenant,
-            "k_id": outturn.attempt.reminder,
-            "k_ref": outturn.attempt.ref,
+            "tenant": outturn.attempt.tenant,
+            "id": outturn.attempt.reminder,
+            "ref": outturn.attempt.ref,
             "state": outturn.reminder_state,
             "reason": outturn.reason,
             "by": outturn.by,
@@ -621,7 +673,6 @@ class DispatchTx(FactsTx):
             "called": not outturn.refused,
             "tries": 1 if outturn.refused and not outturn.waits else 0,
             "step": 1 if outturn.escalates else 0,
-            "updated_at": to_us(self.moment.policy),
         }
 
     async def mark_dead(self, addresses: Sequence[tuple[Tenant, str, str, str]]) -> None:
@@ -729,7 +780,9 @@ class DispatchTx(FactsTx):
         )
         row = rows.one_or_none()
         until = orjson.loads(row.decision).get("deliver_by") if row is not None and row.decision else None
-        if row is None or until is None or await pauses.guard(self.conn, self.moment, [_start(attempt, row)]):
+        if row is None or until is None:
+            return None
+        if (await guard(self.conn, self.moment)).barred([_start(attempt, row)]):
             return None
         return datetime.fromisoformat(until)
 
@@ -763,23 +816,3 @@ def _start(attempt: Attempt, row: Any) -> Start:
         places=frozenset(p for p in (*orjson.loads(row.places), residence, row.governing_law) if p),
         deliver_by=attempt.started_at,
     )
-
-
-_FINISH_REMINDER = (
-    update(schema.reminder)
-    .where(
-        _REMINDER.tenant == bindparam("k_tenant"),
-        _REMINDER.id == bindparam("k_id"),
-        _REMINDER.attempt == bindparam("k_ref"),
-    )
-    .values(
-        state=bindparam("state"),
-        reason=bindparam("reason"),
-        by=bindparam("by"),
-        next_at=case((bindparam("keeps_next"), _REMINDER.next_at), else_=bindparam("next_at")),
-        called=bindparam("called"),
-        step=_REMINDER.step + bindparam("step"),
-        tries=_REMINDER.tries + bindparam("tries"),
-        updated_at=bindparam("updated_at"),
-    )
-)

@@ -11,7 +11,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.errors import Unavailable
 from gateway.store import schema
-from gateway.work import Word
 
 GO_LOCK = 0x676F  # any number that only this product uses; beside it migrations have theirs
 """Advisory transaction lock: shared by every go, exclusive for whoever sets a pause or switches the pace's source."""
@@ -22,17 +21,6 @@ _RAISE = text("UPDATE live SET seq = seq + 1 WHERE id = 1 RETURNING seq")
 async def raise_seq(conn: AsyncConnection) -> int:
     """The number of the change that this transaction makes."""
     return int((await conn.execute(_RAISE)).scalar_one())
-
-
-async def stands(conn: AsyncConnection, word: Word | None) -> bool:
-    """Whether the pace is still granted by whose word this is (None: no pace was needed)."""
-    if word is None:
-        return True
-    row = (await conn.execute(_SOURCE)).one()
-    return (row.source, row.epoch) == word
-
-
-_SOURCE = text("SELECT source, epoch FROM live WHERE id = 1")
 
 
 async def applied(conn: AsyncConnection, seq: int) -> dict[str, Any]:

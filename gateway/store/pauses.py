@@ -1,4 +1,4 @@
-"""The table of pauses and stops: go's guard, setting one, resuming it, and what it stopped.
+"""The table of pauses and stops: setting one, resuming it, and what it stopped.
 
 go takes the advisory lock shared, in one statement, and reads in a later one; setting takes it exclusively. So
 whoever's go was given before the setter's commit is already `calling`, and after it nobody is given one.
@@ -7,8 +7,8 @@ whoever's go was given before the setter's commit is already `calling`, and afte
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
@@ -23,7 +23,6 @@ from sqlalchemy import (
     literal_column,
     or_,
     select,
-    text,
     update,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -39,11 +38,11 @@ from gateway.store import schema, stopped
 from gateway.store.changes import Changes
 from gateway.store.database import Database
 from gateway.store.keys import Role
-from gateway.store.live import GO_LOCK, applied, keep_goes_out, raise_seq
+from gateway.store.live import applied, keep_goes_out, raise_seq
 from gateway.store.log import Log
 from gateway.store.pages import Page, page, place
 from gateway.store.rows import instant, us
-from gateway.work import Queue, Refusal, Start
+from gateway.work import Queue
 
 SECOND_WITHIN = timedelta(hours=1)
 """How long a request to resume a stop waits for its second holder."""
@@ -54,23 +53,10 @@ COUNTED_WITHIN_S = 1.0
 ROUTE = "pauses"
 
 _PAUSE, _KEY = schema.pause.c, schema.idempotency.c
-_SHARED = text("SELECT pg_advisory_xact_lock_shared(:key)")
 _REAL_NOW = {
     "sqlite": "CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)",
     "postgresql": "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)",
 }
-
-
-async def guard(conn: AsyncConnection, moment: Moment, starts: Sequence[Start]) -> dict[str, Refusal]:
-    """Which of these starts may not begin, by ref; no pause is set until this transaction ends.
-
-    On SQLite the one writer's lock is what keeps a setter out.
-    """
-    if conn.dialect.name == "postgresql":
-        await conn.execute(_SHARED, {"key": GO_LOCK})
-    standing = await _standing(conn, moment)
-    barred = ((start.ref, pauses.first(standing, start, moment.policy)) for start in starts)
-    return {ref: pause.refusal() for ref, pause in barred if pause is not None}
 
 
 async def _standing(conn: AsyncConnection, moment: Moment) -> list[Pause]:
@@ -102,14 +88,18 @@ async def read(conn: AsyncConnection) -> list[Pause]:
 
 def pause_of(row: Row[Any]) -> Pause:
     """A pause from its row."""
+    stands = pause(row.owner, row.id, row.kind, row.scope, row.until)
+    return replace(stands, resumed_at=instant(row.resumed_at), ramp_s=row.ramp_s)
+
+
+def pause(owner: str, name: str, kind: str, scope: str, until: int | None) -> Pause:
+    """One that was not resumed, from its columns."""
     return Pause(
-        owner=Tenant(row.owner),
-        id=row.id,
-        kind=Kind(row.kind),
-        scope=scope_of(orjson.loads(row.scope)),
-        until=instant(row.until),
-        resumed_at=instant(row.resumed_at),
-        ramp_s=row.ramp_s,
+        owner=Tenant(owner),
+        id=name,
+        kind=Kind(kind),
+        scope=scope_of(orjson.loads(scope)),
+        until=instant(until),
     )
 
 

@@ -252,9 +252,9 @@ def outturn_row(outturn: Outturn) -> dict[str, Any]:
     """What an outturn writes to its attempt."""
     attempt = outturn.attempt
     return {
-        "k_tenant": attempt.tenant,
-        "k_ref": attempt.ref,
-        "k_started_at": to_us(attempt.started_at),
+        "tenant": attempt.tenant,
+        "ref": attempt.ref,
+        "started_at": to_us(attempt.started_at),
         "state": outturn.state,
         "ending": outturn.ending,
         "code": outturn.code,

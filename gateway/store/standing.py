@@ -58,20 +58,19 @@ async def read(conn: AsyncConnection) -> dict[str, Standing]:
     return {row.pool: from_json(orjson.loads(row.state)) for row in rows}
 
 
-async def admit(conn: AsyncConnection, moment: Moment, starts: Sequence[Start]) -> dict[str, Refusal]:
-    """Which of these starts their accounts do not take now, by ref.
+async def admit(
+    conn: AsyncConnection, moment: Moment, starts: Sequence[Start], standings: Mapping[str, Standing]
+) -> dict[str, Refusal]:
+    """Which of these starts their accounts, which stand so, do not take now, by ref.
 
     One start at a time goes through an account that is half open. Where a provider queues, nothing is handed over
     that its queue, as far as we know it, would not clear in time; what is admitted lengthens the queue.
     """
     refused: dict[str, Refusal] = {}
     queued: dict[str, list[Start]] = defaultdict(list)
-    by_pool = _by_pool(starts)
-    rows = {row.pool: row for row in await _rows(conn, by_pool)}
-    for pool, own in by_pool.items():
-        row = rows.get(pool)
-        if row is not None and row.state != "{}":
-            refused |= await _admit(conn, moment, pool, from_json(orjson.loads(row.state)), own)
+    for pool, own in _by_pool(starts).items():
+        if pool in standings:
+            refused |= await _admit(conn, moment, pool, standings[pool], own)
         if catalogue.queues(own[0].load.adapter):
             queued[pool] = [start for start in own if start.ref not in refused]
     return refused | await _queue(conn, moment, queued)

@@ -16,7 +16,8 @@ from gateway.domain import Money, Tenant, to_us
 from gateway.errors import StaleVersion
 from gateway.ports import Moment
 from gateway.quotas.model import Book, Load, in_force
-from gateway.store import counted, live, pauses, quotas, schema
+from gateway.store import counted, live, quotas, schema
+from gateway.store.guard import guard
 from gateway.store.quota_acts import Quotas, Wanted
 from gateway.work import Start
 
@@ -62,8 +63,9 @@ class Worker:
             )
         moment = Moment(real=now, policy=now)
         async with self.database.write() as conn:
-            await pauses.guard(conn, moment, starts)
-            refused = await self.module.admit(conn, moment, self.book, starts)
+            stands = await guard(conn, moment)
+            book = await self.module.as_it_stands(conn, self.book, stands.versions, now)
+            refused = await self.module.admit(conn, moment, book, starts)
             went = [start for start in starts if start.ref not in refused]
             if calling:
                 for start in went:

@@ -16,9 +16,10 @@ from gateway.quotas.model import Load, Scope
 from gateway.store import pauses as table
 from gateway.store import schema, stopped
 from gateway.store.database import Database
+from gateway.store.guard import guard
 from gateway.store.keys import Role
 from gateway.store.live import GO_LOCK
-from gateway.store.pauses import Actor, Pauses, Wanted, guard, pause_of
+from gateway.store.pauses import Actor, Pauses, Wanted, pause_of
 from gateway.wiring import channel_of
 from gateway.work import Start
 
@@ -61,7 +62,7 @@ def start(ref="at_1", **changes):
 
 async def guarded(database, *starts):
     async with database.write() as conn:
-        return await guard(conn, await database.moment(conn), starts)
+        return (await guard(conn, await database.moment(conn))).barred(starts)
 
 
 async def test_go_is_told_what_holds_at_that_moment(database, pauses):
@@ -163,7 +164,7 @@ def stops(postgresql, log):
 async def test_a_go_that_hangs_keeps_the_pause_waiting_and_not_the_other_goes(postgresql, stops):
     loop = asyncio.get_running_loop()
     async with postgresql.write() as hanging:
-        await guard(hanging, await postgresql.moment(hanging), [start()])
+        await guard(hanging, await postgresql.moment(hanging))
         setting = asyncio.create_task(stops.put(wanted(), OPS))
         took = []
         for _ in range(8):
@@ -199,7 +200,7 @@ async def test_a_stop_is_set_while_every_other_connection_is_taken(postgresql, s
 
 
 async def as_shipped(conn, moment, starts):
-    return await guard(conn, moment, starts)
+    return (await guard(conn, moment)).barred(starts)
 
 
 async def without_the_lock(conn, moment, starts):

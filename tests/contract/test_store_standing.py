@@ -80,7 +80,7 @@ async def admitted(database, *refs, of=None, within=HOUR):
     async with database.write() as conn:
         moment = await database.moment(conn)
         starts = [start(ref, moment.real + within, of) for ref in refs]
-        refused = await standing.admit(conn, moment, starts)
+        refused = await standing.admit(conn, moment, starts, await standing.read(conn))
     return [ref for ref in refs if ref not in refused], refused
 
 
