@@ -14,14 +14,16 @@ from typing import Any
 
 import aiohttp
 import orjson
+from posting import post
 from stand import Program, Stand, StandError, free_port, run, until
 from work import DUE_AT, SENDER_MAIL, SENDER_NUMBER, TAKEN_AT, batches, item
 
 GATEWAY = (sys.executable, "-c", "from gateway.cli import main; main()")
 TENANT = "acme"
-BATCH = 500
-AT_ONCE = 4
-"""Batches under way at once."""
+BATCH, BATCHES_AT_ONCE = 500, 4
+"""Reminders of a batch, and how many batches are under way at once."""
+AT_ONCE = 32
+"""Single reminders under way at once."""
 SECRETS = {"BENCH_TWILIO_SID": "AC" + "0" * 32, "BENCH_TWILIO_TOKEN": "bench"}
 ACCOUNTS = f"""\
 [[account]]
@@ -168,28 +170,17 @@ class Run:
             orjson.dumps({"items": [item(n, channels, due=due) for n in batch]})
             for batch in batches(range(number), BATCH)
         ]
-        return asyncio.run(self._post("/v1/reminders/batch", bodies, AT_ONCE))
+        return self._post("/v1/reminders/batch", bodies, BATCHES_AT_ONCE)
 
-    def take_in_singly(self, number: int, channels: str, at_once: int) -> float:
-        """The first `number` reminders, one POST each, so many at once; the seconds it took."""
-        bodies = [orjson.dumps(item(n, channels)) for n in range(number)]
-        return asyncio.run(self._post("/v1/reminders", bodies, at_once))
+    def take_in_singly(self, number: int, channels: str) -> float:
+        """The first `number` reminders, one POST each; the seconds it took."""
+        return self._post("/v1/reminders", [orjson.dumps(item(n, channels)) for n in range(number)], AT_ONCE)
 
-    async def _post(self, path: str, bodies: Sequence[bytes], at_once: int) -> float:
-        left = iter(bodies)
-        headers = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
-        async with aiohttp.ClientSession(
-            headers=headers, connector=aiohttp.TCPConnector(limit=at_once)
-        ) as http:
-
-            async def post() -> None:
-                for body in left:
-                    async with http.post(self.url + path, data=body) as answer:
-                        _taken(answer.status, await answer.read())
-
-            started = time.monotonic()
-            await asyncio.gather(*(post() for _ in range(at_once)))
-            return time.monotonic() - started
+    def _post(self, path: str, bodies: Sequence[bytes], at_once: int) -> float:
+        took, answers = post(self.url + path, self.key, bodies, at_once)
+        for answer in answers:
+            _taken(int(answer[:3]), answer[3:])
+        return took
 
     def join(self, workers: int) -> list[Program]:
         """So many workers, at work, with nothing to do yet."""

@@ -18,6 +18,7 @@ import redis
 from arq.connections import ArqRedis, RedisSettings, create_pool
 from arq.constants import default_queue_name, job_key_prefix
 from arq.jobs import serialize_job
+from posting import run_fast
 from stand import HERE, Program, Stand, StandError, run, until
 from work import DUE_AT, batches, job
 
@@ -26,6 +27,7 @@ READY, GO = "bench:ready", "bench:go"
 PIPELINED = 1000
 DAY_MS = 86_400_000
 CHILDREN = 4
+AT_ONCE = 32
 TABLES = (
     """CREATE TABLE wanted (
         id text PRIMARY KEY, borrower text NOT NULL, job text NOT NULL, at timestamptz NOT NULL DEFAULT now())""",
@@ -221,7 +223,7 @@ def bare_loop(stand: Stand, count: int, channels: str, workers: int) -> Iterator
         made.end()
 
 
-async def _enqueue_singly(stand: Stand, database: str, count: int, at_once: int) -> float:
+async def _enqueue_singly(stand: Stand, database: str, count: int) -> float:
     pool: ArqRedis = await create_pool(RedisSettings(port=stand.valkey.port), job_serializer=orjson.dumps)
     left = iter(range(count))
     async with asyncpg.create_pool(stand.postgres.url(database), min_size=16, max_size=16) as rows:
@@ -238,16 +240,16 @@ async def _enqueue_singly(stand: Stand, database: str, count: int, at_once: int)
                 await pool.enqueue_job("remind", asked, _job_id=asked["id"])
 
         started = time.monotonic()
-        await asyncio.gather(*(one_by_one() for _ in range(at_once)))
+        await asyncio.gather(*(one_by_one() for _ in range(AT_ONCE)))
         took = time.monotonic() - started
     await pool.aclose()
     return took
 
 
-def enqueue_singly(stand: Stand, count: int, at_once: int) -> float:
+def enqueue_singly(stand: Stand, count: int) -> float:
     """What handing in costs with (b): a durable row and a job each, so many at once; the seconds it took."""
     with _fresh(stand):
-        return asyncio.run(_enqueue_singly(stand, "rival", count, at_once))
+        return float(run_fast(_enqueue_singly(stand, "rival", count)))
 
 
 def _living(programs: Sequence[Program]) -> None:
