@@ -22,9 +22,10 @@ faults: $(VENV)/.dev ## what takes long: fleets of workers and what the ledger s
 	@$(PY) -m pytest -v tests/faults --ignore tests/faults/test_disagreement.py $(ARGS)
 	@$(PY) -m pytest -n 2 tests/faults/test_disagreement.py
 
-bench: $(VENV)/.dev ## how fast rules are decided (ARGS=--rounds 20), and what a slot of the pace costs
-	@$(PY) bench/policy.py $(ARGS)
+bench: $(VENV)/.bench ## how fast rules are decided, what a slot of the pace costs, and for an hour or so how fast reminders go out (ARGS go to the last)
+	@$(PY) bench/policy.py
 	@$(PY) bench/take.py
+	@$(PY) bench/send.py --out dist/bench $(ARGS)
 
 check: $(VENV)/.dev ## lint, format, types, import contracts
 	@$(PY) -m ruff check --quiet .
@@ -44,6 +45,7 @@ lock: $(VENV)/.dev ## pin and hash what pyproject.toml asks for (needs uv; UPGRA
 	@$(call compile,pyproject.toml,production)
 	@$(call compile,pyproject.toml --extra embedded -c requirements/production.txt,runtime)
 	@$(call compile,pyproject.toml --extra embedded --extra dev -c requirements/runtime.txt,dev)
+	@$(call compile,pyproject.toml --extra embedded --extra dev --extra bench -c requirements/dev.txt,bench)
 
 wheel: $(VENV)/.runtime ## dist/: the wheels of the gateway and of its client
 	@$(PIP) wheel --no-deps --no-build-isolation -w dist . ./clients/python
@@ -62,6 +64,9 @@ $(VENV)/.runtime: requirements/build.txt requirements/runtime.txt pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt
 	@sh requirements/setup.sh $(VENV) dev "$(PYTHON)"
+
+$(VENV)/.bench: $(VENV)/.dev requirements/bench.txt
+	@sh requirements/setup.sh $(VENV) bench "$(PYTHON)"
 
 define compile
 "$(UV)" pip compile -q $(UPGRADE) $(1) -o requirements/$(2).txt --universal --python-version 3.11 --generate-hashes \

@@ -1,5 +1,5 @@
 #!/bin/sh
-# setup.sh VENV runtime|dev [PYTHON]: make or update VENV from the hashed lock files, then set its stamp.
+# setup.sh VENV runtime|dev|bench [PYTHON]: make or update VENV from the hashed lock files, then set its stamp.
 # Run from the top of the checkout, by make. It writes nothing outside VENV and pip's temporary files.
 set -eu
 venv=$1 what=$2 wanted=${3:-}

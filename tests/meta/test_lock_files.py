@@ -8,7 +8,7 @@ from house import text
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-LOCKS = ["build", "production", "runtime", "dev"]
+LOCKS = ["build", "production", "runtime", "dev", "bench"]
 PROJECT = tomllib.loads(text("pyproject.toml"))
 EXTRAS = PROJECT["project"]["optional-dependencies"]
 
@@ -45,6 +45,7 @@ def test_no_address_and_no_path_is_named(lock):
         ("production", PROJECT["project"]["dependencies"]),
         ("runtime", PROJECT["project"]["dependencies"] + EXTRAS["embedded"]),
         ("dev", PROJECT["project"]["dependencies"] + EXTRAS["embedded"] + EXTRAS["dev"]),
+        ("bench", PROJECT["project"]["dependencies"] + EXTRAS["dev"] + EXTRAS["bench"]),
     ],
 )
 def test_a_lock_holds_what_is_asked_for(lock, asked):
@@ -61,9 +62,11 @@ def test_a_lock_holds_what_is_asked_for(lock, asked):
 
 def test_what_runs_is_what_was_tested():
     production, runtime, dev = entries("production"), entries("runtime"), entries("dev")
+    bench = entries("bench")
 
     assert production.items() <= runtime.items()
     assert runtime.items() <= dev.items()
+    assert dev.items() <= bench.items()
 
 
 def test_the_image_brings_no_embedded_server():
