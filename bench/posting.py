@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -70,7 +71,7 @@ async def _post(host: str, port: int, requests: Sequence[bytes], at_once: int) -
     overs = [loop.create_future() for _ in range(at_once)]
     started = time.monotonic()
     for over in overs:
-        await loop.create_connection(lambda over=over: Poster(left, answers, over), host, port)
+        await loop.create_connection(partial(Poster, left, answers, over), host, port)
     await asyncio.gather(*overs)
     return time.monotonic() - started, answers
 

@@ -18,6 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from email.utils import formatdate
+from functools import partial
 from itertools import count
 from typing import Any
 from urllib.parse import unquote_plus
@@ -187,7 +188,7 @@ async def main() -> None:
     kinds: dict[str, Callable[[Ledger], Wire]] = {"twilio": Twilio, "smtp": Relay, "control": Control}
     ports = {}
     for name, kind in kinds.items():
-        server = await loop.create_server(lambda kind=kind: kind(ledger), "127.0.0.1", 0, backlog=1000)
+        server = await loop.create_server(partial(kind, ledger), "127.0.0.1", 0, backlog=1000)
         ports[name] = server.sockets[0].getsockname()[1]
     sys.stdout.write(json.dumps(ports) + "\n")
     sys.stdout.flush()

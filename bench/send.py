@@ -69,7 +69,8 @@ class Bench:
 
     def _enough(self, who: str, cell: Cell) -> int:
         trial = self._shown(who, cell, TRIAL[who], "trial")
-        return max(TRIAL[who], 100 * ceil(trial.rate * self._given.seconds * SPARE / 100))
+        hundreds: int = ceil(trial.rate * self._given.seconds * SPARE / 100)
+        return max(TRIAL[who], 100 * hundreds)
 
     def _shown(self, who: str, cell: Cell, count: int, words: str) -> Drained:
         words = f"({who}) {cell.channels} x{cell.workers}, {words}"

@@ -75,14 +75,14 @@ class Child:
 child: Child
 
 
-@worker_process_init.connect
+@worker_process_init.connect  # type: ignore[untyped-decorator]
 def begin(**_: object) -> None:
     """A child opens its own connections."""
     global child  # noqa: PLW0603 (Celery's tasks are functions; this is what a process has)
     child = Child()
 
 
-@app.task(bind=True, max_retries=3)
+@app.task(bind=True, max_retries=3)  # type: ignore[untyped-decorator]
 def remind(self: Any, job: Job) -> None:
     """Reach one borrower."""
     if not allowed_now(job):
