@@ -1,7 +1,6 @@
 """Four workers and a provider that refuses, throttles or says nothing; the provider's own notes are the witness."""
 
 import asyncio
-import sys
 from datetime import UTC, datetime
 
 import pytest
@@ -30,18 +29,6 @@ def all_of(count, provider):
 async def breaker(fleet):
     _, standings = await fleet.rig.gateway.standings.standings()
     return standings[POOL].breaker if POOL in standings else "closed"
-
-
-@pytest.fixture
-def figure(record_property, capsys):
-    """Says a figure and keeps it with the test's report."""
-
-    def say(name, value):
-        record_property(name, round(value, 3))
-        with capsys.disabled():
-            sys.stdout.write(f"\n{name}: {value:.3f}\n")
-
-    return say
 
 
 async def test_after_a_wrong_password_no_call_begins_later_than_250_ms(fleet_of, figure):

@@ -32,7 +32,7 @@ async def near_midnight(fleet):
     await fleet.rig.advance(seconds=(NOW - now).total_seconds() - 5)
 
 
-async def test_a_day_quota_and_a_budget_are_exact_over_a_flush_a_kill_and_midnight(fleet_of):
+async def test_a_day_quota_and_a_budget_are_exact_over_a_flush_a_kill_and_midnight(fleet_of, figure):
     fleet = await fleet_of(0, clock=NOW - TO_MIDNIGHT)
     await fleet.quota("day", scope={"channel": "sms"}, per_day=A_DAY, rate=20, burst=2, zone=ZONE)
     money = {"amount": f"{MAILS * 0.0001:.4f}", "currency": "USD", "per": "day"}
@@ -61,6 +61,8 @@ async def test_a_day_quota_and_a_budget_are_exact_over_a_flush_a_kill_and_midnig
 
     await fleet.until(is_full_again, patience=180)
     await fleet.goes_on(5)
+    for channel, count in (await counted(fleet)).items():
+        figure(f"{channel} counted of {both[channel]}", count)
     assert dict(await counted(fleet)) == both
     assert fleet.reached_twice() == set()
     reached = Counter(line["kind"] for line in fleet.rig.reached())

@@ -55,7 +55,9 @@ async def stopped(fleet, name):
     return found
 
 
-async def test_after_each_of_twenty_stops_no_send_begins_and_the_list_is_what_the_ledger_lacks(fleet_of):
+async def test_after_each_of_twenty_stops_no_send_begins_and_the_list_is_what_the_ledger_lacks(
+    fleet_of, figure
+):
     fleet = await fleet_of(0)
     await fleet.quota("sms", scope={"channel": "sms"}, rate=40, burst=4)
     names = await fleet.take(WAITING)
@@ -73,10 +75,12 @@ async def test_after_each_of_twenty_stops_no_send_begins_and_the_list_is_what_th
         assert set(listed) == {id_ for number, id_ in names.items() if number not in reached}
         await resume(fleet, name, holders=("ann", "bob"))
 
+    figure("stops, none followed by a call a second after its answer", STOPS)
+    figure("calls in all", len(fleet.sent()))
     assert fleet.reached_twice() == set()
 
 
-async def test_no_call_is_made_under_any_of_a_thousand_drawn_pauses(fleet_of):
+async def test_no_call_is_made_under_any_of_a_thousand_drawn_pauses(fleet_of, figure):
     """Each is looked at from a second after its commit until somebody asks to resume it."""
     fleet, r = await fleet_of(0, shared={"acme": 1, "beta": 1, "gamma": 1}), Random(20261129)
     await fleet.quota("sms", scope={"channel": "sms"}, rate=50, burst=5)
@@ -110,5 +114,8 @@ async def test_no_call_is_made_under_any_of_a_thousand_drawn_pauses(fleet_of):
     assert len(lines) > 500
     looked_at = [span for span in under if span[1] < span[2]]
     assert len(looked_at) > PAUSES / 3
+    figure("calls", len(lines))
+    figure("pauses", len(under))
+    figure("pauses looked at for calls under them", len(looked_at))
     for covered, since, until in looked_at:
         assert [to for at, to in lines if since <= at < until and to in covered] == []

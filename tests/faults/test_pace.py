@@ -12,15 +12,17 @@ pytestmark = pytest.mark.timeout(900)
 LENGTH_S = 60
 
 
-def holds(times, since, rate, burst):
+def holds(times, since, rate, burst, figure):
     """Over 60 s the quota's pace; in no window above it."""
     start = since + round(SETTLED_S * SECOND)
     seen = paces.between(times, start, start + LENGTH_S * SECOND)
+    figure(f"starts in 60 s at {rate} a second", len(seen))
+    figure(f"most in any second at {rate} a second", paces.most(seen, SECOND))
     assert abs(len(seen) - rate * LENGTH_S) <= max(0.01 * rate * LENGTH_S, burst), (rate, len(seen))
     assert paces.over(seen, rate, burst) == {}
 
 
-async def test_a_quota_is_kept_and_a_change_of_it_takes_hold_within_two_seconds(fleet_of):
+async def test_a_quota_is_kept_and_a_change_of_it_takes_hold_within_two_seconds(fleet_of, figure):
     fleet, steps = await fleet_of(0), (50, 200, 20)
     await fleet.quota("sms", scope={"channel": "sms"}, rate=steps[0], burst=1)
     await fleet.take(round(sum(steps) * (LENGTH_S + 2 * SETTLED_S)))
@@ -32,10 +34,10 @@ async def test_a_quota_is_kept_and_a_change_of_it_takes_hold_within_two_seconds(
         await fleet.goes_on(LENGTH_S + SETTLED_S + 1)
 
     for rate, since in zip(steps, changes, strict=True):
-        holds(fleet.sent(), since, rate, 1)
+        holds(fleet.sent(), since, rate, 1, figure)
 
 
-async def test_a_redis_that_is_flushed_killed_and_started_again_lets_nothing_through(fleet_of):
+async def test_a_redis_that_is_flushed_killed_and_started_again_lets_nothing_through(fleet_of, figure):
     fleet, rate, burst = await fleet_of(0), 100, 5
     await fleet.quota("sms", scope={"channel": "sms"}, rate=rate, burst=burst)
     await fleet.take(rate * 90)
@@ -57,6 +59,8 @@ async def test_a_redis_that_is_flushed_killed_and_started_again_lets_nothing_thr
     await fleet.goes_on(10)
 
     times = fleet.sent()
+    figure("most in any second at 100 a second", paces.most(times, SECOND))
+    figure("starts a second without Redis, from 5 s after its death", _per_s(times, died + 5 * SECOND, back))
     assert paces.over(times, rate, burst) == {}
     for since, until in ((died + 5 * SECOND, back), (back, again), (again + 5 * SECOND, again + 10 * SECOND)):
         seen = paces.between(times, since, until)
@@ -64,7 +68,11 @@ async def test_a_redis_that_is_flushed_killed_and_started_again_lets_nothing_thr
     assert await fleet.sources() == {"redis"}
 
 
-async def test_quotas_within_quotas_are_each_kept(fleet_of):
+def _per_s(times, since, until):
+    return len(paces.between(times, since, until)) / ((until - since) / SECOND)
+
+
+async def test_quotas_within_quotas_are_each_kept(fleet_of, figure):
     """An account's, each tenant's with one of its own, and a template's."""
     fleet = await fleet_of(0, shared={"acme": 1, "beta": 1, "gamma": 1})
     await fleet.quota("account", scope={"account": "sms-cn"}, rate=60, burst=3)
@@ -91,12 +99,13 @@ async def test_quotas_within_quotas_are_each_kept(fleet_of):
         (dear, 15, 1),
     ):
         assert times
+        figure(f"most in any second of {rate} a second", paces.most(times, SECOND))
         assert paces.over(times, rate, burst) == {}
     assert len(acme) >= 0.9 * 20 * 36
     assert len(sent["beta", "pre_due"]) >= 0.9 * 12 * 36
 
 
-async def test_suppressed_work_and_work_that_falls_to_another_channel_eat_no_pace(fleet_of):
+async def test_suppressed_work_and_work_that_falls_to_another_channel_eat_no_pace(fleet_of, figure):
     """Four of five have opted out; in the middle come 1 000 whom only their second channel reaches."""
     fleet = await fleet_of(0)
     await fleet.quota("sms", scope={"channel": "sms"}, rate=40, burst=2)
@@ -113,6 +122,7 @@ async def test_suppressed_work_and_work_that_falls_to_another_channel_eat_no_pac
     assert paces.over(text, 40, 2) == {}
     assert paces.over(mail, 25, 2) == {}
     seen = paces.between(text, started + 2 * SECOND, started + 62 * SECOND)
+    figure("texts in 60 s at 40 a second", len(seen))
     assert abs(len(seen) - 40 * 60) <= 0.01 * 40 * 60 + 2
     assert len(paces.between(mail, fell + 2 * SECOND, fell + 32 * SECOND)) >= 0.97 * 25 * 30
 

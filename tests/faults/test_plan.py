@@ -51,12 +51,13 @@ def drawn(seed):
     return quotas, work
 
 
-async def test_what_a_plan_says_comes_true(fleet_of):
+async def test_what_a_plan_says_comes_true(fleet_of, figure):
     fleet = await fleet_of(0)
     await share(fleet.rig)
     await fleet.all_join(2)
     for seed in range(BACKLOGS):
         await one(fleet, *drawn(seed), seed)
+    figure("backlogs that went as planned", BACKLOGS)
 
 
 async def share(rig):
