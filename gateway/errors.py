@@ -123,6 +123,10 @@ class Unavailable(GatewayError):
     code = "store_unavailable"
 
 
+class StoreRefused(Unavailable):
+    """The store is there and refused what was to be written."""
+
+
 class SetupError(GatewayError):
     """The deployment is not usable as it is set up."""
 

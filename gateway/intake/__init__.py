@@ -1,8 +1,8 @@
 """What services hand in: checked whole, written in one transaction, answered once per idempotency key.
 
-Everything comes as a batch (a single call is a batch of one) and gives one result per item, in order; an item
-that is wrong spoils none of the others. What has to fit is checked under the locks and before anything is
-written, so that one commit takes the whole batch or, when the store fails, nothing of it.
+Everything comes as a batch (single reminders that come at once are one) and gives one result per item, in order;
+an item that is wrong spoils none of the others. What has to fit is checked under the locks and before anything
+is written, so that one commit takes the whole batch or, when the store fails, nothing of it.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from gateway.intake.results import Done, Intaken, Item, Result, done, in_order, 
 from gateway.intake.rows import Answer, Move, Waiting
 from gateway.intake.steps import Tools, Work
 from gateway.intake.times import zones_of
+from gateway.intake.together import Together
 from gateway.masking import Pii
 from gateway.ports import Entry
 from gateway.templating import Catalog
@@ -65,6 +66,11 @@ class Intake:
         self._catalog = catalog
         self._bindings = bindings
         self._entropy = entropy
+        self._together = Together(self.reminders)
+
+    async def reminder(self, tenant: Tenant, raw: object) -> Result:
+        """Accept one reminder, in one commit with those that come at the same time."""
+        return await self._together.one(tenant, raw)
 
     async def reminders(self, tenant: Tenant, raws: Sequence[object]) -> list[Result]:
         """Accept reminders: 202 each, durable when this returns."""

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.domain import Tenant, to_us
-from gateway.errors import Unavailable
+from gateway.errors import StoreRefused, Unavailable
 from gateway.intake.asks import Row
 from gateway.intake.rows import Address, Answer, Borrower, Debt, Joined, Known, Move, Waiting
 from gateway.ports import Entry, Moment
@@ -71,7 +71,7 @@ class IntakeStore:
                     raise
             except DBAPIError as refused:
                 log.exception("store_refused", error=type(refused).__name__)
-                raise Unavailable(REFUSED) from refused
+                raise StoreRefused(REFUSED) from refused
         raise Unavailable("other requests change the same rows: nothing was accepted; send it again")
 
 

@@ -33,7 +33,7 @@ async def enqueue(request: Request, caller: ByService) -> Response:
     used = services(request)
     used.admission.check()
     raw = http.keyed(await http.read_json(request), request)
-    results = await used.intake.reminders(caller.tenant, [raw])
+    results = [await used.intake.reminder(caller.tenant, raw)]
     used.metrics.accepted(http.count_done(results))
     return http.single(results)
 
