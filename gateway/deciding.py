@@ -50,8 +50,10 @@ from gateway.work import (
     Past,
     Refusal,
     Start,
+    Step,
     Verdict,
     Work,
+    step_after,
 )
 
 log = get(__name__)
@@ -73,7 +75,7 @@ class Ready:
     """The real instant it was decided at; providers know no other clock."""
     deliver_by: datetime
     """The real instant after which the provider must not deliver."""
-    next_step: timedelta | None
+    next_step: Step | None
     weight: int = 1
     """Its tenant's share of the account."""
 
@@ -258,11 +260,6 @@ class Desk:
             return _unknown(work, moment), None, ()
 
     def _ask(self, work: Work, facts: Facts) -> Ask:
-        channels = (
-            (Channel(work.escalate[work.step - 1]["channel"]),)
-            if 0 < work.step <= len(work.escalate)
-            else work.channels
-        )
         return Ask(
             tenant=work.tenant,
             person=work.person,
@@ -272,7 +269,7 @@ class Desk:
             actor=work.actor_id,
             actor_role=work.actor_role,
             recipient_role=work.recipient_role,
-            channels=channels,
+            channels=_channels(work),
             expires_at=work.expires_at,
             not_before=work.not_before,
             template=self._catalog.get(work.template),
@@ -466,7 +463,7 @@ class Desk:
             rendered=rendered,
             at=moment.real,
             deliver_by=deliver_by,
-            next_step=_next_step(work),
+            next_step=step_after(work.escalate, work.step),
         )
 
     def _fitting(self, work: Work, decision: Decision, way: Way, facts: Facts, key: SubjectKey) -> Rendered:
@@ -594,6 +591,13 @@ def _way(decision: Decision, ways: Mapping[Channel, Sequence[Way]]) -> Way:
     )
 
 
+def _channels(work: Work) -> tuple[Channel, ...]:
+    """Those it may go on now: its own, later those of its step alone; after the last step there are none."""
+    if work.step == 0:
+        return work.channels
+    return tuple(Channel(step["channel"]) for step in work.escalate[work.step - 1 : work.step])
+
+
 def _some(*named: str | None) -> frozenset[str]:
     return frozenset(name for name in named if name)
 
@@ -610,12 +614,6 @@ def _price(connected: Connected, rendered: Rendered) -> Money | None:
         return None
     parts = rendered.segments if connected.channel is Channel.SMS else 1
     return Money(amount=price.amount * parts, currency=price.currency)
-
-
-def _next_step(work: Work) -> timedelta | None:
-    if work.step >= len(work.escalate):
-        return None
-    return timedelta(seconds=int(work.escalate[work.step]["after_s"]))
 
 
 def _told(decision: Decision, faults: Sequence[Fault]) -> Mapping[str, Any]:

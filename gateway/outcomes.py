@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import assert_never
+from typing import TypedDict, assert_never
 
 from gateway.domain import Channel, Handed, HandOver, Outcome, Receipt
 from gateway.ports import Moment
-from gateway.work import Attempt, Outturn
+from gateway.work import Attempt, Outturn, Step
 
 QUARANTINE = timedelta(seconds=120)
 """Real time between an unknown ending and the first question to the provider."""
@@ -67,6 +67,13 @@ class Ways:
     final_after: timedelta
 
 
+class _Then(TypedDict, total=False):
+    """What an outturn says of a step to come."""
+
+    next_at: datetime
+    step: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Called:
     """A call that was made: its attempt, how often its reminder was refused before, and when it must end."""
@@ -75,8 +82,7 @@ class Called:
     ways: Ways
     tries: int
     expires_at: datetime
-    next_step: timedelta | None
-    """When an escalation's next step begins, counted from the hand-over."""
+    next_step: Step | None
 
 
 def after_call(called: Called, handed: Handed, moment: Moment, quarantine: timedelta) -> Outturn:
@@ -99,8 +105,7 @@ def after_call(called: Called, handed: Handed, moment: Moment, quarantine: timed
                 reminder_state="sent" if known else "unknown",
                 final_at=moment.policy + called.ways.final_after,
                 settle_at=None if known else moment.real + quarantine,
-                next_at=moment.policy + called.next_step if called.next_step is not None else None,
-                escalates=called.next_step is not None,
+                **_then(called.next_step, moment),
             )
         case HandOver.PERMANENT_RECIPIENT | HandOver.OPT_OUT:
             return replace(out, reminder_state="waiting", next_at=moment.policy, refused=True)
@@ -112,6 +117,11 @@ def after_call(called: Called, handed: Handed, moment: Moment, quarantine: timed
             return _later(out, called, handed, moment)
         case _:
             assert_never(ending)
+
+
+def _then(step: Step | None, moment: Moment) -> _Then:
+    """When the next step of an escalation begins, counted from now."""
+    return {"next_at": moment.policy + step.after, "step": step.number} if step is not None else {}
 
 
 def _later(out: Outturn, called: Called, handed: Handed, moment: Moment) -> Outturn:
@@ -147,7 +157,7 @@ def overtaken(called: Called, handed: Handed, moment: Moment) -> Outturn:
     """
     attempt = called.attempt
     stands = _REMINDER_STATE.get(attempt.state)
-    escalates = called.next_step is not None and stands in _UNDONE
+    step = called.next_step if stands in _UNDONE else None
     return Outturn(
         attempt=attempt,
         state=attempt.state,
@@ -156,9 +166,8 @@ def overtaken(called: Called, handed: Handed, moment: Moment) -> Outturn:
         final_at=attempt.final_at,
         settle_at=attempt.settle_at,
         ended_at=moment.real,
-        reminder_state=stands if escalates else None,
-        next_at=moment.policy + called.next_step if escalates and called.next_step else None,
-        escalates=escalates,
+        reminder_state=stands if step is not None else None,
+        **_then(step, moment),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -80,6 +80,21 @@ class Work:
     reason: str | None
     by: str | None
     """Why it waited until now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """The step of an escalation that follows a hand-over: its number, from 1, and how long after it it begins."""
+
+    number: int
+    after: timedelta
+
+
+def step_after(escalate: Sequence[Mapping[str, Any]], begun: int) -> Step | None:
+    """What follows when so many steps of an escalation have begun; None after the last one."""
+    if begun >= len(escalate):
+        return None
+    return Step(number=begun + 1, after=timedelta(seconds=int(escalate[begun]["after_s"])))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -325,5 +340,5 @@ class Outturn:
     """It was refused because there was too much: that is no try, however often it happens."""
     keeps_next: bool = False
     """The reminder's `next_at` stays: an escalation that was set goes on."""
-    escalates: bool = False
-    """The next step of an escalation begins at `next_at`."""
+    step: int | None = None
+    """The step of an escalation that begins at `next_at`; however often it is written, it is that one."""

@@ -11,7 +11,7 @@ from gateway import outcomes
 from gateway.domain import Channel, Handed, HandOver, Outcome, Receipt, Tenant
 from gateway.outcomes import Called, Ways
 from gateway.ports import Moment
-from gateway.work import Attempt
+from gateway.work import Attempt, Step
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 MOMENT = Moment(real=NOW, policy=NOW + timedelta(days=1))
@@ -126,9 +126,9 @@ def test_the_pause_doubles_up_to_a_quarter_of_an_hour():
 
 
 def test_an_escalation_begins_so_long_after_the_hand_over():
-    out = ended(HandOver.ACCEPTED, next_step=timedelta(hours=4))
+    out = ended(HandOver.ACCEPTED, next_step=Step(number=2, after=timedelta(hours=4)))
 
-    assert (out.next_at, out.escalates) == (MOMENT.policy + timedelta(hours=4), True)
+    assert (out.next_at, out.step) == (MOMENT.policy + timedelta(hours=4), 2)
 
 
 WORDS = [Outcome.ACCEPTED, Outcome.FAILED, Outcome.DELIVERED, Outcome.READ]

@@ -373,7 +373,7 @@ _FINISH_REMINDERS = (
     .values(
         **{key: _FINISHED[key] for key in ("state", "reason", "by", "called")},
         next_at=case((_FINISHED["keeps_next"], _REMINDER.next_at), else_=_FINISHED["next_at"]),
-        step=_REMINDER.step + _FINISHED["step"],
+        step=func.coalesce(_FINISHED["step"], _REMINDER.step),
         tries=_REMINDER.tries + _FINISHED["tries"],
         updated_at=bindparam("now"),
     )
@@ -672,7 +672,7 @@ class DispatchTx(FactsTx):
             "keeps_next": outturn.keeps_next,
             "called": not outturn.refused,
             "tries": 1 if outturn.refused and not outturn.waits else 0,
-            "step": 1 if outturn.escalates else 0,
+            "step": outturn.step,
         }
 
     async def mark_dead(self, addresses: Sequence[tuple[Tenant, str, str, str]]) -> None:

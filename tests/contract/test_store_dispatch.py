@@ -417,7 +417,7 @@ async def test_an_outcome_moves_the_reminder_whose_latest_attempt_it_is(store, d
                     ended_at=NOW,
                     reminder_state="sent",
                     next_at=NOW + timedelta(hours=4),
-                    escalates=True,
+                    step=1,
                 )
             ]
         )
@@ -712,7 +712,7 @@ async def test_the_latest_contact_of_one_that_escalates_is_told(store, database,
     (intent,) = await calling(store)
     attempt = await attempt_of(store, intent)
     async with store.transaction() as tx:
-        await tx.finish([out(attempt, reminder_state="sent", next_at=NOW, escalates=True, final_at=NOW)])
+        await tx.finish([out(attempt, reminder_state="sent", next_at=NOW, step=1, final_at=NOW)])
 
     (work,) = await claimed(store)
 

@@ -1,8 +1,13 @@
 """The next channel: by escalation, when an address is dead, and when the preferred one is closed."""
 
+from contextlib import asynccontextmanager
+
 import pytest
 from makers import borrower, by_id, debt, phone, reminder, rows
-from sendrig import ON_SQLITE, TENANT, done
+from sendrig import ON_SQLITE, TENANT, Hooked, done
+from sqlalchemy import text
+
+from gateway.errors import Unavailable
 
 ABROAD = "+12025550110"
 MAIL = "zhangsan@example.com"
@@ -63,6 +68,54 @@ async def test_what_was_delivered_escalates_no_further(rig, kinds):
 
 async def delivered(rig, name):
     return (await rig.reminder(name)).state == "delivered"
+
+
+class Unanswered(Hooked):
+    """Commits the first outcome of a batch, and the answer to that is lost."""
+
+    lost = False
+
+    @asynccontextmanager
+    async def transaction(self):
+        ended = None
+        async with self._store.transaction() as tx:
+            yield tx
+            ended = await tx.conn.scalar(text("SELECT count(*) FROM attempt WHERE ended_at IS NOT NULL"))
+        if ended and not self.lost:
+            self.lost = True
+            raise Unavailable
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+async def test_an_outcome_that_is_written_twice_skips_no_step_and_begins_nothing_anew(steps, rig, kinds):
+    """The answer to the call is lost as well: an unknown may be written over an unknown."""
+    await rig.simulators.next("twilio", "drop")
+    name = await take(rig, channels=["sms"], escalate=IN_AN_HOUR[:steps])
+    store = Unanswered(rig.gateway.store)
+    async with rig.sender(store=store) as sender:
+        await sender.drain()
+    assert store.lost
+    assert await standing(rig, name) == ("unknown", None)
+    for hours in (1, 2, 24):
+        await rig.advance(hours=hours, minutes=1)
+        await rig.drain()
+
+    assert kinds() == ["sms", "email", "wechat"][: 1 + steps]
+    row = await rig.reminder(name)
+    assert (row.state, row.step, row.next_at) == ("sent", steps, None)
+
+
+@ON_SQLITE
+async def test_after_the_last_step_there_is_nothing_to_do(rig, kinds):
+    name = await take(rig, channels=["sms"], escalate=IN_AN_HOUR[:1])
+    await rig.drain()
+    async with rig.database.write() as conn:
+        await conn.execute(text("UPDATE reminder SET step = 2, next_at = accepted_at"))
+    await rig.drain()
+
+    assert kinds() == ["sms"]
+    assert await standing(rig, name) == ("sent", "no_address")
+    assert (await rig.reminder(name)).next_at is None
 
 
 async def test_a_payment_ends_an_escalation_and_leaves_what_was_sent(rig, kinds):
