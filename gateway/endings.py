@@ -19,7 +19,7 @@ from gateway.ports import Entry, Moment
 from gateway.quotas.model import Book
 from gateway.standing import Ending
 from gateway.telemetry import get
-from gateway.work import Attempt, Facts, Key, Outturn, Refusal, Start, Subject, Verdict, Work
+from gateway.work import Attempt, Facts, Key, Outturn, Refusal, Start, Step, Subject, Verdict, Work
 
 FLUSH = 0.02
 """Seconds that outcomes wait for each other before T2."""
@@ -73,6 +73,9 @@ class DispatchTx(Protocol):
 
     async def attempts(self, refs: Sequence[str]) -> dict[str, Attempt]:
         """Attempts by ref, locked."""
+
+    async def steps_after(self, attempts: Sequence[Attempt]) -> dict[str, Step]:
+        """What follows these calls, by ref, where something follows and their ending is not written yet."""
 
     async def has_step_to_come(self, attempt: Attempt) -> bool:
         """Whether its reminder has a time for what follows this attempt."""
@@ -153,10 +156,9 @@ class Endings:
             await tx.append([outcome_entry(o, tx.moment) for o in known])
 
     def _outturn(self, ended: Ended, attempt: Attempt, moment: Moment) -> Outturn | None:
-        called = ended.ready.called(attempt)
         if attempt.state in ("calling", Outcome.UNKNOWN):
-            return outcomes.after_call(called, ended.handed, moment, self._quarantine)
-        return None if attempt.ending else outcomes.overtaken(called, ended.handed, moment)
+            return outcomes.after_call(ended.ready.called(attempt), ended.handed, moment, self._quarantine)
+        return None if attempt.ending else outcomes.overtaken(attempt, ended.handed, moment)
 
     async def _learn(self, ended: Sequence[Ended]) -> None:
         by_ending: dict[HandOver, list[Learnt]] = defaultdict(list)
@@ -208,7 +210,10 @@ async def after_receipt(
 ) -> Outturn | None:
     """What a provider's word makes of an attempt (gateway.outcomes)."""
     step_to_come = receipt.refusal is not None and await tx.has_step_to_come(attempt)
-    return outcomes.after_receipt(attempt, receipt, ways, tx.moment, step_to_come=step_to_come)
+    steps = await tx.steps_after([attempt] if attempt.state == "calling" else [])
+    return outcomes.after_receipt(
+        attempt, receipt, ways, tx.moment, next_step=steps.get(attempt.ref), step_to_come=step_to_come
+    )
 
 
 def given_up_by(connected: Connected, attempt: Attempt, refusal: Handed) -> Ending:

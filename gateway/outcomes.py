@@ -150,14 +150,8 @@ def _pause(ending: HandOver, tries: int) -> timedelta:
     return min(timedelta(seconds=5 << tries), LOOK_AGAIN) if ending is HandOver.NOT_SENT else SOON
 
 
-def overtaken(called: Called, handed: Handed, moment: Moment) -> Outturn:
-    """The ending of a call whose receipt came first: it is written down, and the receipt's word stands.
-
-    An escalation is set all the same, unless that word is one that ends it.
-    """
-    attempt = called.attempt
-    stands = _REMINDER_STATE.get(attempt.state)
-    step = called.next_step if stands in _UNDONE else None
+def overtaken(attempt: Attempt, handed: Handed, moment: Moment) -> Outturn:
+    """The ending of a call whose receipt came first: it is written down, and the receipt's word stands."""
     return Outturn(
         attempt=attempt,
         state=attempt.state,
@@ -166,25 +160,31 @@ def overtaken(called: Called, handed: Handed, moment: Moment) -> Outturn:
         final_at=attempt.final_at,
         settle_at=attempt.settle_at,
         ended_at=moment.real,
-        reminder_state=stands if step is not None else None,
-        **_then(step, moment),
     )
 
 
 def after_receipt(
-    attempt: Attempt, receipt: Receipt, ways: Ways, moment: Moment, *, step_to_come: bool
+    attempt: Attempt,
+    receipt: Receipt,
+    ways: Ways,
+    moment: Moment,
+    *,
+    next_step: Step | None = None,
+    step_to_come: bool = False,
 ) -> Outturn | None:
     """What a provider's word makes of an attempt; None when it says nothing new.
 
     A word about an attempt that was withdrawn or refused still counts: the provider knows better than we do
-    whether somebody was reached, and the go that the reminder was free for is off. `step_to_come`: the next step
-    of the reminder's escalation has its time.
+    whether somebody was reached, and the go that the reminder was free for is off. `next_step`: what follows a
+    call whose ending is not written yet; who died in it writes none. `step_to_come`: that has its time.
     """
     outcome = receipt.outcome
     if receipt.refusal is not None:
         return _given_up(attempt, receipt, receipt.refusal, moment, step_to_come=step_to_come)
     if _RANK[outcome] <= _RANK[attempt.state] or (_was_given_up(attempt) and outcome in _UNDER_WAY):
         return None
+    undone = _REMINDER_STATE.get(outcome) in _UNDONE
+    begins = undone and attempt.state == "calling"
     return Outturn(
         attempt=attempt,
         state=outcome.value,
@@ -196,7 +196,8 @@ def after_receipt(
             attempt.started_at + ways.final_after if attempt.called_at else moment.policy + ways.final_after
         ),
         reminder_state=_REMINDER_STATE.get(outcome),
-        keeps_next=attempt.state not in _FREE and _REMINDER_STATE.get(outcome) in _UNDONE,
+        keeps_next=undone and not begins and attempt.state not in _FREE,
+        **_then(next_step if begins else None, moment),
     )
 
 
@@ -232,8 +233,13 @@ def _was_given_up(attempt: Attempt) -> bool:
     return attempt.state == Outcome.REJECTED and called
 
 
-def unknown(attempt: Attempt, ways: Ways, moment: Moment, quarantine: timedelta) -> Outturn:
-    """A `calling` whose owner is dead: nobody knows whether the provider was reached, so it counts."""
+def unknown(
+    attempt: Attempt, ways: Ways, moment: Moment, quarantine: timedelta, next_step: Step | None
+) -> Outturn:
+    """A `calling` whose owner is dead: nobody knows whether the provider was reached, so it counts.
+
+    An escalation goes on as after any unknown; when the hand-over was, nobody knows, so from now.
+    """
     return Outturn(
         attempt=attempt,
         state=Outcome.UNKNOWN.value,
@@ -242,6 +248,7 @@ def unknown(attempt: Attempt, ways: Ways, moment: Moment, quarantine: timedelta)
         final_at=moment.policy + ways.final_after,
         settle_at=moment.real + quarantine,
         reminder_state="unknown",
+        **_then(next_step, moment),
     )
 
 

@@ -102,10 +102,13 @@ class Sweep:
         async with self._store.transaction() as tx:
             left = (await tx.orphans(dead, LIMIT)).values()
             voided = await tx.void([(a.tenant, a.ref) for a in left if a.state == "intent"])
+            called = [a for a in left if a.state == "calling"]
+            steps = await tx.steps_after(called)
             lost = [
-                outcomes.unknown(a, self._accounts.ways(a.adapter), tx.moment, self._quarantine)
-                for a in left
-                if a.state == "calling"
+                outcomes.unknown(
+                    a, self._accounts.ways(a.adapter), tx.moment, self._quarantine, steps.get(a.ref)
+                )
+                for a in called
             ]
             await tx.finish(lost)
             await tx.append([outcome_entry(o, tx.moment) for o in lost])

@@ -131,6 +131,30 @@ def test_an_escalation_begins_so_long_after_the_hand_over():
     assert (out.next_at, out.step) == (MOMENT.policy + timedelta(hours=4), 2)
 
 
+def test_a_dead_owners_escalation_goes_on_from_when_it_is_marked():
+    step = Step(number=1, after=timedelta(hours=4))
+    out = outcomes.unknown(an_attempt(), MESSAGES, MOMENT, QUARANTINE, step)
+
+    assert (out.next_at, out.step) == (MOMENT.policy + timedelta(hours=4), 1)
+
+
+@pytest.mark.parametrize(
+    ("state", "word", "number"),
+    [
+        ("calling", Outcome.ACCEPTED, 1),
+        ("calling", Outcome.FAILED, 1),
+        ("calling", Outcome.DELIVERED, None),
+        ("unknown", Outcome.FAILED, None),
+    ],
+)
+def test_a_receipt_begins_the_step_that_a_call_without_its_ending_has_not_begun(state, word, number):
+    step = Step(number=1, after=timedelta(hours=4))
+    out = outcomes.after_receipt(an_attempt(state), Receipt(outcome=word), MESSAGES, MOMENT, next_step=step)
+
+    assert (out.step, out.next_at and out.next_at - MOMENT.policy) == (number, number and step.after)
+    assert out.keeps_next == (state == "unknown")
+
+
 WORDS = [Outcome.ACCEPTED, Outcome.FAILED, Outcome.DELIVERED, Outcome.READ]
 
 

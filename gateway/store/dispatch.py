@@ -369,6 +369,7 @@ _FINISH_REMINDERS = (
         _REMINDER.tenant == _FINISHED["tenant"],
         _REMINDER.id == _FINISHED["id"],
         _REMINDER.attempt == _FINISHED["ref"],
+        or_(_REMINDER.state != "cancelled", _FINISHED["next_at"].is_(None)),
     )
     .values(
         **{key: _FINISHED[key] for key in ("state", "reason", "by", "called")},
@@ -646,7 +647,10 @@ class DispatchTx(FactsTx):
             await self.conn.execute(_LOCK_REMINDERS, {"keys": keyed(keys)})
 
     async def finish(self, outturns: Sequence[Outturn]) -> None:
-        """Write outcomes to attempts and to the reminders whose latest attempt they are."""
+        """Write outcomes to attempts and to the reminders whose latest attempt they are.
+
+        A cancel that was confirmed stands: one whose next step was cancelled gets no further time.
+        """
         if not outturns:
             return
         await self.conn.execute(_FINISH_ATTEMPTS, {"rows": json([outturn_row(o) for o in outturns])})

@@ -16,6 +16,7 @@ from gateway.domain import Channel, Outcome, Tenant, to_us
 from gateway.policy.numbers import kept_clue
 from gateway.ports import Moment
 from gateway.store import schema
+from gateway.store.among import among, keyed
 from gateway.store.database import chunks
 from gateway.store.rows import (
     DUPLICATE_WITHIN,
@@ -35,8 +36,10 @@ from gateway.work import (
     Facts,
     Key,
     Past,
+    Step,
     Subject,
     Work,
+    step_after,
 )
 
 UNSENT = ("void", Outcome.REJECTED.value)
@@ -54,6 +57,9 @@ _ALIKE = (
     _ATTEMPT.flags,
 )
 """All that rules see of an event, but its time."""
+_ESCALATES = select(_REMINDER.attempt, _REMINDER.escalate, _REMINDER.step).where(
+    among("keys", _REMINDER.tenant, _REMINDER.id, _REMINDER.attempt)
+)
 
 
 class FactsTx:
@@ -218,6 +224,15 @@ class FactsTx:
         )
         rows.sort(key=lambda r: (r.started_at, r.ref))
         return {(Tenant(r.tenant), r.reminder): r.state for r in rows}
+
+    async def steps_after(self, attempts: Sequence[Attempt]) -> dict[str, Step]:
+        """What follows these calls, by ref, where something follows and their ending is not written yet."""
+        if not attempts:
+            return {}
+        keys = keyed((a.tenant, a.reminder, a.ref) for a in attempts)
+        rows = await self.conn.execute(_ESCALATES, {"keys": keys})
+        found = {r.attempt: step_after(orjson.loads(r.escalate), r.step) for r in rows}
+        return {ref: step for ref, step in found.items() if step is not None}
 
     async def has_step_to_come(self, attempt: Attempt) -> bool:
         """Whether its reminder has a time for what follows this attempt: the next step of an escalation."""

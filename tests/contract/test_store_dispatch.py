@@ -433,6 +433,24 @@ async def test_an_outcome_moves_the_reminder_whose_latest_attempt_it_is(store, d
     assert await store.refs_of("aliyun_sms", "other", ["P-1"]) == {}
 
 
+async def test_an_outcome_that_comes_late_gives_a_cancelled_step_no_further_time(store, database, take):
+    await take(reminder(1, **SMS))
+    (intent,) = await calling(store)
+    attempt = await attempt_of(store, intent)
+    async with database.write() as conn:
+        await conn.execute(update(schema.reminder).values(state="cancelled", next_at=None, called=False))
+
+    async with store.transaction() as tx:
+        await tx.finish([out(attempt, reminder_state="sent", next_at=NOW, step=1)])
+    (row,) = await rows(database, "reminder")
+    assert (row.state, row.next_at, row.step) == ("cancelled", None, 0)
+
+    async with store.transaction() as tx:
+        await tx.finish([out(attempt, state="delivered", reminder_state="delivered")])
+    (row,) = await rows(database, "reminder")
+    assert (row.state, row.next_at) == ("delivered", None)
+
+
 async def test_a_refusal_frees_the_reminder_and_counts_its_tries(store, database, take):
     await take(reminder(1, **SMS))
     (intent,) = await calling(store)

@@ -1,5 +1,6 @@
 """The next channel: by escalation, when an address is dead, and when the preferred one is closed."""
 
+import asyncio
 from contextlib import asynccontextmanager
 
 import pytest
@@ -7,6 +8,7 @@ from makers import borrower, by_id, debt, phone, reminder, rows
 from sendrig import ON_SQLITE, TENANT, Hooked, done
 from sqlalchemy import text
 
+from gateway.domain import Outcome, Receipt
 from gateway.errors import Unavailable
 
 ABROAD = "+12025550110"
@@ -103,6 +105,77 @@ async def test_an_outcome_that_is_written_twice_skips_no_step_and_begins_nothing
     assert kinds() == ["sms", "email", "wechat"][: 1 + steps]
     row = await rig.reminder(name)
     assert (row.state, row.step, row.next_at) == ("sent", steps, None)
+
+
+@pytest.mark.parametrize("receipt", [False, True])
+async def test_an_escalation_goes_on_when_its_owner_died_in_the_call(receipt, rig, kinds):
+    """A receipt may have come before: then nothing is unknown, and no ending is ever written."""
+    await rig.simulators.next("twilio", "swallow")
+    name = await take(rig, channels=["sms"], escalate=IN_AN_HOUR)
+    async with rig.sender() as sender:
+        draining = asyncio.create_task(sender.drain())
+        await rig.until(lambda: asyncio.sleep(0, rig.reached()))
+        if receipt:
+            await fails(rig)
+        await sender.die(draining)
+    await buried(rig)
+    assert await standing(rig, name) == (("failed" if receipt else "unknown"), None)
+    seen = []
+    for minutes in (59, 2, 118, 3):
+        await rig.advance(minutes=minutes)
+        await rig.drain()
+        seen.append(len(kinds()))
+
+    assert seen == [1, 2, 2, 3]
+    assert kinds() == ["sms", "email", "wechat"]
+
+
+async def fails(rig):
+    """The provider says of the only attempt that it failed."""
+    (attempt,) = await rig.attempts()
+    connected = rig.gateway.accounts.named(TENANT, attempt.account)
+    assert await rig.services.callbacks.take(connected, [Receipt(outcome=Outcome.FAILED, ref=attempt.ref)])
+
+
+async def buried(rig):
+    """Another worker judges who is dead, and sweeps."""
+    owners = rig.duties.owners
+    await owners.register()
+    if owners._heart is not None:
+        await rig.until(lambda: asyncio.sleep(0, owners._heart.steady))
+    await rig.aged("owner.heartbeat_at", seconds=11)
+    await rig.duties.sweep.once()
+
+
+async def test_who_was_judged_dead_and_writes_its_outcome_after_all_begins_the_same_step(rig, kinds):
+    await rig.simulators.next("twilio", "slow", seconds=1)
+    name = await take(rig, channels=["sms"], escalate=IN_AN_HOUR)
+    async with rig.sender() as sender:
+        draining = asyncio.create_task(sender.drain())
+        await rig.until(lambda: asyncio.sleep(0, rig.reached()))
+        await judged(rig, sender)
+        before = await rig.reminder(name)
+        await draining
+    assert (before.state, before.step) == ("unknown", 1)
+    assert await standing(rig, name) == ("sent", None)
+    for hours in (1, 2, 24):
+        await rig.advance(hours=hours, minutes=1)
+        await rig.drain()
+
+    assert kinds() == ["sms", "email", "wechat"]
+
+
+async def judged(rig, sender):
+    """As if its process had been frozen for long: it is taken for dead, and what it calls is unknown."""
+    await rig.duties.owners.register()
+    heart = sender.parts.owners._heart
+    if heart is not None:
+        await heart.stop()
+    async with rig.database.write() as conn:
+        await conn.execute(
+            text("UPDATE owner SET dead_at = started_at + 1 WHERE id = :id"), {"id": sender.parts.owners.id}
+        )
+    await rig.duties.sweep.once()
 
 
 @ON_SQLITE
