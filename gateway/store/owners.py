@@ -37,6 +37,7 @@ LEASE = timedelta(seconds=10)
 
 log = get(__name__)
 _OWNER, _LEASE = schema.owner.c, schema.lease.c
+_HOLDERS = select(schema.attempt.c.owner).where(schema.attempt.c.state.in_(("intent", "calling")))
 
 
 class Owners:
@@ -68,14 +69,15 @@ class Owners:
             await self._heart.start()
 
     async def dead(self) -> list[str]:
-        """Others confirmed dead in the last day."""
+        """Others confirmed dead, however long ago, that have attempts to their name which are not over."""
         async with self._db.read() if self._db.sqlite else self._db.write() as conn:
             now = (await self._db.moment(conn)).real
             if self._heart is not None and self._heart.steady:
                 await self._confirm(conn, to_us(now - DEAD_AFTER), to_us(now))
             rows = await conn.execute(
                 select(_OWNER.id)
-                .where(_OWNER.dead_at > to_us(now - timedelta(days=1)), _OWNER.id != self.id)
+                .where(_OWNER.dead_at.is_not(None), _OWNER.id != self.id, _OWNER.id.in_(_HOLDERS))
+                .order_by(_OWNER.id)
                 .limit(1000)
             )
             return [r.id for r in rows]

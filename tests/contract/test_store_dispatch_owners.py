@@ -1,9 +1,11 @@
 """Who may hold intents, who leads a duty, and who is dead."""
 
 import pytest
-from makers import rows
-from sqlalchemy import text
+from makers import NOW, rows
+from sqlalchemy import insert, text
 
+from gateway.domain import to_us
+from gateway.store import schema
 from gateway.store.owners import Owners
 
 
@@ -17,6 +19,15 @@ async def older(database, column, seconds):
     table, _, name = column.partition(".")
     async with database.write() as conn:
         await conn.execute(text(f"UPDATE {table} SET {name} = {name} - {seconds * 1_000_000}"))
+
+
+async def holds(database, owner, state):
+    """An attempt to that owner's name."""
+    required = ("person", "borrower", "debt", "creditor", "recipient_role", "actor_role")
+    attempt = dict.fromkeys(required, "-") | {"tenant": "acme/live", "ref": f"{owner}-{state}"}
+    attempt |= {"started_at": to_us(NOW), "origin": "gateway", "channel": "sms", "flags": "[]"}
+    async with database.write() as conn:
+        await conn.execute(insert(schema.attempt).values(attempt | {"state": state, "owner": owner}))
 
 
 async def test_a_duty_has_one_leader_until_its_lease_runs_out(database, owners):
@@ -40,16 +51,32 @@ async def test_whoever_comes_to_a_sqlite_file_knows_that_all_before_are_dead(sql
     for owner in before:
         await owner.register()
 
+        await holds(sqlite, owner.id, "intent")
+
     assert await before[-1].dead() == ["ow_0", "ow_1"]
     assert await rows(sqlite, "owner", "dead_at IS NULL AND id <> 'ow_2'") == []
 
 
-async def test_whoever_leaves_is_dead_to_the_others_for_a_day(database, owners):
+@pytest.mark.parametrize("state", ["intent", "calling"])
+async def test_whoever_left_something_is_dead_to_the_others_however_long_ago_it_went(database, owners, state):
     gone, stays = owners("ow_1"), owners("ow_2")
     await gone.register()
+    await holds(database, "ow_1", state)
+    assert await stays.dead() == []
     await gone.leave()
 
     assert await stays.dead() == ["ow_1"]
     assert await gone.dead() == []
-    await older(database, "owner.dead_at", 86_401)
+    await older(database, "owner.dead_at", 90 * 86_400)
+    assert await stays.dead() == ["ow_1"]
+
+
+async def test_of_whoever_left_nothing_open_there_is_nothing_to_bury(database, owners):
+    gone, stays = owners("ow_1"), owners("ow_2")
+    await gone.register()
+    for state in ("void", "accepted", "unknown"):
+        await holds(database, "ow_1", state)
+    await gone.leave()
+
+    assert await rows(database, "owner", "dead_at IS NULL") == []
     assert await stays.dead() == []

@@ -114,6 +114,7 @@ async def test_who_lives_is_not_judged_dead_and_who_was_is_alive_again_with_its_
         await rig.until(lambda: nobody(dead))
         assert heart.fit
 
+        await hand_over(rig, gone)
         await gone.die()
         await end_sessions_of_hearts(rig)
         await rig.until(lambda: asyncio.sleep(0, not rig.duties.owners.fit))  # its own heart has noticed
@@ -122,6 +123,16 @@ async def test_who_lives_is_not_judged_dead_and_who_was_is_alive_again_with_its_
             await asyncio.sleep(0.02)
         assert seen == [gone.parts.owners.id]
         assert heart.fit
+
+
+async def hand_over(rig, owner):
+    """One of the intents is this owner's."""
+    (intent, *_) = [a for a in await rig.attempts() if a.state == "intent"]
+    async with rig.database.write() as conn:
+        await conn.execute(
+            text("UPDATE attempt SET owner = :by WHERE ref = :ref"),
+            {"by": owner.parts.owners.id, "ref": intent.ref},
+        )
 
 
 async def nobody(dead):
@@ -172,6 +183,22 @@ async def test_a_drain_finishes_what_is_being_called_and_leaves_the_rest(rig):
     left = await rig.states()
     assert sum(left.values()) == 60
     assert {state for state, _ in left} <= {"sent", "waiting"}
+
+
+async def test_a_call_is_marked_however_long_its_owner_has_been_dead(rig):
+    """Nobody swept for weeks."""
+    async with busy(rig) as (sender, tasks):
+        await sender.die(*tasks)
+        await judges(rig)
+        async with rig.database.write() as conn:
+            await conn.execute(
+                text("UPDATE owner SET heartbeat_at = 1, dead_at = 2 WHERE id = :id"),
+                {"id": sender.parts.owners.id},
+            )
+        for _ in range(3):
+            await rig.duties.sweep.once()
+
+    assert await states(rig) == {"void": 10, "unknown": 10}
 
 
 class Unwritable(DispatchTx):
