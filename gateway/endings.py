@@ -142,7 +142,10 @@ class Endings:
                 return
 
     async def _write(self, ended: Sequence[Ended]) -> None:
-        """T2, guarded by the attempt's own state: only a `calling`, or an unknown of a lost owner, takes an ending."""
+        """T2, guarded by the attempt's own state: only a `calling`, or an unknown of a lost owner, takes an ending.
+
+        Of an unknown that was asked about by the same request again, our own call's refusal says nothing any more.
+        """
         await self._learn(ended)
         refused = [e.ready.person for e in ended if e.handed.ending.outcome is Outcome.REJECTED]
         async with self._store.transaction() as tx:
@@ -156,6 +159,8 @@ class Endings:
             await tx.append([outcome_entry(o, tx.moment) for o in known])
 
     def _outturn(self, ended: Ended, attempt: Attempt, moment: Moment) -> Outturn | None:
+        if ended.handed.ending.outcome is Outcome.REJECTED and _may_have_gone_again(ended.ready, attempt):
+            return None
         if attempt.state in ("calling", Outcome.UNKNOWN):
             return outcomes.after_call(ended.ready.called(attempt), ended.handed, moment, self._quarantine)
         return None if attempt.ending else outcomes.overtaken(attempt, ended.handed, moment)
@@ -170,6 +175,15 @@ class Endings:
             dead=by_ending[HandOver.PERMANENT_RECIPIENT],
             refused=by_ending[HandOver.OPT_OUT],
         )
+
+
+def _may_have_gone_again(ready: Ready, attempt: Attempt) -> bool:
+    """Whether the same request may have gone out again meanwhile, and have reached somebody."""
+    return (
+        attempt.state == Outcome.UNKNOWN
+        and attempt.settle_tries > 0
+        and hasattr(ready.adapter, "again_within")
+    )
 
 
 async def freed(store: Opens, persons: Sequence[Key]) -> None:

@@ -122,15 +122,21 @@ class Reconcile:
         return None
 
     async def _again(self, connected: Connected, attempt: Attempt, address: Pii[str]) -> Receipt | None:
-        """The same request under the same key, while the provider still drops the second of the two itself."""
-        async with self._store.transaction() as tx:
-            now, until = tx.moment, await tx.stands_until(attempt)
+        """The same request under the same key, while the provider still drops the second of the two itself.
+
+        That it is asked is written first: what its owner, cut off meanwhile, says of the first request frees nothing
+        from then on.
+        """
         window = cast("SendsAgain", connected.adapter).again_within
         rendered = await self._texts.rendered(attempt)
-        if rendered is None or attempt.called_at is None or now.real - attempt.called_at > window:
-            return None
-        if until is None or until <= now.policy:
-            return None
+        async with self._store.transaction() as tx:
+            now, until = tx.moment, await tx.stands_until(attempt)
+            current = (await tx.attempts([attempt.ref]))[attempt.ref]
+            if rendered is None or attempt.called_at is None or now.real - attempt.called_at > window:
+                return None
+            if until is None or until <= now.policy or current.state != Outcome.UNKNOWN:
+                return None
+            await tx.finish([_asked(attempt, current)])
         message = Message(
             ref=attempt.ref,
             address=address,
@@ -148,12 +154,11 @@ class Reconcile:
     async def _settle(self, attempt: Attempt, receipt: Receipt | None) -> None:
         async with self._store.transaction() as tx:
             now = (await tx.attempts([attempt.ref]))[attempt.ref]
-            if now.state != Outcome.UNKNOWN:
-                return
             ways = self._accounts.ways(now.adapter)
             found = await after_receipt(tx, now, receipt, ways) if receipt else None
-            outturn = found or _later(now, tx.moment)
-            await tx.finish([outturn])
+            if found is None and now.state != Outcome.UNKNOWN:
+                return
+            await tx.finish([found or _later(attempt, now, tx.moment)])
             if found:
                 await tx.append([outcome_entry(found, tx.moment)])
             connected = self._accounts.named(now.tenant, now.account)
@@ -162,12 +167,18 @@ class Reconcile:
         self._metrics.settled(attempt.adapter, found=found is not None)
 
 
-def _later(attempt: Attempt, moment: Moment) -> Outturn:
+def _asked(attempt: Attempt, current: Attempt) -> Outturn:
+    """An attempt as it stands, with the question written that it was taken up for."""
+    return Outturn(
+        attempt=replace(current, settle_tries=attempt.settle_tries + 1),
+        state=current.state,
+        final_at=current.final_at,
+        settle_at=current.settle_at,
+    )
+
+
+def _later(attempt: Attempt, current: Attempt, moment: Moment) -> Outturn:
     """Ask again after the next wait, or park it: no further time is set."""
     tries = attempt.settle_tries
-    return Outturn(
-        attempt=replace(attempt, settle_tries=tries + 1),
-        state=attempt.state,
-        final_at=attempt.final_at,
-        settle_at=moment.real + ASK_AGAIN[tries] if tries < len(ASK_AGAIN) else None,
-    )
+    settle_at = moment.real + ASK_AGAIN[tries] if tries < len(ASK_AGAIN) else None
+    return replace(_asked(attempt, current), settle_at=settle_at)

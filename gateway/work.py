@@ -316,6 +316,7 @@ class Attempt:
     final_at: datetime | None = None
     settle_at: datetime | None = None
     settle_tries: int = 0
+    """How often its provider was to be asked about it; written before a question that may itself reach somebody."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -301,6 +301,16 @@ class Sender:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def judged_dead(self):
+        """Be taken for dead while it goes on, as a process is that was cut off: what it calls is marked unknown."""
+        if self.parts.owners._heart is not None:
+            await self.parts.owners._heart.stop()
+        async with self.rig.database.write() as conn:
+            await conn.execute(
+                text("UPDATE owner SET dead_at = started_at + 1 WHERE id = :id"), {"id": self.parts.owners.id}
+            )
+        await self.rig.duties.sweep.once()
+
     async def drain(self):
         """Drain queues until nothing is due."""
         store: DispatchStore = self.rig.gateway.store

@@ -153,7 +153,7 @@ async def test_who_was_judged_dead_and_writes_its_outcome_after_all_begins_the_s
     async with rig.sender() as sender:
         draining = asyncio.create_task(sender.drain())
         await rig.until(lambda: asyncio.sleep(0, rig.reached()))
-        await judged(rig, sender)
+        await sender.judged_dead()
         before = await rig.reminder(name)
         await draining
     assert (before.state, before.step) == ("unknown", 1)
@@ -163,19 +163,6 @@ async def test_who_was_judged_dead_and_writes_its_outcome_after_all_begins_the_s
         await rig.drain()
 
     assert kinds() == ["sms", "email", "wechat"]
-
-
-async def judged(rig, sender):
-    """As if its process had been frozen for long: it is taken for dead, and what it calls is unknown."""
-    await rig.duties.owners.register()
-    heart = sender.parts.owners._heart
-    if heart is not None:
-        await heart.stop()
-    async with rig.database.write() as conn:
-        await conn.execute(
-            text("UPDATE owner SET dead_at = started_at + 1 WHERE id = :id"), {"id": sender.parts.owners.id}
-        )
-    await rig.duties.sweep.once()
 
 
 @ON_SQLITE

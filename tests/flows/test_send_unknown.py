@@ -2,13 +2,16 @@
 
 import asyncio
 import itertools
+from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
 from makers import NOW, borrower, by_id, debt, phone, rows
-from sendrig import NEVER, ON_SQLITE, TENANT
+from sendrig import NEVER, ON_SQLITE, TENANT, Hooked
 from sqlalchemy import delete
 
+from gateway.domain import Outcome, Receipt
+from gateway.errors import Unavailable
 from gateway.pauses import Kind, PauseScope
 from gateway.store import schema
 from gateway.store.keys import Role
@@ -106,6 +109,120 @@ async def test_the_same_key_is_not_used_once_the_provider_may_have_forgotten_it(
 
     assert (after.state, after.settle_at) == ("unknown", None)
     assert len(rig.reached()) == 1
+
+
+class CutOff(Hooked):
+    """From its first go on this store is away, until it is told to be there."""
+
+    away = tried = False
+
+    async def go(self, *asked):
+        went = await super().go(*asked)
+        self.away = True
+        return went
+
+    @asynccontextmanager
+    async def transaction(self):
+        if self.away:
+            self.tried = True
+            raise Unavailable
+        async with self._store.transaction() as tx:
+            yield tx
+
+
+class Between(Hooked):
+    """Something happens after the first transaction."""
+
+    def __init__(self, store, happens):
+        super().__init__(store)
+        self._happens, self._begun = happens, 0
+
+    @asynccontextmanager
+    async def transaction(self):
+        self._begun += 1
+        if self._begun == 2:
+            await self._happens()
+        async with self._store.transaction() as tx:
+            yield tx
+
+
+@asynccontextmanager
+async def with_a_refusal_unwritten(rig):
+    """A call that surely came to nothing; its owner cannot write that, and is judged dead. Yields how to let it."""
+    await rig.put(borrower(1, addresses=ADDRESSES), debt(1))
+    await rig.take(by_id(1, channels=["wechat"]))
+    await rig.turn_to("wechat", NEVER)
+    store = CutOff(rig.gateway.store)
+    async with rig.sender(store=store) as sender:
+        draining = asyncio.create_task(sender.drain_one("wechat"))
+        await rig.until(lambda: asyncio.sleep(0, store.tried))
+        await rig.turn_to("wechat", rig.simulators.ports["wechat"])
+        await sender.judged_dead()
+        assert [a.state for a in await rig.attempts()] == ["unknown"]
+
+        async def writes():
+            store.away = False
+            await draining
+
+        yield writes
+
+
+async def test_a_refusal_that_is_written_after_the_provider_was_asked_again_frees_nothing(rig):
+    """The provider took the second request, and its answer was lost."""
+    async with with_a_refusal_unwritten(rig) as writes:
+        await rig.simulators.next("wechat", "drop")
+        asked = await asked_about(rig, OVER)
+        assert (asked.state, asked.settle_tries, len(rig.reached())) == ("unknown", 1, 1)
+        await writes()
+    (late,) = await rig.attempts()
+    assert (late.state, (await rig.reminder(late.reminder)).state) == ("unknown", "unknown")
+    await rig.advance(minutes=30)
+    await rig.drain()
+    settled = await asked_about(rig, timedelta(minutes=3))
+
+    assert (settled.state, settled.provider_id) == ("accepted", rig.reached()[0]["id"])
+    assert (await rig.reminder(settled.reminder)).state == "sent"
+    assert len(rig.reached()) == 1
+
+
+async def test_what_was_refused_just_before_its_provider_would_be_asked_again_is_not_asked_about(rig):
+    async with with_a_refusal_unwritten(rig) as writes:
+        rig.gateway.store = Between(rig.gateway.store, writes)
+        await rig.aged(seconds=OVER.total_seconds())
+        await rig.gateway.worker().reconcile.once()
+        rig.gateway.store = rig.gateway.store._store
+        (first,) = await rig.attempts()
+        assert (first.state, first.ending, rig.reached()) == ("rejected", "not_sent", [])
+    await rig.advance(minutes=30)
+    await rig.drain()
+
+    (line,) = rig.reached()
+    assert line["ref"] != first.ref
+    assert [a.state for a in await rig.attempts()] == ["rejected", "accepted"]
+
+
+@ON_SQLITE
+async def test_what_a_look_up_tells_counts_though_another_word_came_meanwhile(rig):
+    """A mainland number that ends in 8 complains."""
+    number = [{"channel": "sms", "value": "+8613800000138", "kind": "personal"}]
+    await rig.simulators.next("aliyun", "drop")
+    await rig.put(borrower(1, addresses=number), debt(1))
+    (name,) = await rig.take(by_id(1, channels=["sms"]))
+    await rig.drain()
+    (attempt,) = await rig.attempts()
+    assert attempt.state == "unknown"
+
+    async def said():
+        connected = rig.gateway.accounts.named(TENANT, attempt.account)
+        await rig.services.callbacks.take(connected, [Receipt(outcome=Outcome.ACCEPTED, ref=attempt.ref)])
+        assert (await rig.reminder(name)).state == "sent"
+
+    rig.gateway.store = Between(rig.gateway.store, said)
+    await rig.aged(seconds=OVER.total_seconds())
+    await rig.gateway.worker().reconcile.once()
+
+    (after,) = await rig.attempts()
+    assert (after.state, (await rig.reminder(name)).state) == ("failed", "failed")
 
 
 async def stop_everything(rig):
