@@ -25,8 +25,9 @@ from gateway.work import Intent, Refusal, Went, Word
 
 IN_FLIGHT = 64
 """Calls through one account that a process has open at once."""
-TICK = 0.02
-"""Seconds from one take to the next while something waits."""
+TICK, SLOW_TICK, FEW = 0.02, 0.05, 8
+"""Seconds from one take to the next while something waits; the longer where the last one gave so few starts: slots are
+granted further ahead than that, and a go for one costs as much as a go for many."""
 PATIENCE = 8.0
 """Seconds that an intent waits for its start before it is given up: its permit lasts hardly longer."""
 LATE_LASTS = 0.5
@@ -156,6 +157,10 @@ class Starts:
         """Whether what waits has come too late for its slot just now: more work would only make it later."""
         return bool(self._waiting) and asyncio.get_running_loop().time() < self._late_until
 
+    def waiting(self) -> int:
+        """Intents that wait for their start."""
+        return len(self._waiting)
+
     async def no_go(self) -> None:
         """Return when no go is asked for (at once where none is, after others had their turn)."""
         await asyncio.sleep(0)
@@ -167,10 +172,11 @@ class Starts:
         while True:
             await self._some.wait()
             began = loop.time()
-            await self._tick(began)
+            started = await self._tick(began)
             if not self._waiting:
                 self._some.clear()
-            await asyncio.sleep(max(0.0, began + TICK - loop.time()))
+            pause = SLOW_TICK if self._waiting and started < FEW else TICK
+            await asyncio.sleep(max(0.0, began + pause - loop.time()))
 
     async def give_up(self) -> None:
         """Withdraw all that has no start yet; returns when nothing of this process is under way."""
@@ -180,7 +186,8 @@ class Starts:
             if self._tasks:
                 await asyncio.wait(self._tasks)
 
-    async def _tick(self, now: float) -> None:
+    async def _tick(self, now: float) -> int:
+        """One take; how many it started."""
         late = [one for one in self._waiting if one.until <= now]
         if late:
             self._leave(late)
@@ -192,8 +199,7 @@ class Starts:
         if free:
             slot = Slot(earliest=now, latest=now + (AHEAD_US + LATE_US) / 1e6)
             self._started([(one, slot) for one in free], None)
-        if paced:
-            await self._take(paced, paces)
+        return len(free) + (await self._take(paced, paces) if paced else 0)
 
     def _paces(self, ones: Iterable[Waiting]) -> dict[Way, tuple[Pace, ...]]:
         """The paces, as they are now, that each way needs a slot of."""
@@ -212,7 +218,7 @@ class Starts:
                 able.append(one)
         return able
 
-    async def _take(self, paced: Sequence[Waiting], paces: Mapping[Way, tuple[Pace, ...]]) -> None:
+    async def _take(self, paced: Sequence[Waiting], paces: Mapping[Way, tuple[Pace, ...]]) -> int:
         groups: dict[tuple[Way, int], list[Waiting]] = defaultdict(list)
         for one in paced:
             groups[one.way, one.load.priority].append(one)
@@ -234,7 +240,7 @@ class Starts:
         try:
             granted = await self._grants.take(wanted)
         except Unavailable:
-            return
+            return 0
         answered = loop.time()
         self._metrics.took("take", answered - asked)
         started = [
@@ -244,6 +250,7 @@ class Starts:
         ]
         if started:
             self._started(started, (granted.source, granted.epoch))
+        return len(started)
 
     def _started(self, started: Sequence[tuple[Waiting, Slot]], word: Word | None) -> None:
         self._leave([one for one, _ in started])

@@ -6,11 +6,13 @@ The simulators' ledger is the witness: it is written by another process, before 
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import socket
 import subprocess
 import sys
+import warnings
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
