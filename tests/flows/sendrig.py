@@ -302,6 +302,9 @@ class Sender:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        with warnings.catch_warnings():  # whoever is killed closes nothing
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
 
     async def judged_dead(self):
         """Be taken for dead while it goes on, as a process is that was cut off: what it calls is marked unknown."""
