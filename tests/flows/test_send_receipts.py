@@ -88,7 +88,7 @@ async def in_state(rig, name, state):
 
 
 async def test_receipts_that_come_before_the_answer_stand_when_the_answer_comes(rig):
-    await rig.simulators.next("twilio", "slow", seconds=0.6)
+    await rig.simulators.next("twilio", "slow", seconds=2.5)
     async with rig.served():
         await rig.put(borrower(1, addresses=ADDRESSES), debt(1))
         (name,) = await rig.take(by_id(1, channels=["sms"]))
