@@ -224,7 +224,8 @@ async def test_every_try_carries_the_key_of_the_first(server, call, first):
 
     assert await call(server, "enqueue", timeout_s=0.2, **REMINDER) == ACCEPTED
     keys = Counter(body["idempotency_key"] for *_, body in server.asked)
-    assert list(keys.values()) == [3]
+    (tries,) = keys.values()
+    assert tries >= 3  # on a slow machine a good answer may come too late as well
 
 
 async def test_two_calls_have_two_keys(server, call):
