@@ -17,13 +17,11 @@ from typing import Protocol
 from gateway.deciding import Desk, Weighed
 from gateway.endings import Endings, Opens
 from gateway.live import Live
-from gateway.rooms import Rooms, View
+from gateway.rooms import BATCH, Rooms, View
 from gateway.starts import Owner, Starts
 from gateway.telemetry import Metrics, get
 from gateway.work import Due, Key, Queue
 
-BATCH = 200
-"""Reminders that one T1 decides on at most."""
 LEAST_BATCH = 10
 ALONE_LASTS, BESIDE_LASTS = 0.06, 0.5
 """Seconds that a T1 is meant to last: where nobody else writes meanwhile (calls wait for their go), beside others."""

@@ -27,9 +27,11 @@ from gateway.work import Queue, Refusal, Start
 
 BESIDE = 4 * IN_FLIGHT
 """Starts through one account that a process has decided on or calls at once."""
-AT_ONCE, AT_LEAST, FADES = 200.0, 10.0, 0.995
-"""Of a queue, so many are picked at once at most, and for an account that has room so many at least: its turn may have
-come. What an account's part in a queue is reckoned from fades with each decision."""
+BATCH = 200
+"""Reminders that one T1 decides on at most."""
+AT_LEAST, FADES = 10.0, 0.995
+"""Of a queue so many are picked at least for an account that has room: its turn may have come. What its part in the
+queue is reckoned from fades with each decision."""
 SOON, LATER = timedelta(seconds=2), timedelta(seconds=10)
 """When to look again at a reminder whose quota had no room for the way it was decided to go: as late as its turn may
 come after those that were refused before it, within these. Those whose turn would come later are spread over them."""
@@ -129,7 +131,7 @@ class Rooms:
             sum_ = f"queue|{queue.name}"
             shares = self._shares_of(queue.name, [way.pool for way in ways])
             view.left[sum_] = sum(
-                min(max(0.0, min(view.left[key] for key in need)), max(AT_LEAST, AT_ONCE * share))
+                min(max(0.0, min(view.left[key] for key in need)), max(AT_LEAST, BATCH * share))
                 for need, share in zip(needs, shares, strict=True)
             )
             keys = (*keys, sum_)

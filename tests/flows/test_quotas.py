@@ -365,17 +365,7 @@ async def test_what_is_used_and_who_works_by_it_is_shown(ops, sqlite):
             template="pre_due",
             cost=Money(amount=Decimal("0.045"), currency="CNY"),
         )
-        starts = [
-            Start(
-                ref=f"at_{n}",
-                load=load,
-                template_version=1,
-                portfolios=frozenset(),
-                places=frozenset(),
-                deliver_by=NOW,
-            )
-            for n in range(4)
-        ]
+        starts = [start_of(n, load) for n in range(4)]
         assert await counted.admit(conn, moment, Book(), starts) == {}
         for name, applied, dead in (("ow_1", 1, None), ("ow_2", 0, None), ("ow_3", 0, to_us(NOW))):
             await conn.execute(
@@ -414,14 +404,7 @@ async def test_a_budget_rings_once_a_month_at_its_share(api, ops, sqlite):
 
     async def go(number):
         async with sqlite.write() as conn:
-            start = Start(
-                ref=f"at_{number}",
-                load=load,
-                template_version=1,
-                portfolios=frozenset(),
-                places=frozenset(),
-                deliver_by=NOW,
-            )
+            start = start_of(number, load)
             assert await counted.admit(conn, await sqlite.moment(conn), Book(), [start]) == {}
         return await api.services.quotas.alarms()
 
@@ -460,15 +443,16 @@ async def started(database, number):
         tenant=Tenant("acme/live"), channel="sms", adapter="aliyun_sms", account="sms-cn", template="x"
     )
     async with database.write() as conn:
-        starts = [
-            Start(
-                ref=f"at_{n}",
-                load=load,
-                template_version=1,
-                portfolios=frozenset(),
-                places=frozenset(),
-                deliver_by=NOW,
-            )
-            for n in range(number)
-        ]
+        starts = [start_of(n, load) for n in range(number)]
         assert await counted.admit(conn, await database.moment(conn), Book(), starts) == {}
+
+
+def start_of(number, load):
+    return Start(
+        ref=f"at_{number}",
+        load=load,
+        template_version=1,
+        portfolios=frozenset(),
+        places=frozenset(),
+        deliver_by=NOW,
+    )
