@@ -19,6 +19,9 @@ MAX_TRIES = 20
 SOON = timedelta(seconds=2)
 """After this every worker knows what a refusal says of the account: another is tried, or it waits for this one."""
 
+DECIDED = "decided"
+"""The code of an attempt whose ending a person decided."""
+
 _RANK = {
     "void": 0,
     "intent": 0,
@@ -223,6 +226,24 @@ def _given_up(
         next_at=moment.policy + (wait or SOON),
         refused=True,
         waits=True,
+        keeps_next=step_to_come,
+    )
+
+
+def not_sent_after_all(attempt: Attempt, moment: Moment, *, step_to_come: bool) -> Outturn:
+    """Somebody found out that a call which nobody knew of reached nobody: its reminder is free for another go.
+
+    What its provider may still say of it counts like a word about any other hand-over that was refused.
+    """
+    return Outturn(
+        attempt=attempt,
+        state=Outcome.REJECTED.value,
+        ending=HandOver.NOT_SENT.value,
+        code=DECIDED,
+        final_at=moment.policy,
+        reminder_state="waiting",
+        next_at=moment.policy,
+        refused=True,
         keeps_next=step_to_come,
     )
 

@@ -75,12 +75,14 @@ from gateway.store.reads import Reads
 from gateway.store.standing import Standings
 from gateway.store.top import Top
 from gateway.store.tuned import TunedRows
+from gateway.store.unknowns import UnknownRows
 from gateway.sweep import Sweep
 from gateway.telemetry import Metrics
 from gateway.templating import Catalog
 from gateway.templating.approve import approve
 from gateway.texts import Texts
 from gateway.tokens import RedisTokens, connect
+from gateway.unknowns import Unknowns
 from gateway.upkeep import Upkeep
 from gateway.vault import BlindIndex, KeyRing, KeyUse, Vault
 from gateway.wake import Bell, Drains, Listener
@@ -253,10 +255,13 @@ class Gateway:
     def services(self) -> Services:
         """What the API's routes call."""
         log = AuditStore(self.database, self.vault, self.log_keys)
+        unknown_rows = UnknownRows(self.database, self.log, vault=self.vault, entropy=secrets.token_bytes)
         return Services(
             intake=self._intake(IntakeStore(self.database, self.log), self.bell),
             reads=Reads(self.database, self.vault, channel_of),
             top=Top(self.database),
+            unknowns=Unknowns(unknown_rows, self.accounts),
+            unknown_rows=unknown_rows,
             setup=self.setup,
             setup_aside=self._setup(self.database.aside()),
             pauses=self.pauses,

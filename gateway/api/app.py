@@ -25,6 +25,7 @@ from gateway.api.routes import (
     simulation,
     subjects,
     top,
+    unknowns,
 )
 from gateway.api.services import Services
 from gateway.errors import GatewayError
@@ -34,6 +35,7 @@ PARTS = (
     subjects,
     operators,
     top,
+    unknowns,
     pauses,
     plan,
     quotas,

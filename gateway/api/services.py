@@ -20,7 +20,9 @@ from gateway.store.pauses import Pauses
 from gateway.store.quota_acts import Quotas
 from gateway.store.reads import Reads
 from gateway.store.top import Top
+from gateway.store.unknowns import UnknownRows
 from gateway.telemetry import Metrics
+from gateway.unknowns import Unknowns
 from gateway.whatif import Wanted
 
 
@@ -105,6 +107,8 @@ class Services:
     intake: Intake
     reads: Reads
     top: Top
+    unknowns: Unknowns
+    unknown_rows: UnknownRows
     setup: Setup
     setup_aside: Setup
     pauses: Pauses

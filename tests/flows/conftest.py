@@ -27,7 +27,9 @@ from gateway.store.plan import PlanStore
 from gateway.store.quota_acts import Quotas
 from gateway.store.reads import Reads
 from gateway.store.top import Top
+from gateway.store.unknowns import UnknownRows
 from gateway.telemetry import Metrics
+from gateway.unknowns import Unknowns
 from gateway.wiring import channel_of
 
 TENANT = Tenant("acme/live")
@@ -134,10 +136,13 @@ def serve(vault, blinds, log, take_in, bell):
     def make(database):
         setup = Setup(database, log, blinds=blinds, entropy=os.urandom, monotonic=time.monotonic)
         desk, accounts, door = Desk(), Accounts(), Door()
+        unknown_rows = UnknownRows(database, log, vault=vault, entropy=os.urandom)
         services = Services(
             intake=take_in(database),
             reads=Reads(database, vault, channel_of),
             top=Top(database),
+            unknowns=Unknowns(unknown_rows, accounts),
+            unknown_rows=unknown_rows,
             setup=setup,
             setup_aside=setup,
             pauses=Pauses(
