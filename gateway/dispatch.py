@@ -17,6 +17,7 @@ from typing import Protocol
 from gateway.deciding import Desk, Weighed
 from gateway.endings import Endings, Opens
 from gateway.live import Live
+from gateway.poison import sifted
 from gateway.rooms import BATCH, Rooms, View
 from gateway.starts import Owner, Starts
 from gateway.telemetry import Metrics, get
@@ -50,6 +51,9 @@ class DispatchStore(Opens, Protocol):
 
     async def borrowers_of(self, persons: Sequence[Key]) -> list[Key]:
         """All borrowers of these persons, unlocked."""
+
+    async def put_aside(self, due: Due, error: str) -> None:
+        """Let a reminder wait as `quarantined`, on record; `error`: what kind of thing broke on it."""
 
 
 class Dispatch:
@@ -117,7 +121,7 @@ class Dispatch:
                 continue
             looks = 0
             due = await self._store.pick(self._stretched(dealt, channel))
-            claimed = await self._claim(due, view) if due else None
+            claimed = await self._claim_surely(due, view) if due else None
             if claimed is not None:
                 self._learn(channel, claimed)
                 under_way |= set(self._starts.add(claimed.ready))
@@ -133,8 +137,21 @@ class Dispatch:
         if under_way:
             await asyncio.wait(under_way)
 
-    async def _claim(self, due: Sequence[Due], view: View) -> Weighed:
-        """T1: everything from the locks to the intents, in one transaction."""
+    async def _claim_surely(self, due: Sequence[Due], view: View) -> Weighed:
+        """T1 of all of them; on which it breaks, that is set aside and holds up nobody else."""
+        parts, broken = await sifted(due, partial(self._claim, view))
+        for one in broken:
+            error = type(one.error).__name__
+            log.error("reminder_poison", reminder=one.item.id, error=error, exc_info=one.error)
+            await self._store.put_aside(one.item, error)
+        claimed = Weighed()
+        for part in parts:
+            claimed.ready += part.ready
+            claimed.verdicts += part.verdicts
+        return claimed
+
+    async def _claim(self, view: View, due: Sequence[Due], alone: bool) -> Weighed:  # noqa: FBT001 (sifted)
+        """T1: everything from the locks to the intents, in one transaction; `alone`: of these and no others."""
         began = asyncio.get_running_loop().time()
         borrowers = await self._store.borrowers_of(sorted({(d.tenant, d.person) for d in due}))
         keys = await self._desk.prepare(borrowers)
@@ -143,7 +160,10 @@ class Dispatch:
             locking = asyncio.get_running_loop().time()
             waited = 0.0
             persons = await tx.lock_persons([(d.tenant, d.person) for d in due], free=True)
-            works = await tx.claim(persons, borrowers, view.open_queues(), 2 * len(due))
+            if alone:
+                works = await tx.take([(d.tenant, d.id) for d in due] if persons else [])
+            else:
+                works = await tx.claim(persons, borrowers, view.open_queues(), 2 * len(due))
             facts = await tx.facts(works)
             weighed = Weighed()
             for place, work in enumerate(works):

@@ -70,6 +70,7 @@ from gateway.store.pace import Sources
 from gateway.store.pack_texts import PackTexts
 from gateway.store.pauses import Pauses
 from gateway.store.plan import PlanStore
+from gateway.store.poison import Replays
 from gateway.store.quota_acts import Quotas
 from gateway.store.reads import Reads
 from gateway.store.standing import Standings
@@ -262,6 +263,7 @@ class Gateway:
             top=Top(self.database),
             unknowns=Unknowns(unknown_rows, self.accounts),
             unknown_rows=unknown_rows,
+            replays=Replays(self.database, self.log, secrets.token_bytes),
             setup=self.setup,
             setup_aside=self._setup(self.database.aside()),
             pauses=self.pauses,

@@ -17,6 +17,7 @@ from gateway.ports import Answer
 from gateway.store.assignments import Assignments
 from gateway.store.keys import Setup
 from gateway.store.pauses import Pauses
+from gateway.store.poison import Replays
 from gateway.store.quota_acts import Quotas
 from gateway.store.reads import Reads
 from gateway.store.top import Top
@@ -109,6 +110,7 @@ class Services:
     top: Top
     unknowns: Unknowns
     unknown_rows: UnknownRows
+    replays: Replays
     setup: Setup
     setup_aside: Setup
     pauses: Pauses

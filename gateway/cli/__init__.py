@@ -31,6 +31,7 @@ COMMANDS = {
     "pauses": ("gateway.cli.pause", "List the pauses and stops that hold."),
     "quota": ("gateway.cli.quota", "Pace and limits of accounts: looked at and changed while all runs."),
     "unknown": ("gateway.cli.unknown", "Calls whose outcome nobody knows: listed, and settled."),
+    "poison": ("gateway.cli.poison", "Reminders on which deciding breaks: listed, and made due again."),
     "explain": ("gateway.cli.explain", "Say why a reminder went out or did not, rule by rule."),
     "log": ("gateway.cli.log", "Search the send log."),
     "audit": ("gateway.cli.audit", "Check from the send log alone that what was sent was allowed."),

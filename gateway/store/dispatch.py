@@ -42,6 +42,7 @@ from gateway.store.database import Database, chunks
 from gateway.store.facts import FactsTx
 from gateway.store.guard import guard
 from gateway.store.log import Log
+from gateway.store.poison import put_aside
 from gateway.store.rows import (
     attempt_of,
     intent_row,
@@ -166,6 +167,11 @@ class DispatchStore:
         """One transaction of T1, a receipt or a sweep; its `moment` is read when it begins."""
         async with self._db.write() as conn:
             yield DispatchTx(conn, await self._db.moment(conn), self._log)
+
+    async def put_aside(self, due: Due, error: str) -> None:
+        """Let a reminder on which T1 breaks wait as `quarantined`, on record (gateway.store.poison)."""
+        async with self._db.write() as conn:
+            await put_aside(conn, await self._db.moment(conn), self._log, due, error)
 
     async def go(self, intents: Sequence[Intent], owner: str, word: Word | None, book: Book) -> Went:
         """The guard before every call: `intent` → `calling` for those that may still go; the rest become void.

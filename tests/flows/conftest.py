@@ -24,6 +24,7 @@ from gateway.store.assignments import Assignments
 from gateway.store.keys import Operator, Role, Setup
 from gateway.store.pauses import Pauses
 from gateway.store.plan import PlanStore
+from gateway.store.poison import Replays
 from gateway.store.quota_acts import Quotas
 from gateway.store.reads import Reads
 from gateway.store.top import Top
@@ -143,6 +144,7 @@ def serve(vault, blinds, log, take_in, bell):
             top=Top(database),
             unknowns=Unknowns(unknown_rows, accounts),
             unknown_rows=unknown_rows,
+            replays=Replays(database, log, os.urandom),
             setup=setup,
             setup_aside=setup,
             pauses=Pauses(

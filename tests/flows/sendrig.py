@@ -124,6 +124,9 @@ class Hooked:
     async def borrowers_of(self, persons):
         return await self._store.borrowers_of(persons)
 
+    async def put_aside(self, due, error):
+        await self._store.put_aside(due, error)
+
     def transaction(self):
         return self._store.transaction()
 

@@ -64,6 +64,7 @@ ROLES = {
     ("GET", "/v1/pauses/{id}"): "ops compliance",
     ("GET", "/v1/pauses/{id}/reminders"): "ops compliance",
     ("POST", "/v1/pauses/{id}/resume"): "ops compliance",
+    ("POST", "/v1/reminders/replay"): "ops",
     ("GET", "/v1/unknowns"): "ops compliance compliance-approver",
     ("POST", "/v1/unknowns/{id}/settle"): "ops compliance compliance-approver",
     ("GET", "/v1/policies"): "ops compliance compliance-approver",

@@ -10,11 +10,12 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from gateway.api import http
-from gateway.api.auth import ByAnyone, ByService, ByServiceOrOps, services
+from gateway.api.auth import ByAnyone, ByOps, ByService, ByServiceOrOps, services
 from gateway.api.examples import ACCEPTED, REMINDER, REMINDER_NOW
-from gateway.api.paging import Dated, page
+from gateway.api.paging import MOST, Dated, page
 from gateway.api.schema import asks, gives, takes, takes_items
-from gateway.bodies import Body, CancelIn, ReminderIn, read
+from gateway.bodies import Body, CancelIn, Id, ReminderIn, read
+from gateway.bodies.pauses import Why
 from gateway.domain import ReminderState
 from gateway.errors import Conflict
 from gateway.store.reads import Filter
@@ -69,6 +70,30 @@ async def preview(request: Request, caller: ByAnyone) -> Response:
     used.admission.check()
     raw = http.keyed(await http.read_json(request), request)
     return http.answer(await used.asks.preview(caller.tenant, raw))
+
+
+class ReplayIn(Body):
+    """Which: these, or without `reminders` all."""
+
+    reminders: Annotated[list[Id], Field(min_length=1, max_length=MOST)] | None = None
+    reason: Why
+
+
+@router.post(
+    "/v1/reminders/replay",
+    openapi_extra=takes(ReplayIn, {"reminders": ["rm_01…"], "reason": "the row was mended"}),
+    responses=gives(200, {"replayed": 1, "more": False}),
+)
+async def replay(request: Request, caller: ByOps) -> Response:
+    """Make due again what is `quarantined` (`GET /v1/reminders?reason=quarantined`); it goes through all checks.
+
+    At most 1 000 at once; `more`: there may be others, ask again. What is not quarantined stays as it is.
+    """
+    used = services(request)
+    body = read(ReplayIn, await http.read_json(request))
+    done = await used.replays.replay(caller.tenant, body.reminders, who=caller.holder, reason=body.reason)
+    used.wake.ring(done.channels)
+    return http.answer({"replayed": done.number, "more": done.more})
 
 
 class ListIn(Dated):

@@ -1,0 +1,148 @@
+"""A reminder on which T1 breaks is set aside, on record; its queue goes on, and what was mended goes out."""
+
+import asyncio
+from datetime import timedelta
+
+import orjson
+from cli_rig import ran
+from makers import borrower, by_id, debt, phone, rows
+from sendrig import ON_SQLITE, TENANT
+from sqlalchemy import update
+
+from gateway.domain import Mode, from_us
+from gateway.store import schema
+from gateway.store.keys import Operator, Role
+
+MANY = 6
+
+
+async def spoilt(rig, table, key, **values):
+    """Rows as no version of ours writes them; what they were before."""
+    (before,) = await rows(rig.database, table.name, f"id = '{key}'")
+    async with rig.database.write() as conn:
+        await conn.execute(update(table).where(table.c.id == key).values(**values))
+    return {name: getattr(before, name) for name in values}
+
+
+async def several(rig, **asked):
+    """Reminders of as many persons, by id."""
+    for n in range(1, MANY + 1):
+        await rig.put(
+            borrower(n, addresses=[{"channel": "sms", "value": phone(n), "kind": "personal"}]), debt(n)
+        )
+    return await rig.take(*(by_id(n, channels=["sms"], **asked) for n in range(1, MANY + 1)))
+
+
+async def test_poison_is_set_aside_and_its_queue_goes_on(rig):
+    """A borrower that cannot be read breaks the facts, a channel that is none the claim."""
+    names = await several(rig)
+    await spoilt(rig, schema.borrower, "B-2", profile="{")
+    await spoilt(rig, schema.reminder, names[4], channels='["pigeon"]')
+
+    await rig.drain()
+
+    aside = {name: await rig.reminder(name) for name in (names[1], names[4])}
+    assert {(r.state, r.reason, r.by) for r in aside.values()} == {
+        ("deferred", "quarantined", "JSONDecodeError"),
+        ("deferred", "quarantined", "ValueError"),
+    }
+    assert [r.next_at - r.updated_at for r in aside.values()] == [900_000_000] * 2
+    assert len(rig.reached()) == MANY - 2
+    assert await rig.attempts(names[1]) == []
+    told = await rows(rig.database, "record", "reason = 'quarantined'")
+    assert {(r.reminder, orjson.loads(r.leaf)["body"]["error"]) for r in told} == {
+        (name, row.by) for name, row in aside.items()
+    }
+
+
+async def test_what_was_mended_goes_through_all_checks_when_it_is_replayed(rig):
+    names = await several(rig)
+    before = await spoilt(rig, schema.borrower, "B-2", profile="{")
+    await spoilt(rig, schema.borrower, "B-3", profile="{")
+    await rig.drain()
+    await spoilt(rig, schema.borrower, "B-2", **before)
+    await spoilt(rig, schema.borrower, "B-3", **before)
+    await rig.puts("B-3", opt_outs=[{"channel": "sms", "at": "2026-11-24T02:00:00Z"}])
+    replays = rig.services.replays
+
+    none = await replays.replay(TENANT, [names[0]], who="ann", reason="mended")
+    replayed = await replays.replay(TENANT, None, who="ann", reason="mended")
+    await rig.drain()
+
+    assert (none.number, replayed.number, replayed.channels, replayed.more) == (0, 2, {"sms"}, False)
+    assert (await rig.reminder(names[1])).state in {"sent", "delivered"}
+    row = await rig.reminder(names[2])
+    assert (row.state, row.reason) == ("suppressed", "opted_out")
+    assert len(rig.reached()) == MANY - 1
+    (change,) = await rows(rig.database, "change", "kind = 'poison'")
+    assert (change.who, change.reason) == ("ann", "mended")
+
+
+@ON_SQLITE
+async def test_a_reminder_is_not_poison_because_another_of_its_person_is(rig):
+    await rig.put(
+        borrower(1, addresses=[{"channel": "sms", "value": phone(1), "kind": "personal"}]), debt(1), debt(2)
+    )
+    bad, good = await rig.take(
+        by_id(1, channels=["sms"]), by_id(1, channels=["sms"], debt="L-2", idempotency_key="good")
+    )
+    await spoilt(rig, schema.reminder, bad, channels="{")
+
+    await rig.drain()
+
+    assert (await rig.reminder(bad)).reason == "quarantined"
+    assert (await rig.reminder(good)).state in {"sent", "delivered"}
+
+
+@ON_SQLITE
+async def test_the_commands_list_and_replay(rig, monkeypatch):
+    names = await several(rig)
+    for name in ("B-1", "B-2"):
+        await spoilt(rig, schema.borrower, name, profile="{")
+    await rig.drain()
+    _, key = await rig.gateway.setup.create_key(
+        tenant="acme",
+        mode=Mode.LIVE,
+        role=Role.OPS,
+        holder="ann",
+        expires_at=None,
+        by=Operator(who="tests", tenant=TENANT),
+    )
+    monkeypatch.setenv("GATEWAY_API_KEY", key.reveal("used in a test"))
+    async with rig.served() as url:
+
+        async def said(*words):
+            return await asyncio.to_thread(ran, "poison", *words, "--url", url)
+
+        told = await said("list", "--json")
+        neither = await said("replay", "--reason", "mended")
+        one = await said("replay", names[0], names[3], "--reason", "mended")
+        rest = await said("replay", "--all", "--reason", "mended", "--json")
+
+    assert {(i["id"], i["by"]) for i in orjson.loads(told.stdout)} == {
+        (name, "JSONDecodeError") for name in names[:2]
+    }
+    assert (neither.returncode, one.stdout, orjson.loads(rest.stdout)) == (
+        2,
+        "1 due again\n",
+        {"replayed": 1},
+    )
+
+
+@ON_SQLITE
+async def test_what_stays_poison_waits_longer_each_time_and_is_over_when_its_time_is(rig):
+    (name, *_) = await several(rig)
+    await spoilt(rig, schema.borrower, "B-1", profile="{")
+    waits = []
+    while True:
+        await rig.drain()
+        row = await rig.reminder(name)
+        if row.next_at is None:
+            break
+        waits.append(row.next_at - row.updated_at)
+        await rig.advance(microseconds=waits[-1] + 1000)
+
+    quarter = timedelta(minutes=15) // timedelta(microseconds=1)
+    assert waits[:4] == [quarter, 4 * quarter, 16 * quarter, 64 * quarter]
+    assert (row.state, row.reason) == ("expired", "expired")
+    assert from_us(row.updated_at) >= from_us(row.expires_at)
