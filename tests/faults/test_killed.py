@@ -1,0 +1,35 @@
+"""Real processes killed at named points, each replaced at once: nothing is lost, nobody is reached twice."""
+
+import os
+from collections import Counter
+
+import pytest
+from killing import SEED, Deaths, nice
+from killing_worker import POINTS
+
+pytestmark = pytest.mark.timeout(3600)
+KILLS = int(os.environ.get("FAULTS_KILLS", "520"))
+"""FAULTS_KILLS=40 is the short form."""
+FLUSH_EVERY = 25
+
+
+async def test_workers_and_the_api_are_killed_at_named_points_and_all_is_sent_once(fleet_of, figure):
+    fleet = await fleet_of(0)
+    deaths = Deaths(fleet, SEED)
+    try:
+        await deaths.run(KILLS, every=[(FLUSH_EVERY, lambda: fleet.redis.say("FLUSHALL"))])
+        verdict = await deaths.settled()
+    finally:
+        deaths.end()
+
+    died = deaths.deaths()
+    at = Counter(death["point"] for death in died)
+    figure("kills", len(died))
+    figure("named points they came at", f"{len(at.keys() & POINTS.keys())} of {len(POINTS)}")
+    figure("calls in flight at all cuts", sum(death["in_flight"] for death in died))
+    figure("ended otherwise", ", ".join(f"{nice(how)} {n}" for how, n in deaths.left.items() if how != -9))
+    verdict.told(figure)
+    assert verdict.faults() == {}
+    assert verdict.tried["left unknown by a death"] <= sum(death["in_flight"] for death in died)
+    assert verdict.tried["reached"] > 10 * len(died)
+    assert len(at.keys() & POINTS.keys()) >= min(24, KILLS // 2)
