@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
-from gateway.errors import Unavailable
+from gateway.errors import StoreRefused, Unavailable
 
 LEAST, MOST = timedelta(minutes=15), timedelta(hours=24)
 """The first wait, and the longest."""
@@ -41,9 +41,8 @@ async def sifted(
     """
     try:
         return [await work(items, False)], []  # noqa: FBT003 (see above)
-    except Unavailable:
-        raise
-    except Exception:  # noqa: BLE001 (whatever it was, it is looked for in the halves)
+    except Exception as wrong:  # noqa: BLE001 (whatever it was)
+        _need_broken(wrong)
         if len(items) == 1:
             return await _alone(items, work)
     done, broken = [], []
@@ -60,10 +59,15 @@ async def _alone(
 ) -> tuple[list[R], list[Broken[T]]]:
     try:
         return [await work(items, True)], []  # noqa: FBT003
-    except Unavailable:
-        raise
-    except Exception as wrong:  # noqa: BLE001
+    except Exception as wrong:  # noqa: BLE001 (whatever it was)
+        _need_broken(wrong)
         return [], [Broken(item=items[0], error=wrong)]
+
+
+def _need_broken(wrong: Exception) -> None:
+    """Raise what no item can help."""
+    if isinstance(wrong, Unavailable) and not isinstance(wrong, StoreRefused):
+        raise wrong
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from makers import NOW
 
-from gateway.errors import Unavailable
+from gateway.errors import StoreRefused, Unavailable
 from gateway.poison import LEAST, MOST, set_aside, sifted
 
 SPANS = st.timedeltas(min_value=timedelta(0), max_value=timedelta(days=40))
@@ -51,12 +51,19 @@ async def test_one_whose_neighbour_is_poison_is_done_alone():
     assert await sifted([1, 2, 3], Works((), neighbour=2)) == ([[1], [2], [3]], [])
 
 
-async def test_a_store_that_is_away_breaks_nothing():
+async def test_a_store_that_is_away_breaks_nothing_and_one_that_refuses_a_value_does():
     async def away(_items, _alone):
         raise Unavailable
 
+    async def refuses(items, _alone):
+        if 2 in items:
+            raise StoreRefused
+        return list(items)
+
     with pytest.raises(Unavailable):
         await sifted([1, 2], away)
+    done, (broken,) = await sifted([1, 2, 3], refuses)
+    assert (done, broken.item) == ([[1], [3]], 2)
 
 
 def test_each_wait_is_longer_than_the_one_before_up_to_a_day():

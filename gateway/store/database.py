@@ -23,7 +23,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from gateway.domain import from_us
-from gateway.errors import SetupError, Unavailable
+from gateway.errors import SetupError, StoreRefused, Unavailable
 from gateway.ports import Moment
 from gateway.store.schema import metadata
 
@@ -36,6 +36,8 @@ _REAL = {
     "sqlite": "CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)",
     "postgresql": "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)",
 }
+VALUES = ("22", "54")
+"""Classes of SQLSTATE that speak of what was to be written: a value that cannot be kept, one that is too large."""
 _OFFSET = "COALESCE((SELECT offset_us FROM clock), 0)"
 
 
@@ -209,12 +211,17 @@ def _reading(engine: AsyncEngine) -> AsyncEngine:
 
 @contextmanager
 def _unavailable() -> Iterator[None]:
-    """Turn a store that is not there (or a full disk) into Unavailable; mistakes of ours stay what they are."""
+    """Turn a store that is not there (or a full disk) into Unavailable; mistakes of ours stay what they are.
+
+    A value that it refuses is StoreRefused: without it the rest can be written.
+    """
     try:
         yield
     except (IntegrityError, ProgrammingError):
         raise
     except (DBAPIError, PoolTimeoutError, OSError) as lost:
+        if str(getattr(getattr(lost, "orig", None), "sqlstate", None)).startswith(VALUES):
+            raise StoreRefused("the store refuses a value: nothing was written") from lost
         raise Unavailable(_advice(str(lost))) from lost
 
 

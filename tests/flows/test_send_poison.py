@@ -4,10 +4,11 @@ import asyncio
 from datetime import timedelta
 
 import orjson
+import pytest
 from cli_rig import ran
 from makers import borrower, by_id, debt, phone, rows
 from sendrig import ON_SQLITE, TENANT
-from sqlalchemy import update
+from sqlalchemy import text, update
 
 from gateway.domain import Mode, from_us
 from gateway.store import schema
@@ -53,6 +54,21 @@ async def test_poison_is_set_aside_and_its_queue_goes_on(rig):
     assert {(r.reminder, orjson.loads(r.leaf)["body"]["error"]) for r in told} == {
         (name, row.by) for name, row in aside.items()
     }
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_a_value_that_the_store_refuses_is_poison(rig):
+    """SQLite keeps whatever it is given."""
+    names = await several(rig)
+    refusal = f"CASE WHEN reminder = '{names[2]}' THEN CAST(reminder AS integer) > 0 ELSE true END"
+    async with rig.database.write() as conn:
+        await conn.execute(text(f"ALTER TABLE attempt_ref ADD CHECK ({refusal})"))
+
+    await rig.drain()
+
+    row = await rig.reminder(names[2])
+    assert (row.state, row.reason, row.by) == ("deferred", "quarantined", "StoreRefused")
+    assert len(rig.reached()) == MANY - 1
 
 
 async def test_what_was_mended_goes_through_all_checks_when_it_is_replayed(rig):
