@@ -14,6 +14,8 @@ from gateway.sweep import forever
 from gateway.telemetry import Metrics
 
 EVERY_S = 2.0
+FOLDED_EVERY_S = 10.0
+"""Where nobody looks, what statements appended is added up so often: it only keeps looking cheap."""
 IDLE = 20
 """Looking may take a twentieth of the time: where it takes long, it is done less often."""
 MOST_DUE = 200_000
@@ -123,6 +125,10 @@ class Backlog:
     async def run(self) -> None:
         """Look until cancelled."""
         await forever(self._timed, lambda: max(EVERY_S, IDLE * self._took))
+
+    async def fold(self) -> None:
+        """Only keep looking cheap for others, until cancelled."""
+        await forever(self._count.fold, lambda: FOLDED_EVERY_S)
 
     async def _timed(self) -> None:
         loop = asyncio.get_running_loop()

@@ -49,6 +49,9 @@ class Stopped:
 class FollowUpStore(Protocol):
     """The store, as this uses it."""
 
+    async def waits(self) -> bool:
+        """Whether there is anything to do: asked of it twice a second."""
+
     async def end(self) -> None:
         """End those whose time is over, on record."""
 
@@ -77,7 +80,7 @@ class FollowUp:
 
     async def once(self) -> None:
         """One round."""
-        if not await self._graves.leads("followup"):
+        if not await self._graves.leads("followup") or not await self._store.waits():
             return
         await self._store.end()
         for _ in range(SLICES):

@@ -20,6 +20,8 @@ from gateway.work import Word
 
 EVERY_S = 0.5
 STALE_S = 10.0
+WATCHED_S = 60.0
+"""What is left of a counted bucket is read for so long after it was asked for."""
 FULL_PACE = 1000.0
 """Starts per second that a factor is a part of where no quota states a rate."""
 FACTOR = "factor"
@@ -61,15 +63,21 @@ class Live:
         self._config: Config | None = None
         self._read_at = float("-inf")
         self._told = -1
-        self._watched: dict[str, Bucket] = {}
+        self._watched: dict[str, tuple[Bucket, float]] = {}
         self._book = Book()
 
     async def refresh(self, owner: str | None = None) -> None:
         """Read it; `owner`: the worker that works by it from now on."""
-        began = self._monotonic()
-        config = await self._store.read(self._watched.values())
+        began, before = self._monotonic(), self._config
+        self._watched = {
+            key: (bucket, asked)
+            for key, (bucket, asked) in self._watched.items()
+            if began - asked < WATCHED_S
+        }
+        config = await self._store.read([bucket for bucket, _ in self._watched.values()])
+        if before is None or config.quotas is not before.quotas or any(q.until for q in config.quotas):
+            self._book = in_force(config.quotas, config.moment.policy)
         self._config, self._read_at = config, began
-        self._book = in_force(config.quotas, config.moment.policy)
         if owner is not None and config.seq != self._told:
             await self._store.applied(owner, config.seq)
             self._told = config.seq
@@ -110,7 +118,7 @@ class Live:
         """What is left of a counted bucket; None while that is not known, or nothing is counted there."""
         if bucket.limits == {"rate"}:
             return None
-        self._watched[bucket.key] = bucket
+        self._watched[bucket.key] = bucket, self._monotonic()
         return self.config.left.get(bucket.key)
 
     def paces(self, load: Load) -> tuple[Pace, ...]:

@@ -60,11 +60,11 @@ class Probing:
 
     async def once(self) -> None:
         """One round."""
+        if not await self._leads.leads("accounts"):
+            return
         moment, standings = await self._store.standings()
         waited = {pool: most for pool, s in standings.items() if (most := _opens(s, moment)) > 0}
         due = [pool for pool, s in standings.items() if _asks(s, moment)]
-        if not (waited or due) or not await self._leads.leads("accounts"):
-            return
         for pool, most in waited.items():
             await self._store.let_in(pool, most, self._beside(pool, standings[pool], moment))
         await asyncio.gather(*(self._ask(pool) for pool in due))

@@ -29,7 +29,7 @@ from gateway.telemetry import Metrics, get
 from gateway.texts import Texts
 from gateway.work import Attempt, Outturn
 
-EVERY = 1.0
+EVERY = 2.0
 LIMIT = 50
 AT_ONCE = 8
 """Questions under way at once."""

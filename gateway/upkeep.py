@@ -12,8 +12,8 @@ from typing import Protocol
 from gateway.sweep import Graves, forever
 from gateway.telemetry import get
 
-EVERY = 2.0
-PRUNED_EVERY = 30
+EVERY = 5.0
+PRUNED_EVERY = 12
 """Rounds."""
 
 log = get(__name__)

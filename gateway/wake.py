@@ -4,6 +4,9 @@ Correctness never depends on it: the sweep of every worker finds what the bell f
 exception, a time-out or a flushed Redis, drops a job whose id is queued or running, and stops at a lost
 connection; so the job ids carry a 50 ms bucket, nothing is kept, nothing is retried, and a supervisor
 outlives Redis.
+
+arq would ask Redis for jobs many times a second. Here whoever rings leaves a token, and a worker that drains nothing
+waits at it: a ring wakes one of them at once, and silence costs nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +27,16 @@ from gateway.telemetry import get
 QUEUE = "gateway:wake"
 JOB = "drain"
 BUCKET_S = 0.05
+RUNG = "gateway:rung"
+"""A list that holds one element while jobs came that nobody has looked for."""
 POLL_S = 0.03
+"""Seconds between two looks for jobs at least."""
+BUSY_S = 0.1
+"""A worker that drains leaves tokens to others, and looks for jobs so often by itself."""
+QUIET_S = 1
+"""So often it looks when nobody rings: a token may be lost with whoever took it."""
+ANSWERS_S = 5.0
+"""A Redis that says nothing for so long is away."""
 PAUSE_S = 1.0
 
 log = get(__name__)
@@ -60,6 +72,17 @@ class Drains:
             log.exception("drain_failed", error=type(wrong).__name__)
         finally:
             self._running.pop(channel, None)
+
+    @property
+    def busy(self) -> bool:
+        """Whether any runs."""
+        return bool(self._running)
+
+    async def one_over(self, within_s: float) -> None:
+        """Wait until one of those that run is over, so long at most."""
+        await asyncio.wait(
+            list(self._running.values()), timeout=within_s, return_when=asyncio.FIRST_COMPLETED
+        )
 
     async def finish(self) -> None:
         """Wait for every drain that runs."""
@@ -121,6 +144,10 @@ class Bell:
         bucket = int(self._clock() / BUCKET_S)
         for channel in sorted(channels):
             await self._pool.enqueue_job(JOB, channel, _job_id=f"{channel}:{bucket}")
+        async with self._pool.pipeline(transaction=True) as pipe:
+            pipe.lpush(RUNG, b"1")
+            pipe.ltrim(RUNG, 0, 0)
+            await pipe.execute()
 
     async def aclose(self) -> None:
         """Close the connection."""
@@ -158,7 +185,8 @@ class Listener:
         pool = await create_pool(
             self._settings, job_serializer=_dumps, job_deserializer=orjson.loads, default_queue_name=QUEUE
         )
-        worker = Worker(
+        worker = _Waiting(
+            self._drains,
             functions=[func(drain, name=JOB, keep_result=0, timeout=self._timeout, max_tries=1)],
             redis_pool=pool,
             queue_name=QUEUE,
@@ -176,6 +204,22 @@ class Listener:
             await worker.async_run()
         finally:
             await _let_go(worker, pool)
+
+
+class _Waiting(Worker):
+    """Arq's worker, that looks for jobs when it is rung for."""
+
+    def __init__(self, drains: Drains, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._drains = drains
+
+    async def _poll_iteration(self) -> None:
+        if self._drains.busy:
+            await self._drains.one_over(BUSY_S)
+        else:
+            async with asyncio.timeout(QUIET_S + ANSWERS_S):
+                await self.pool.blpop([RUNG], timeout=QUIET_S)  # type: ignore[misc]  # typed sync
+        await super()._poll_iteration()
 
 
 async def _let_go(worker: Worker, pool: ArqRedis) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 
+from gateway.errors import Unavailable
 from gateway.live import EVERY_S
+from gateway.store.workers import Order
 from gateway.sweep import forever
 from gateway.telemetry import get
 from gateway.wiring import Worker
@@ -13,19 +15,25 @@ from gateway.wiring import Worker
 REFRESH_S = 2.0
 """Configuration that ops change is taken up within this."""
 
+ASKED_S = 1.0
+"""So often a worker looks whether it is told to take nothing new."""
+
 log = get(__name__)
 
 
-async def work(parts: Worker, stop: asyncio.Event) -> None:
+async def work(parts: Worker, stop: asyncio.Event, *, seen: bool) -> None:
     """Work until `stop`, then drain: take nothing new, finish what is being called, let go of the rest.
+
+    `seen`: somebody may ask this process for its metrics; else it reads nothing for them.
 
     When outcomes can no longer be written the process must end: only its death lets others settle its calls.
     """
     await parts.owners.register()
+    await parts.order.enter()
     await parts.accounts.refresh()
     await parts.live.refresh(parts.owners.id)
     outcomes = asyncio.create_task(parts.dispatch.run())
-    duties = [asyncio.create_task(duty()) for duty in _duties(parts)]
+    duties = [asyncio.create_task(duty()) for duty in _duties(parts, seen=seen)]
     stopped = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({stopped, outcomes}, return_when=asyncio.FIRST_COMPLETED)
@@ -44,19 +52,41 @@ async def work(parts: Worker, stop: asyncio.Event) -> None:
     log.info("drained")
 
 
-def _duties(parts: Worker) -> list[Callable[[], Coroutine[None, None, None]]]:
+def _duties(parts: Worker, *, seen: bool) -> list[Callable[[], Coroutine[None, None, None]]]:
     duties: list[Callable[[], Coroutine[None, None, None]]] = [
         parts.sweep.run,
         parts.reconcile.run,
-        parts.backlog.run,
+        parts.backlog.run if seen else parts.backlog.fold,
         parts.pace.run,
-        parts.watch.run,
         parts.followup.run,
         parts.probing.run,
         parts.upkeep.run,
         lambda: forever(parts.accounts.refresh, lambda: REFRESH_S),
         lambda: forever(lambda: parts.live.refresh(parts.owners.id), lambda: EVERY_S),
     ]
-    if parts.listener is not None:
-        duties.append(parts.listener.run)
+    if seen:
+        duties.append(parts.watch.run)
+    duties.append(lambda: _until_quiet(parts))
     return duties
+
+
+async def _until_quiet(parts: Worker) -> None:
+    """Hear the bell until an operator says otherwise (`gateway worker quiet`): then take nothing new, and stay."""
+    hearing = [] if parts.listener is None else [asyncio.create_task(parts.listener.run())]
+    try:
+        while not await _told(parts.order):  # noqa: ASYNC110 (it is told in SQL)
+            await asyncio.sleep(ASKED_S)
+        parts.dispatch.quiet()
+        log.info("quiet")
+    finally:
+        for task in hearing:
+            task.cancel()
+        await asyncio.gather(*hearing, return_exceptions=True)
+
+
+async def _told(order: Order) -> bool:
+    """Whether this worker was told to be quiet; a store that is away tells nothing."""
+    try:
+        return await order.quiet()
+    except Unavailable:
+        return False

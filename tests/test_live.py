@@ -107,3 +107,37 @@ async def test_what_is_resumed_has_one_pace_through_all_accounts_and_two_ramps_h
     assert list(left(live, LOAD).values()) == [5]
     assert left(live, LOAD) == left(live, replace(LOAD, account="sms-intl"))
     assert list(left(live, OTHER).values()) == [25]
+
+
+async def test_counts_are_read_of_buckets_that_were_asked_for_within_a_minute():
+    class Asked(Told):
+        buckets = ()
+
+        async def read(self, buckets):
+            self.buckets = list(buckets)
+            return self.config
+
+    now = 0.0
+    daily = replace(SMS, rate=None, per_day=10)
+    store = Asked((await knows(daily)).config)
+    live = Live(store, lambda: now)
+    await live.refresh()
+    assert store.buckets == []
+    (bucket,) = live.book.buckets(LOAD)
+    live.left(bucket)
+    for at, read in ((0.5, [bucket]), (59.9, [bucket]), (60.0, [])):
+        now = at
+        await live.refresh()
+        assert store.buckets == read, at
+
+
+async def test_a_quota_gives_way_at_its_end_without_anything_new_being_read():
+    ends = replace(SMS, until=NOW + timedelta(seconds=1), before=replace(SMS, rate=Decimal(5)))
+    live = await knows(ends)
+    assert [quota.rate for quota in live.book] == [50]
+    live._store.config = replace(
+        live.config, moment=Moment(real=NOW, policy=NOW + timedelta(seconds=1)), seq=live.config.seq
+    )
+    await live.refresh()
+
+    assert [quota.rate for quota in live.book] == [5]

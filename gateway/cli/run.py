@@ -23,6 +23,7 @@ from gateway.api.app import build, build_health
 from gateway.api.server import Server, bind, server
 from gateway.cli.options import PlaceOptions, place_options
 from gateway.cli.session import API_KEY
+from gateway.cli.workers import list_command, quiet
 from gateway.domain import Mode, Tenant
 from gateway.embedded import DataFolder, Valkey
 from gateway.errors import SetupError
@@ -175,7 +176,7 @@ def _refuse_lost_vault(data: Path) -> None:
 async def _both(gateway: Gateway, settings: Settings, taken: socket.socket, stop: asyncio.Event) -> None:
     """Serve and work until `stop`; the worker drains before the API closes, so that callbacks still come in."""
     drain = asyncio.Event()
-    working = asyncio.create_task(work(gateway.worker(), drain))
+    working = asyncio.create_task(work(gateway.worker(), drain, seen=True))
     http = server(build(gateway.services()))
     serving = asyncio.create_task(http.serve(sockets=[taken]))
     while not http.started and not serving.done():  # noqa: ASYNC110 (uvicorn has no event for it)
@@ -310,7 +311,7 @@ async def _clustered(settings: Settings, stack: AsyncExitStack) -> Gateway:
     return gateway
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @place_options(
     "redis_url",
     "database_url",
@@ -325,12 +326,22 @@ async def _clustered(settings: Settings, stack: AsyncExitStack) -> Gateway:
     "policy_offset_allowed",
     "worker_listen",
 )
-def worker(options: PlaceOptions) -> None:
-    """Send what is due, against PostgreSQL and Redis. Any number of these may run."""
+@click.pass_context
+def worker(context: click.Context, options: PlaceOptions) -> None:
+    """Send what is due, against PostgreSQL and Redis. Any number of these may run.
+
+    The commands below are for those that run.
+    """
+    if context.invoked_subcommand is not None:
+        return
     settings = load(**options)
     require_servers(settings)
     _begin(settings)
     _run(lambda stop: _worker(settings, stop))
+
+
+worker.add_command(list_command)
+worker.add_command(quiet)
 
 
 async def _worker(settings: Settings, stop: asyncio.Event) -> None:
@@ -342,4 +353,4 @@ async def _worker(settings: Settings, stop: asyncio.Event) -> None:
                 _serve(gateway, server(build_health(gateway.services())), taken, stop)
             )
             stack.push_async_callback(asyncio.wait, [doors])
-        await work(gateway.worker(), stop)
+        await work(gateway.worker(), stop, seen=taken is not None)

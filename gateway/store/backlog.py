@@ -34,6 +34,9 @@ class BacklogStore:
         """Add up what statements appended, unless somebody is at it. On SQLite nothing is appended."""
         if self._db.sqlite:
             return
+        async with self._db.read() as conn:
+            if not await conn.scalar(_APPENDED):
+                return
         async with self._db.write() as conn:
             if await conn.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": FOLD_LOCK}):
                 empty = (await conn.execute(_FOLD, {"most": FOLDED})).mappings().all()
@@ -118,6 +121,7 @@ _HEADS = {
     "postgresql": text(f"{_HEAD} FROM json_array_elements_text(CAST(:queues AS json)) AS q(value)"),
 }
 
+_APPENDED = text("SELECT EXISTS (SELECT 1 FROM backlog_delta)")
 _FOLD = text(
     "WITH gone AS (DELETE FROM backlog_delta WHERE id IN"  # noqa: S608
     f" (SELECT id FROM backlog_delta ORDER BY id LIMIT :most) RETURNING {COLUMNS}, number),"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from copy import copy
 from typing import Any, TypeVar
@@ -100,16 +100,27 @@ class Database:
         return self._aside
 
     @property
+    def real(self) -> ColumnElement[int]:
+        """The real clock in µs within a statement."""
+        return literal_column(_REAL[self.dialect], BigInteger)
+
+    @property
     def now(self) -> ColumnElement[int]:
         """The policy clock in µs within a statement, read once for it."""
         return literal_column(f"(SELECT {_REAL[self.dialect]} + {_OFFSET})", BigInteger)
 
     async def moment(self, conn: AsyncConnection, *, beside: str = "") -> Moment:
         """The database's clock, and the policy clock that stands an offset from it; `beside`: more for that SELECT."""
-        real, offset, *_ = (
-            await conn.execute(text(f"SELECT {_REAL[self.dialect]}, {_OFFSET}{beside}"))
-        ).one()
-        return Moment(real=from_us(int(real)), policy=from_us(int(real) + int(offset)))
+        moment, _ = await self.moment_and(conn, beside)
+        return moment
+
+    async def moment_and(
+        self, conn: AsyncConnection, more: str, bound: Mapping[str, Any] | None = None
+    ) -> tuple[Moment, tuple[Any, ...]]:
+        """The moment, and what `more` of the same SELECT (", a, b FROM c") came to: one row."""
+        asked = text(f"SELECT {_REAL[self.dialect]}, {_OFFSET}{more}")
+        real, offset, *rest = (await conn.execute(asked, bound)).one()
+        return Moment(real=from_us(int(real)), policy=from_us(int(real) + int(offset))), tuple(rest)
 
     async def create(self) -> None:
         """Make every table that is missing (tests and the migrations' own base use this)."""

@@ -32,6 +32,10 @@ QUEUES_LAST = timedelta(hours=10)
 GOES_ON = timedelta(seconds=60)
 """How long after an end somebody may still be put off by a worker that has not heard of it."""
 
+_WAITS = (
+    ", (SELECT MIN(CASE WHEN followed THEN until ELSE 0 END) FROM pause"
+    "   WHERE (resumed_at IS NULL AND until IS NOT NULL) OR NOT followed)"
+)
 _PAUSE, _REMINDER, _ATTEMPT = schema.pause.c, schema.reminder.c, schema.attempt.c
 
 
@@ -41,6 +45,13 @@ class FollowUps:
     def __init__(self, database: Database, log: Log, entropy: Callable[[int], bytes]) -> None:
         self._db = database
         self._changes = Changes(log, entropy)
+
+    async def waits(self) -> bool:
+        """Whether anything is to be followed up, or has come to its end."""
+        async with self._db.read() as conn:
+            moment, (asks,) = await self._db.moment_and(conn, _WAITS)
+            first = None if asks is None else int(asks)
+            return first is not None and first <= to_us(moment.policy)
 
     async def end(self) -> None:
         """End those whose time is over, on record."""

@@ -12,11 +12,13 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 
 import asyncpg
-from sqlalchemy import insert, or_, select, text, update
+from sqlalchemy import Row, and_, insert, or_, select, text, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -34,17 +36,31 @@ FRESH_S = 8.0
 STEADY_S = 3.0
 """Whoever has held its own lock for less than this judges nobody: after an outage all hearts come back first."""
 LEASE = timedelta(seconds=10)
+RENEWED_S = LEASE.total_seconds() / 3
+"""Whoever leads a duty asks again after this; whoever does not, when the leader's lease would run out."""
 
 log = get(__name__)
 _OWNER, _LEASE = schema.owner.c, schema.lease.c
+_LEASE_US, _DEAD_US = (span // timedelta(microseconds=1) for span in (LEASE, DEAD_AFTER))
 _HOLDERS = select(schema.attempt.c.owner).where(schema.attempt.c.state.in_(("intent", "calling")))
 
 
 class Owners:
     """The process's own place among the owners, and what it knows of the others."""
 
-    def __init__(self, database: Database, *, owner_id: str, lock_key: int, direct_url: str | None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        owner_id: str,
+        lock_key: int,
+        direct_url: str | None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._db = database
+        self._monotonic = monotonic
+        self._leads: dict[str, tuple[bool, float]] = {}
+        """What was said of each duty, and until when on our own clock that holds."""
         self.id = owner_id
         self._lock_key = lock_key
         self._heart = Heart(direct_url, owner_id, lock_key) if direct_url else None
@@ -70,17 +86,26 @@ class Owners:
 
     async def dead(self) -> list[str]:
         """Others confirmed dead, however long ago, that have attempts to their name which are not over."""
-        async with self._db.read() if self._db.sqlite else self._db.write() as conn:
-            now = (await self._db.moment(conn)).real
-            if self._heart is not None and self._heart.steady:
+        found = await self._gone()
+        if self._heart is not None and self._heart.steady and any(row.dead_at is None for row in found):
+            async with self._db.write() as conn:
+                now = (await self._db.moment(conn)).real
                 await self._confirm(conn, to_us(now - DEAD_AFTER), to_us(now))
+            found = await self._gone()
+        return [row.id for row in found if row.dead_at is not None]
+
+    async def _gone(self) -> Sequence[Row[Any, Any]]:
+        """Others that are silent, and those confirmed dead that have attempts to their name."""
+        async with self._db.read() as conn:
+            silent = and_(_OWNER.dead_at.is_(None), _OWNER.heartbeat_at < self._db.real - _DEAD_US)
+            dead = and_(_OWNER.dead_at.is_not(None), _OWNER.id.in_(_HOLDERS))
             rows = await conn.execute(
-                select(_OWNER.id)
-                .where(_OWNER.dead_at.is_not(None), _OWNER.id != self.id, _OWNER.id.in_(_HOLDERS))
+                select(_OWNER.id, _OWNER.dead_at)
+                .where(_OWNER.id != self.id, or_(silent, dead))
                 .order_by(_OWNER.id)
                 .limit(1000)
             )
-            return [r.id for r in rows]
+            return rows.all()
 
     async def _confirm(self, conn: AsyncConnection, stale: int, now: int) -> None:
         """Mark as dead whose heartbeat is old and whose lock can be had."""
@@ -97,20 +122,48 @@ class Owners:
         """Take or keep the lease on a duty; one owner has it at a time (on SQLite there is but one)."""
         if self._db.sqlite:
             return True
+        now = self._monotonic()
+        leads, until = self._leads.get(duty, (False, now))
+        if until > now:
+            return leads
+        if leads:
+            await self._renew(now)
+            if self._leads[duty][1] > now:
+                return True
+        leads, lasts_s = await self._ask_for(duty)
+        self._leads[duty] = leads, now + lasts_s
+        return leads
+
+    async def _renew(self, now: float) -> None:
+        """Keep all leases that are still this owner's."""
         async with self._db.write() as conn:
-            now = (await self._db.moment(conn)).real
-            values = {"name": duty, "owner": self.id, "until": to_us(now + LEASE)}
-            row = await conn.execute(
-                postgresql.insert(schema.lease)
-                .values(values)
-                .on_conflict_do_update(
-                    index_elements=[_LEASE.name],
-                    set_={"owner": self.id, "until": values["until"]},
-                    where=or_(_LEASE.owner == self.id, _LEASE.until < to_us(now)),
-                )
-                .returning(_LEASE.owner)
+            kept = await conn.execute(
+                update(schema.lease)
+                .where(_LEASE.owner == self.id)
+                .values(until=self._db.real + _LEASE_US)
+                .returning(_LEASE.name)
             )
-            return bool(row.scalar() == self.id)
+            self._leads |= {row.name: (True, now + RENEWED_S) for row in kept}
+
+    async def _ask_for(self, duty: str) -> tuple[bool, float]:
+        """Whether this process leads a duty from now on, and in how many seconds to ask again."""
+        async with self._db.read() as conn:
+            leased = select(_LEASE.owner, _LEASE.until - self._db.real).where(_LEASE.name == duty)
+            for owner, left_us in await conn.execute(leased):
+                if owner != self.id and left_us >= 0:
+                    return False, left_us / 1e6
+        async with self._db.write() as conn:
+            taken = postgresql.insert(schema.lease).values(
+                name=duty, owner=self.id, until=self._db.real + _LEASE_US
+            )
+            row = await conn.execute(
+                taken.on_conflict_do_update(
+                    index_elements=[_LEASE.name],
+                    set_={"owner": self.id, "until": taken.excluded.until},
+                    where=or_(_LEASE.owner == self.id, _LEASE.until < self._db.real),
+                ).returning(_LEASE.owner)
+            )
+            return row.scalar() == self.id, RENEWED_S
 
     async def leave(self) -> None:
         """Say goodbye after a clean drain: what is still to this owner's name may be taken over at once."""

@@ -212,9 +212,10 @@ class Quotas:
     async def take_back(self) -> None:
         """What was set until an instant that has come gives way to what it stood for, on record."""
         async with self._db.read() as conn:
-            now = to_us((await self._db.moment(conn)).policy)
-            over = await conn.scalar(select(_QUOTA.name).where(*_over(now)).limit(1))
-        if over is None:
+            moment, (first,) = await self._db.moment_and(
+                conn, ", (SELECT MIN(until) FROM quota WHERE NOT gone)"
+            )
+        if first is None or first > to_us(moment.policy):
             return
         async with self._db.write() as conn:
             moment = await self._db.moment(conn)

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
-from sqlalchemy import and_, case, func, select, tuple_, update
+from sqlalchemy import and_, case, func, select, text, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -52,10 +52,22 @@ _CLEAR = frozenset(
 """Endings that say nothing against an account."""
 
 
+_SAID = "(SELECT CAST({}({}(pool, state)) AS TEXT) FROM standing WHERE state <> '{{}}')"
+SAID = {
+    "sqlite": _SAID.format("json_group_array", "json_array"),
+    "postgresql": _SAID.format("json_agg", "json_build_array"),
+}
+"""All of it as one column of a SELECT, by dialect, for `told`."""
+
+
+def told(said: str | None) -> dict[str, Standing]:
+    """Every account of which something is to be said, by pool."""
+    return {pool: from_json(orjson.loads(state)) for pool, state in orjson.loads(said or "[]")}
+
+
 async def read(conn: AsyncConnection) -> dict[str, Standing]:
     """Every account of which something is to be said, by pool."""
-    rows = await conn.execute(select(_STANDING.pool, _STANDING.state).where(_STANDING.state != "{}"))
-    return {row.pool: from_json(orjson.loads(row.state)) for row in rows}
+    return told(await conn.scalar(text(f"SELECT {SAID[conn.dialect.name]}")))
 
 
 async def admit(
@@ -312,7 +324,8 @@ class Standings:
     async def standings(self) -> tuple[Moment, dict[str, Standing]]:
         """Every account of which something is to be said, by pool, and the store's clocks."""
         async with self._db.read() as conn:
-            return await self._db.moment(conn), await read(conn)
+            moment, (said,) = await self._db.moment_and(conn, f", {SAID[self._db.dialect]}")
+            return moment, told(said)
 
     async def checked(self, pool: str, *, ok: bool) -> Standing | None:
         """Write what asking an account's provider came to."""

@@ -18,11 +18,12 @@ class TunedRows:
 
     def __init__(self, database: Database, channel_of: Callable[[str], str]) -> None:
         self._db = database
+        self._live = LiveRows(database)
         self._channel_of = channel_of
 
     async def tuned(self) -> Tuned:
         """All of it as it stands now."""
-        config = await LiveRows(self._db).read(())
+        config = await self._live.read(())
         async with self._db.read() as conn:
             book = in_force(config.quotas, config.moment.policy)
             used = await counted.used(conn, config.moment, list(book))

@@ -8,11 +8,20 @@ from gateway.domain import to_us
 from gateway.store import schema
 from gateway.store.owners import Owners
 
+ON_POSTGRES = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+"""Where there may be others."""
+
 
 @pytest.fixture
 def owners(database):
     """Makes owners that hold no session of their own."""
-    return lambda name: Owners(database, owner_id=name, lock_key=hash(name) % 2**40, direct_url=None)
+
+    def make(name, monotonic=lambda: 0.0):
+        return Owners(
+            database, owner_id=name, lock_key=hash(name) % 2**40, direct_url=None, monotonic=monotonic
+        )
+
+    return make
 
 
 async def older(database, column, seconds):
@@ -30,11 +39,29 @@ async def holds(database, owner, state):
         await conn.execute(insert(schema.attempt).values(attempt | {"state": state, "owner": owner}))
 
 
+class Clock:
+    """A clock that stands until it is moved."""
+
+    def __init__(self):
+        self.at = 0.0
+
+    def __call__(self):
+        return self.at
+
+
+async def test_on_sqlite_whoever_is_there_leads(sqlite):
+    assert await Owners(sqlite, owner_id="ow_1", lock_key=1, direct_url=None).leads("sweep")
+
+
+async def goes_by(database, clock, seconds):
+    clock.at += seconds
+    await older(database, "lease.until", seconds)
+
+
+@ON_POSTGRES
 async def test_a_duty_has_one_leader_until_its_lease_runs_out(database, owners):
-    first, second = owners("ow_1"), owners("ow_2")
-    if database.sqlite:
-        assert await first.leads("sweep")
-        return
+    clock = Clock()
+    first, second = owners("ow_1", clock), owners("ow_2", clock)
 
     assert [await first.leads("sweep"), await second.leads("sweep"), await first.leads("sweep")] == [
         True,
@@ -42,8 +69,47 @@ async def test_a_duty_has_one_leader_until_its_lease_runs_out(database, owners):
         True,
     ]
     assert await second.leads("reconcile")
-    await older(database, "lease.until", 11)
+    await goes_by(database, clock, 11)
     assert [await second.leads("sweep"), await first.leads("sweep")] == [True, False]
+
+
+@ON_POSTGRES
+async def test_a_leader_keeps_all_its_leases_by_asking_for_one_and_writes_none_before_a_third_is_over(
+    database, owners
+):
+    async def written():
+        return {row.name: row.until for row in await rows(database, "lease")}
+
+    clock = Clock()
+    leader = owners("ow_1", clock)
+    assert [await leader.leads("sweep"), await leader.leads("reconcile")] == [True, True]
+    first = await written()
+    await goes_by(database, clock, 3)
+    before = await written()
+    assert [await leader.leads("sweep"), await leader.leads("reconcile")] == [True, True]
+    assert await written() == before != first
+    await goes_by(database, clock, 1)
+    before = await written()
+    assert await leader.leads("sweep")
+    kept = await written()
+    assert set(kept.values()).isdisjoint(before.values())
+    assert await leader.leads("reconcile")
+    assert await written() == kept
+
+
+@ON_POSTGRES
+async def test_a_follower_asks_when_the_lease_that_it_saw_runs_out(database, owners):
+    clock = Clock()
+    first, second = owners("ow_1", clock), owners("ow_2", clock)
+    assert [await first.leads("sweep"), await second.leads("sweep")] == [True, False]
+    await goes_by(database, clock, 9)
+    assert [await first.leads("sweep"), await second.leads("sweep")] == [True, False]
+    await goes_by(database, clock, 9)
+
+    assert not await second.leads("sweep"), "it was renewed meanwhile"
+    await goes_by(database, clock, 2)
+    assert await second.leads("sweep"), "its leader has been gone for the length of a lease"
+    assert not await first.leads("sweep")
 
 
 async def test_whoever_comes_to_a_sqlite_file_knows_that_all_before_are_dead(sqlite):

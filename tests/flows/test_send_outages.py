@@ -26,7 +26,7 @@ def some(people):
 async def working(rig):
     """A worker as `gateway worker` runs it; it must live to the end and end when it is told to."""
     stop, parts = asyncio.Event(), rig.gateway.worker()
-    task = asyncio.create_task(work(parts, stop))
+    task = asyncio.create_task(work(parts, stop, seen=False))
     try:
         yield parts
     finally:

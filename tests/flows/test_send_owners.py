@@ -170,7 +170,7 @@ async def test_a_drain_finishes_what_is_being_called_and_leaves_the_rest(rig):
     people = range(200, 260)
     await rig.take(*some(people))
     stop = asyncio.Event()
-    working = asyncio.create_task(work(rig.gateway.worker(), stop))
+    working = asyncio.create_task(work(rig.gateway.worker(), stop, seen=False))
     await rig.until(lambda: asyncio.sleep(0, len(rig.reached()) >= 20))
 
     stop.set()
@@ -219,7 +219,7 @@ async def test_a_worker_that_cannot_write_outcomes_ends_and_others_settle_its_ca
     await rig.take(reminder(100, channels=["sms"]))
 
     with pytest.raises(AssertionError, match="a mistake of ours"):
-        await asyncio.wait_for(work(rig.gateway.worker(), asyncio.Event()), 15)
+        await asyncio.wait_for(work(rig.gateway.worker(), asyncio.Event(), seen=False), 15)
     assert await states(rig) == {"calling": 1}
 
     rig.gateway.store = sound
