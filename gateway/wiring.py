@@ -6,6 +6,7 @@ import asyncio
 import os
 import secrets
 import shutil
+import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -77,6 +78,7 @@ from gateway.store.standing import Standings
 from gateway.store.top import Top
 from gateway.store.tuned import TunedRows
 from gateway.store.unknowns import UnknownRows
+from gateway.store.workers import Order, Workers
 from gateway.sweep import Sweep
 from gateway.telemetry import Metrics
 from gateway.templating import Catalog
@@ -115,6 +117,7 @@ class Worker:
     sweep: Sweep
     reconcile: Reconcile
     owners: Owners
+    order: Order
     listener: Listener | None
     backlog: Backlog
     watch: Watch
@@ -264,6 +267,7 @@ class Gateway:
             unknowns=Unknowns(unknown_rows, self.accounts),
             unknown_rows=unknown_rows,
             replays=Replays(self.database, self.log, secrets.token_bytes),
+            workers=Workers(self.database, self.log, secrets.token_bytes),
             setup=self.setup,
             setup_aside=self._setup(self.database.aside()),
             pauses=self.pauses,
@@ -338,6 +342,7 @@ class Gateway:
                 metrics=self.metrics,
             ),
             owners=owners,
+            order=Order(self.database, owners.id, f"{socket.gethostname()}:{os.getpid()}"),
             live=self.live,
             pace=self.pace,
             listener=Listener(self.place.redis, drains, longest_call_s=self.accounts.longest_call_s())

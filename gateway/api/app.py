@@ -26,6 +26,7 @@ from gateway.api.routes import (
     subjects,
     top,
     unknowns,
+    workers,
 )
 from gateway.api.services import Services
 from gateway.errors import GatewayError
@@ -36,6 +37,7 @@ PARTS = (
     operators,
     top,
     unknowns,
+    workers,
     pauses,
     plan,
     quotas,

@@ -22,6 +22,7 @@ from gateway.store.quota_acts import Quotas
 from gateway.store.reads import Reads
 from gateway.store.top import Top
 from gateway.store.unknowns import UnknownRows
+from gateway.store.workers import Workers
 from gateway.telemetry import Metrics
 from gateway.unknowns import Unknowns
 from gateway.whatif import Wanted
@@ -111,6 +112,7 @@ class Services:
     unknowns: Unknowns
     unknown_rows: UnknownRows
     replays: Replays
+    workers: Workers
     setup: Setup
     setup_aside: Setup
     pauses: Pauses

@@ -177,6 +177,8 @@ owner = Table(
     _instant("heartbeat_at"),
     _instant("dead_at", null=True),
     Column("applied", BigInteger, nullable=False, server_default="0"),  # the configuration it works by
+    _text("place", null=True),  # host and process, for humans
+    _instant("quiet_at", null=True),  # from then on it shall take nothing new
 )
 """A worker process that may hold intents."""
 

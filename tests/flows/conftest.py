@@ -29,6 +29,7 @@ from gateway.store.quota_acts import Quotas
 from gateway.store.reads import Reads
 from gateway.store.top import Top
 from gateway.store.unknowns import UnknownRows
+from gateway.store.workers import Workers
 from gateway.telemetry import Metrics
 from gateway.unknowns import Unknowns
 from gateway.wiring import channel_of
@@ -145,6 +146,7 @@ def serve(vault, blinds, log, take_in, bell):
             unknowns=Unknowns(unknown_rows, accounts),
             unknown_rows=unknown_rows,
             replays=Replays(database, log, os.urandom),
+            workers=Workers(database, log, os.urandom),
             setup=setup,
             setup_aside=setup,
             pauses=Pauses(
