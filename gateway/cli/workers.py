@@ -34,7 +34,7 @@ def list_command(door: Door, *, as_json: bool) -> None:
 def quiet(door: Door, worker: str | None, *, all_: bool, reason: str, as_json: bool) -> None:
     """Tell WORKER (its id, see `gateway worker list`) to take nothing new; what it calls is finished.
 
-    Within a second or two. It stays alive until it is ended, and does not take up work again. Those that start later work.
+    Within a second or two. It lives on until it is ended, and takes up no work again. Those that start later work.
     """
     if all_ == bool(worker):
         message = "name a worker, or give --all, and not both"

@@ -59,7 +59,7 @@ class QuietIn(Body):
     responses=gives(200, {"quiet": ["ow_01…"]}),
 )
 async def quiet(request: Request, caller: ByTuner) -> Response:
-    """Tell a worker, or all, to take nothing new: within a second or two; what it calls is finished, and it stays alive.
+    """Tell a worker, or all, to take nothing new: within a second or two; it finishes what it calls, and lives on.
 
     There is no way back: end it (SIGTERM) and start another. Only for a key of the whole deployment.
     """
