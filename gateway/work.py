@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from gateway.domain import Channel, DebtState, Money, Tenant
 from gateway.policy.zones import Clue
@@ -150,9 +150,11 @@ class DebtRow:
     portfolio: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Past:
-    """One earlier attempt, contact or reservation on a person, as caps see it."""
+class Past(NamedTuple):
+    """One earlier attempt, contact or reservation on a person, as caps see it.
+
+    A tuple, since several are made for each reminder and one of these costs a third.
+    """
 
     at: datetime
     channel: str

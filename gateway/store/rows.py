@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, timedelta
+from collections.abc import Sequence
+from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -11,11 +13,15 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.engine import Row
 
 from gateway.domain import Channel, DebtState, Money, Outcome, Tenant, from_us, to_us
+from gateway.policy.numbers import kept_clue
+from gateway.policy.zones import Clue
 from gateway.ports import Entry, Moment
 from gateway.store import schema
 from gateway.work import (
+    AddressRow,
     Assignment,
     Attempt,
+    BorrowerRow,
     DebtRow,
     Intent,
     Outturn,
@@ -24,7 +30,8 @@ from gateway.work import (
     Work,
 )
 
-DUPLICATE_WITHIN = timedelta(hours=24)
+MOST_ALIKE = 4096
+"""Different texts of flags or zones whose values are remembered; many rows say the same."""
 
 
 def us(instant: datetime | None) -> int | None:
@@ -88,55 +95,90 @@ def _worth(value: str | None) -> Decimal:
     return worth if worth.is_finite() else Decimal(0)
 
 
-def debt_of(row: Row[Any]) -> DebtRow:
-    """A debt from its row."""
+def borrower_of(person: str, row: Sequence[Any]) -> BorrowerRow:
+    """A person's borrower, as facts tell it."""
+    id_, profile, pii_enc, revision = row
+    return BorrowerRow(
+        id=id_, person=person, profile=profile, pii_enc=bytes.fromhex(pii_enc), revision=revision
+    )
+
+
+def address_of(row: Sequence[Any]) -> AddressRow:
+    """An address, as facts tell it."""
+    _, channel, blind, value_enc, kind, country, zones = row
+    return AddressRow(
+        channel=Channel(channel),
+        key=blind.lower(),
+        value_enc=bytes.fromhex(value_enc),
+        kind=kind,
+        country=country,
+        clue=_clue(zones),
+    )
+
+
+@lru_cache(MOST_ALIKE)
+def _clue(zones: str) -> Clue | None:
+    return kept_clue(orjson.loads(zones))
+
+
+def debt_of(id_: str, row: Sequence[Any]) -> DebtRow:
+    """A debt, as facts tell it."""
+    (creditor, product, debtor_kind, due_date, amount, currency, law, state, state_at, until, *rest) = row
+    policy_facts, revision, portfolio = rest
     return DebtRow(
-        id=row.id,
-        creditor=row.creditor,
-        product=row.product,
-        debtor_kind=row.debtor_kind,
-        due_date=date.fromisoformat(row.due_date),
-        balance=Money(amount=Decimal(row.amount), currency=row.currency),
-        governing_law=row.governing_law,
-        state=DebtState(row.state),
-        state_at=from_us(row.state_at),
-        until=date.fromisoformat(row.until) if row.until else None,
-        policy_facts=orjson.loads(row.policy_facts),
-        revision=row.revision,
-        portfolio=row.portfolio,
+        id=id_,
+        creditor=creditor,
+        product=product,
+        debtor_kind=debtor_kind,
+        due_date=date.fromisoformat(due_date),
+        balance=Money(amount=Decimal(amount), currency=currency),
+        governing_law=law,
+        state=DebtState(state),
+        state_at=from_us(state_at),
+        until=date.fromisoformat(until) if until else None,
+        policy_facts=policy_facts,
+        revision=revision,
+        portfolio=portfolio,
     )
 
 
-def past_of(row: Row[Any]) -> Past:
-    """An attempt from its row, as caps see it."""
+def past_of(row: Sequence[Any]) -> Past:
+    """An attempt as caps see it, as facts tell it."""
+    at, _, final_at, channel, state, debt, creditor, address, role, actor, technology, adapter, flags = row
     return Past(
-        at=from_us(row.started_at),
-        channel=row.channel,
-        state=row.state,
-        final_at=instant(row.final_at),
-        debt=row.debt,
-        creditor=row.creditor,
-        address=row.address,
-        recipient_role=row.recipient_role,
-        actor=row.actor_id,
-        technology=row.technology,
-        adapter=row.adapter,
-        flags=tuple(orjson.loads(row.flags)),
+        at=from_us(at),
+        channel=channel,
+        state=state,
+        final_at=instant(final_at),
+        debt=debt,
+        creditor=creditor,
+        address=address,
+        recipient_role=role,
+        actor=actor,
+        technology=technology,
+        adapter=adapter,
+        flags=_flags(flags),
     )
 
 
-def reserved_of(row: Row[Any]) -> Past:
-    """A reservation from its row, as caps see it."""
+@lru_cache(MOST_ALIKE)
+def _flags(flags: str) -> tuple[str, ...]:
+    return tuple(orjson.loads(flags))
+
+
+def reserved_of(row: Sequence[Any]) -> Past:
+    """A reservation as caps see it, as facts tell it."""
+    at, until, channel, debt, creditor, address, role, actor = row
     return Past(
-        at=from_us(row.at),
-        channel=row.channel,
+        at=from_us(at),
+        channel=channel,
         state=Outcome.UNKNOWN.value,
-        final_at=from_us(row.until),
-        debt=row.debt,
-        creditor=row.creditor,
-        address=row.address,
-        recipient_role=row.recipient_role,
-        actor=row.actor_id,
+        final_at=from_us(until),
+        debt=debt,
+        creditor=creditor,
+        address=address,
+        recipient_role=role,
+        actor=actor,
         reserved=True,
     )
 
@@ -150,25 +192,16 @@ def newest_assignment() -> ColumnElement[bool]:
     return row.version == newest.scalar_subquery()
 
 
-def assignment_of(row: Row[Any]) -> Assignment:
-    """An assignment from its row."""
+def assignment_of(row: Sequence[Any]) -> Assignment:
+    """An assignment, as facts tell it."""
+    portfolio, version, licences, institution, packs = row
     return Assignment(
-        portfolio=row.portfolio,
-        version=row.version,
-        licences=tuple(orjson.loads(row.licences)),
-        institution=row.institution,
-        packs=tuple(orjson.loads(row.packs)),
+        portfolio=portfolio,
+        version=version,
+        licences=tuple(licences),
+        institution=institution,
+        packs=tuple(packs),
     )
-
-
-def doubles(work: Work, other: Row[Any], now: datetime) -> bool:
-    """Whether `other` came first and stands for the same contact: within a day, or due as well, or made just now."""
-    gap = work.accepted_at - from_us(other.accepted_at)
-    same = other.borrower == work.borrower and other.due_date == work.due_date
-    first = (other.accepted_at, other.id) < (to_us(work.accepted_at), work.id)
-    due_too = other.state == "sending" or (other.next_at is not None and other.next_at <= to_us(now))
-    made = other.called and other.updated_at > to_us(now - DUPLICATE_WITHIN)
-    return bool(same and first and (gap < DUPLICATE_WITHIN or due_too or made))
 
 
 def attempt_of(row: Row[Any]) -> Attempt:

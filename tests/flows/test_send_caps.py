@@ -3,16 +3,18 @@
 import asyncio
 from collections import Counter
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 
 import pytest
 from makers import borrower, by_id, contact, debt, phone, rows
 from sendrig import TENANT, done
 from sqlalchemy import insert, select, tuple_
 
+from gateway.domain import from_us
 from gateway.store import schema
 from gateway.store.dispatch import DispatchStore, DispatchTx
 from gateway.store.facts import UNSENT
-from gateway.store.rows import past_of
+from gateway.work import Past
 
 EVERYWHERE = [
     {"channel": "sms", "value": phone(1), "kind": "personal"},
@@ -62,9 +64,9 @@ class Unlocked(Met):
     async def lock_persons(self, keys, *, free=False):
         return sorted(set(keys))
 
-    async def _history(self, persons):
+    async def facts(self, subjects):
         self.meeting.come()
-        return await super()._history(persons)
+        return await super().facts(subjects)
 
 
 class OneStatement(Met):
@@ -73,7 +75,8 @@ class OneStatement(Met):
     async def lock_persons(self, keys, *, free=False):
         return sorted(set(keys))
 
-    async def _history(self, persons):
+    async def facts(self, subjects):
+        persons = sorted({(s.tenant, s.person) for s in subjects})
         person, attempt = schema.person.c, schema.attempt.c
         locked = (
             select(person.tenant, person.id)
@@ -89,8 +92,22 @@ class OneStatement(Met):
         self.meeting.come()
         found = {key: [] for key in persons}
         for row in await self.conn.execute(counted):
-            found[row.tenant, row.person].append(past_of(row))
-        return found
+            found[row.tenant, row.person].append(past(row))
+        return replace(await super().facts(subjects), history=found)
+
+
+def past(row):
+    """An attempt as caps see it."""
+    return Past(
+        at=from_us(row.started_at),
+        channel=row.channel,
+        state=row.state,
+        final_at=row.final_at and from_us(row.final_at),
+        debt=row.debt,
+        creditor=row.creditor,
+        address=row.address,
+        recipient_role=row.recipient_role,
+    )
 
 
 class StoreOf(DispatchStore):
