@@ -38,6 +38,8 @@ _REAL = {
 }
 VALUES = ("22", "54")
 """Classes of SQLSTATE that speak of what was to be written: a value that cannot be kept, one that is too large."""
+MALFORMED = ("malformed JSON", "integer overflow", "string or blob too big")
+"""The same in SQLite's words."""
 _OFFSET = "COALESCE((SELECT offset_us FROM clock), 0)"
 
 
@@ -231,9 +233,14 @@ def _unavailable() -> Iterator[None]:
     except (IntegrityError, ProgrammingError):
         raise
     except (DBAPIError, PoolTimeoutError, OSError) as lost:
-        if str(getattr(getattr(lost, "orig", None), "sqlstate", None)).startswith(VALUES):
+        if _is_refusal(getattr(lost, "orig", None)):
             raise StoreRefused("the store refuses a value: nothing was written") from lost
         raise Unavailable(_advice(str(lost))) from lost
+
+
+def _is_refusal(why: object) -> bool:
+    """Whether an error of the driver speaks of a value, not of the store."""
+    return str(getattr(why, "sqlstate", "")).startswith(VALUES) or str(why) in MALFORMED
 
 
 def _advice(what: str) -> str:

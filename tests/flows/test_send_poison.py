@@ -44,7 +44,7 @@ async def test_poison_is_set_aside_and_its_queue_goes_on(rig):
 
     aside = {name: await rig.reminder(name) for name in (names[1], names[4])}
     assert {(r.state, r.reason, r.by) for r in aside.values()} == {
-        ("deferred", "quarantined", "JSONDecodeError"),
+        ("deferred", "quarantined", "StoreRefused"),
         ("deferred", "quarantined", "ValueError"),
     }
     assert [r.next_at - r.updated_at for r in aside.values()] == [900_000_000] * 2
@@ -71,6 +71,7 @@ async def test_a_value_that_the_store_refuses_is_poison(rig):
     assert len(rig.reached()) == MANY - 1
 
 
+@ON_SQLITE
 async def test_what_was_mended_goes_through_all_checks_when_it_is_replayed(rig):
     names = await several(rig)
     before = await spoilt(rig, schema.borrower, "B-2", profile="{")
@@ -136,7 +137,7 @@ async def test_the_commands_list_and_replay(rig, monkeypatch):
         rest = await said("replay", "--all", "--reason", "mended", "--json")
 
     assert {(i["id"], i["by"]) for i in orjson.loads(told.stdout)} == {
-        (name, "JSONDecodeError") for name in names[:2]
+        (name, "StoreRefused") for name in names[:2]
     }
     assert (neither.returncode, one.stdout, orjson.loads(rest.stdout)) == (
         2,

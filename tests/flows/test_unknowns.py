@@ -116,6 +116,7 @@ async def test_one_settled_as_not_sent_whose_debt_was_paid_meanwhile_goes_nowher
     assert (row.state, row.reason, rig.reached()) == ("suppressed", "debt_paid", [])
 
 
+@ON_SQLITE
 async def test_a_receipt_that_comes_first_wins_and_one_that_comes_after_a_no_calls_the_second_go_off(rig):
     attempt = await parked(rig)
     connected = rig.gateway.accounts.named(TENANT, attempt.account)
