@@ -34,7 +34,8 @@ STALL_S = 0.45
 POST_OF, BACKLOG = 25, 250
 """Reminders of one request, and how many may wait before the caller does, too."""
 CLEARED_S = 300.0
-US = 1_000_000
+ASKED_AGAIN_S, SETTLED_S = (120, 480), 3.0
+"""A question that was cut is asked again: ten minutes in all, which pass at once; an answer takes so long."""
 
 
 def address_of(number):
@@ -274,11 +275,18 @@ class Deaths:
     # What came of it.
 
     async def settled(self, patience=CLEARED_S):
-        """Wait until nothing is under way, and hold it all together."""
-        await until(self._at_rest, patience)
+        """Wait until nothing is under way, and hold it all together; what could not be asked is asked again."""
         database = self.fleet.rig.database
-        attempts = [row for row in await rows(database, "attempt") if row.origin == "gateway"]
-        return check(self.accepted, self.fleet.rig.reached(), await rows(database, "reminder"), attempts)
+        for wait in (0, *ASKED_AGAIN_S):
+            await self.fleet.rig.aged("attempt.settle_at", seconds=wait)
+            await asyncio.sleep(SETTLED_S)
+            await until(self._at_rest, patience)
+            attempts = [row for row in await rows(database, "attempt") if row.origin == "gateway"]
+            reminders = await rows(database, "reminder")
+            verdict = check(self.accepted, self.fleet.rig.reached(), reminders, attempts)
+            if not verdict.unsettled:
+                break
+        return verdict
 
     async def _at_rest(self):
         await asyncio.sleep(1)

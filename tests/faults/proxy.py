@@ -40,6 +40,7 @@ class Proxy:
 
     async def __aexit__(self, *_):
         self._server.close()
+        await asyncio.sleep(0.1)  # whoever was taken last has begun
         for task in tuple(self._open):
             task.cancel()
         await asyncio.gather(*self._open, return_exceptions=True)
@@ -59,31 +60,18 @@ class Proxy:
         task = asyncio.current_task()
         self._open.add(task)
         task.add_done_callback(self._open.discard)
-        if self._fault("refuse"):
-            reset(writer)
-            return
+        ends, cut = [writer], True
         try:
+            if self._fault("refuse"):
+                return
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.behind)
-        except OSError:
-            reset(writer)
-            return
-        talk = Talk(self, writer, far_writer)
-        ways = {
-            asyncio.create_task(talk.there(reader)),
-            asyncio.create_task(talk.back(far_reader)),
-        }
-        try:
-            done, _ = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-            cut = any(isinstance(way.exception(), Cut) for way in done)
-        except asyncio.CancelledError:
-            cut = True
-            raise
+            ends.append(far_writer)
+            cut = await Talk(self, writer, far_writer).last(reader, far_reader)
+        except (OSError, asyncio.CancelledError):
+            pass
         finally:
-            for way in ways:
-                way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
-            for end in (writer, far_writer):
-                (reset if cut else close)(end)
+            for end in ends:
+                await (reset if cut else close)(end)
 
 
 class Talk:
@@ -94,6 +82,17 @@ class Talk:
         self.fault = None
         self.free = asyncio.Event()
         self.free.set()
+
+    async def last(self, reader, far_reader):
+        """Pass all on until one side ends it; whether it was cut."""
+        ways = {asyncio.create_task(self.there(reader)), asyncio.create_task(self.back(far_reader))}
+        try:
+            done, _ = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            return any(way.exception() is not None for way in done)
+        finally:
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
 
     async def there(self, reader):
         """Requests."""
@@ -138,15 +137,22 @@ async def send(writer, data):
         raise Cut from None
 
 
-def reset(writer):
+async def reset(writer):
     """End it with a RST."""
     with suppress(OSError):
-        writer.get_extra_info("socket").setsockopt(
-            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-        )
+        linger = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
     writer.transport.abort()
+    await over(writer)
 
 
-def close(writer):
+async def close(writer):
     """End it."""
     writer.close()
+    await over(writer)
+
+
+async def over(writer):
+    """Wait until its socket is closed."""
+    with suppress(OSError):
+        await writer.wait_closed()
