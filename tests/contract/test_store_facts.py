@@ -14,6 +14,7 @@ from gateway.intake import Done
 from gateway.store import schema
 from gateway.store.dispatch import DispatchStore
 from gateway.store.facts import DUPLICATE_WITHIN, LOOKBACK
+from gateway.store.migrate import make_months
 from gateway.store.rows import work_of
 
 TENANT = Tenant("acme/live")
@@ -89,8 +90,11 @@ async def test_where_tables_are_long_each_is_read_through_an_index(store, databa
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-async def test_postgresql_plans_it_for_the_first_times_only(store, take):
+async def test_postgresql_plans_it_for_the_first_times_only(store, database, take):
     (work,) = await take(reminder(1, **SMS))
+    async with database.write() as conn:
+        for months in range(12):  # of which a plan for one moment alone would need few
+            await make_months(conn, NOW - months * 30 * DAY)
     async with store.transaction() as tx:
         for _ in range(9):
             await tx.facts([work])
