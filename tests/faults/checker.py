@@ -66,8 +66,8 @@ def check(accepted, ledger, reminders, attempts):
     states = {row.id: row for row in reminders}
     many = Counter(promised.to for promised in accepted.values())
 
-    verdict.twice = [name for name in accepted if len(refs.get(name, ())) > 1]
-    verdict.twice += [to for to, times in reached.items() if times > many[to] and many[to]]
+    twice = {promised.to for name, promised in accepted.items() if len(refs.get(name, ())) > 1}
+    verdict.twice = sorted(twice | {to for to, times in reached.items() if times > many[to] > 0})
     verdict.over_cap = [to for to, times in reached.items() if times > A_DAY]
     verdict.in_quiet_hours = [name for name, promised in accepted.items() if promised.quiet and name in refs]
     verdict.unexplained = [line["ref"] for line in ledger if whose.get(line["ref"]) not in accepted]

@@ -86,6 +86,7 @@ class Place:
     point: str = ""
     since: float = 0.0
     told: float = 0.0
+    bag: deque = field(default_factory=deque)
 
 
 @dataclass
@@ -114,7 +115,6 @@ class Deaths:
             Place("worker", kinds[SLOW]),
             Place("api", kinds[ACCEPTING]),
         ]
-        self.bags = [deque() for _ in self.places]
 
     def deaths(self):
         """What those who died said right before it."""
@@ -127,8 +127,8 @@ class Deaths:
         done, others = 0, list(every)
         try:
             while (count := len(self.deaths())) < kills:
-                for place, bag in zip(self.places, self.bags, strict=True):
-                    self._see_to(place, bag)
+                for place in self.places:
+                    self._see_to(place)
                 for each, act in others:
                     if count // each > done // each:
                         await act()
@@ -162,12 +162,12 @@ class Deaths:
                 task.cancel()
             await asyncio.gather(feeding, ledger, return_exceptions=True)
 
-    def _see_to(self, place, bag):
+    def _see_to(self, place):
         """Replace who is gone; end who has not come to its point."""
         if place.process is None or place.process.poll() is not None:
             if place.process is not None:
                 self.left[place.process.returncode] += 1
-            self._replace(place, bag)
+            self._replace(place)
             return
         age = time.monotonic() - place.since
         kind = POINTS[place.point][0]
@@ -182,10 +182,10 @@ class Deaths:
             process.send_signal(signal.SIGSTOP)
             asyncio.get_running_loop().call_later(STALL_S, process.send_signal, signal.SIGCONT)
 
-    def _replace(self, place, bag):
-        if not bag:
-            bag.extend(self.random.sample(place.points, len(place.points)))
-        place.point = bag.popleft()
+    def _replace(self, place):
+        if not place.bag:
+            place.bag.extend(self.random.sample(place.points, len(place.points)))
+        place.point = place.bag.popleft()
         place.process = self.start(place.role, place.point, self.random.randint(1, POINTS[place.point][1]))
         place.since, place.told = time.monotonic(), 0.0
 

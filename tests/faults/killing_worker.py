@@ -2,6 +2,8 @@
 
     KILLS=FILE python killing_worker.py worker POINT N SEED [words of the command]
 
+With MISTAKE=1 it has one as well: what the dead were calling is withdrawn and sent anew. The ledger must give it away.
+
 The points are sown from outside, around functions of ours; nothing in the product knows of them. Right before it
 ends it appends one line to FILE: where, and how many calls it had begun that are not written yet. SIGUSR1 ends it
 wherever it is. The quarantine is 5 s, as in the demo: whoever is killed calls nobody afterwards.
@@ -36,7 +38,7 @@ from gateway.starts import Starts
 from gateway.store.dispatch import DispatchStore, DispatchTx
 from gateway.store.intake import IntakeStore
 from gateway.store.owners import BEAT_S, Heart, Owners
-from gateway.sweep import Sweep
+from gateway.sweep import LIMIT, Sweep
 
 QUARANTINE = timedelta(seconds=5)
 SOON_S, WRITTEN_S = 0.006, 0.002
@@ -312,10 +314,21 @@ def sow():
     Owners.leave = left
 
 
+async def bury_and_send_anew(self):
+    """The mistake: nobody asks whether the provider was reached."""
+    dead = await self._graves.dead()
+    if dead:
+        async with self._store.transaction() as tx:
+            left = (await tx.orphans(dead, LIMIT)).values()
+            await tx.void([(a.tenant, a.ref) for a in left], from_states=("intent", "calling"))
+
+
 if __name__ == "__main__":
     role, point, nth, seed = sys.argv[1:5]
     KILLER = Killer(point, int(nth), int(seed))
     signal.signal(signal.SIGUSR1, lambda *_: KILLER.die("anywhere"))
+    if os.environ.get("MISTAKE"):
+        Sweep._bury = bury_and_send_anew
     sow()
     gateway.cli.run.Place = partial(gateway.cli.run.Place, quarantine=QUARANTINE)
     sys.argv[1:] = [role, *sys.argv[5:]]

@@ -4,13 +4,13 @@ import os
 from collections import Counter
 
 import pytest
-from killing import SEED, Deaths, nice
+from killing import SEED, Deaths, Place, nice
 from killing_worker import POINTS
 
 pytestmark = pytest.mark.timeout(3600)
 KILLS = int(os.environ.get("FAULTS_KILLS", "520"))
 """FAULTS_KILLS=40 is the short form."""
-FLUSH_EVERY = 25
+FLUSH_EVERY, MISTAKEN_KILLS = 25, 8
 
 
 async def test_workers_and_the_api_are_killed_at_named_points_and_all_is_sent_once(fleet_of, figure):
@@ -33,3 +33,21 @@ async def test_workers_and_the_api_are_killed_at_named_points_and_all_is_sent_on
     assert verdict.tried["left unknown by a death"] <= sum(death["in_flight"] for death in died)
     assert verdict.tried["reached"] > 10 * len(died)
     assert len(at.keys() & POINTS.keys()) >= min(24, KILLS // 2)
+
+
+async def test_a_worker_that_sends_anew_what_the_dead_were_calling_is_caught_by_the_same_checker(
+    fleet_of, figure
+):
+    fleet = await fleet_of(0)
+    fleet.environ["MISTAKE"] = "1"
+    deaths = Deaths(fleet, SEED)
+    deaths.places = [Place("worker", ["call.answered", "t2.begin", "t2.before_commit"]) for _ in range(2)]
+    try:
+        await deaths.run(MISTAKEN_KILLS)
+        verdict = await deaths.settled()
+    finally:
+        deaths.end()
+
+    figure("kills of workers with the mistake", len(deaths.deaths()))
+    figure("reached twice, which must be seen", len(verdict.twice))
+    assert verdict.twice
