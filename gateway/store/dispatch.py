@@ -14,13 +14,13 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     CompoundSelect,
+    Select,
     Subquery,
     Text,
     and_,
     bindparam,
     case,
     func,
-    insert,
     literal,
     or_,
     select,
@@ -40,7 +40,8 @@ from gateway.store import counted, schema, standing
 from gateway.store.among import among, given, json, keyed
 from gateway.store.database import Database, chunks
 from gateway.store.facts import FactsTx
-from gateway.store.guard import guard
+from gateway.store.guard import as_they_stand, guard
+from gateway.store.live import GO_LOCK
 from gateway.store.log import Log
 from gateway.store.poison import put_aside
 from gateway.store.rows import (
@@ -53,6 +54,7 @@ from gateway.store.rows import (
     withdrawal,
     work_of,
 )
+from gateway.store.together import NewRows, Together
 from gateway.work import (
     Attempt,
     Due,
@@ -101,6 +103,8 @@ class DispatchStore:
         return [Due(tenant=Tenant(r.tenant), id=r.id, person=r.person, borrower=r.borrower) for r in ordered]
 
     def _head(self, queue: str, limit: int) -> Subquery:
+        """Whoever is decided on by another worker just now is passed over (PostgreSQL)."""
+        person = schema.person.c
         return (
             select(
                 _REMINDER.tenant,
@@ -111,11 +115,13 @@ class DispatchStore:
                 _REMINDER.next_at,
                 _REMINDER.accepted_at,
             )
+            .join(schema.person, and_(person.tenant == _REMINDER.tenant, person.id == _REMINDER.person))
             .where(
                 _REMINDER.queue == queue, _REMINDER.next_at <= self._db.now, _REMINDER.state.in_(DUE_STATES)
             )
             .order_by(_REMINDER.next_at, _REMINDER.accepted_at)
             .limit(limit)
+            .with_for_update(of=schema.person, key_share=True, skip_locked=True)
             .subquery()
         )
 
@@ -185,8 +191,8 @@ class DispatchStore:
             return await DispatchTx(conn, moment, self._log).go(intents, owner, word, book)
 
     async def _begin(self, conn: AsyncConnection) -> Moment:
-        """A go that hangs must not hold up whoever sets a pause, nor every go behind that."""
-        return await self._db.moment(conn, beside="" if self._db.sqlite else _GO_BOUNDS)
+        """Takes the guard's lock; a go that hangs must not hold up whoever sets a pause, nor every go behind that."""
+        return await self._db.moment(conn, beside="" if self._db.sqlite else _GO_BEGINS)
 
 
 def _starts(intents: Sequence[Intent], refused: Mapping[str, Refusal]) -> list[Start]:
@@ -227,12 +233,6 @@ _PERSONS = (
 )
 _LOCK_PERSONS = _PERSONS.with_for_update(key_share=True)
 _LOCK_FREE = _PERSONS.with_for_update(key_share=True, skip_locked=True)
-_LOCK_REMINDERS = (
-    select(_REMINDER.id)
-    .where(among("keys", _REMINDER.tenant, _REMINDER.id))
-    .order_by(_REMINDER.tenant, _REMINDER.id)
-    .with_for_update()
-)
 _DUE = and_(_REMINDER.next_at <= bindparam("now"), _REMINDER.state.in_(DUE_STATES))
 _TAKE = (
     update(schema.reminder)
@@ -251,9 +251,17 @@ _DUE_OF = (
     .order_by(_REMINDER.priority, _REMINDER.next_at)
     .limit(bindparam("most"))
 )
+_IN_ORDER = (
+    select(_REMINDER.tenant, _REMINDER.id)
+    .where(among("locked", _REMINDER.tenant, _REMINDER.id))
+    .order_by(_REMINDER.tenant, _REMINDER.id)
+    .with_for_update()
+    .cte("in_order")
+)
 _MARK_CALLED = (
     update(schema.reminder)
     .where(
+        select(func.count()).select_from(_IN_ORDER).scalar_subquery() >= 0,
         among("keys", _REMINDER.tenant, _REMINDER.id, _REMINDER.fence),
         _REMINDER.state == "sending",
         _REMINDER.called.is_(False),
@@ -261,6 +269,7 @@ _MARK_CALLED = (
     .values(called=True)
     .returning(_REMINDER.tenant, _REMINDER.id)
 )
+"""Locks all of them first, always in the same order, and marks those that may be called."""
 _ATTEMPTS = among("keys", _ATTEMPT.tenant, _ATTEMPT.ref)
 _TO_CALLING = (
     update(schema.attempt)
@@ -269,14 +278,31 @@ _TO_CALLING = (
     .returning(_ATTEMPT.ref)
 )
 _PLACES = select(schema.attempt_ref).where(among("refs", schema.attempt_ref.c.ref))
-_LOCK_ATTEMPTS = (
-    select(schema.attempt)
-    .where(among("keys", _ATTEMPT.tenant, _ATTEMPT.ref, _ATTEMPT.started_at))
-    .order_by(_ATTEMPT.ref)
-    .with_for_update()
-)
+
+
+def _lock_attempts() -> Select[Any]:
+    """Attempts by ref, their reminders' rows locked first, in one statement; SQLite's one writer locks nothing."""
+    place = _PLACES.cte("place")
+    held = (
+        select(_REMINDER.id)
+        .where(tuple_(_REMINDER.tenant, _REMINDER.id).in_(select(place.c.tenant, place.c.reminder)))
+        .order_by(_REMINDER.tenant, _REMINDER.id)
+        .with_for_update()
+        .cte("held")
+    )
+    same = (place.c[key] == _ATTEMPT[key] for key in ("tenant", "ref", "started_at"))
+    return (
+        select(schema.attempt)
+        .join(place, and_(*same))
+        .where(select(func.count()).select_from(held).scalar_subquery() >= 0)
+        .order_by(_ATTEMPT.ref)
+        .with_for_update(of=schema.attempt)
+    )
+
+
+_LOCK_ATTEMPTS = _lock_attempts()
 _DECIDED = given(
-    "rows",
+    "decided",
     **dict.fromkeys(
         ("tenant", "id", "state", "reason", "by", "attempt", "decision", "queue", "channel"), Text()
     ),
@@ -290,6 +316,11 @@ _DECIDE = (
         **{key: func.coalesce(_DECIDED[key], _REMINDER[key]) for key in ("attempt", "queue", "channel")},
         updated_at=bindparam("now"),
     )
+)
+_WRITE_DECISIONS = Together(
+    _DECIDE,
+    NewRows(table=schema.attempt_ref, name="refs"),
+    NewRows(table=schema.attempt, name="intents"),
 )
 _VOID = (
     update(schema.attempt)
@@ -342,7 +373,7 @@ _LOOK_AGAIN = (
     .values(next_at=bindparam("now"))
 )
 _OUTTURNS = given(
-    "rows",
+    "outturns",
     **dict.fromkeys(("tenant", "ref", "state", "ending", "code", "provider_id"), Text()),
     **dict.fromkeys(("started_at", "final_at", "settle_at", "settle_tries", "ended_at"), BigInteger()),
 )
@@ -357,14 +388,14 @@ _FINISH_ATTEMPTS = (
         },
     )
 )
-_NAMED = given("rows", ref=Text(), provider_id=Text())
+_NAMED = given("named", ref=Text(), provider_id=Text())
 _NAME = (
     update(schema.attempt_ref)
     .where(schema.attempt_ref.c.ref == _NAMED["ref"])
     .values(provider_id=_NAMED["provider_id"])
 )
 _FINISHED = given(
-    "rows",
+    "finished",
     **dict.fromkeys(("tenant", "id", "ref", "state", "reason", "by"), Text()),
     **dict.fromkeys(("next_at", "tries", "step"), BigInteger()),
     **dict.fromkeys(("keeps_next", "called"), Boolean()),
@@ -385,7 +416,11 @@ _FINISH_REMINDERS = (
         updated_at=bindparam("now"),
     )
 )
-_GO_BOUNDS = ", set_config('lock_timeout', '1s', true), set_config('statement_timeout', '2s', true)"
+_WRITE_OUTCOMES = Together(_FINISH_ATTEMPTS, _NAME, _FINISH_REMINDERS)
+_GO_BEGINS = (
+    ", set_config('lock_timeout', '1s', true), set_config('statement_timeout', '2s', true)"
+    f", pg_advisory_xact_lock_shared({GO_LOCK})"
+)
 _NEVER = 2**62
 """Later than any expiry."""
 _QUEUES = (
@@ -477,15 +512,15 @@ class DispatchTx(FactsTx):
         """Write what T1 decided: the reminders' rows, and an intent for each that shall be sent."""
         if not verdicts:
             return
-        await self.conn.execute(
-            _DECIDE,
-            {"rows": json([self._verdict_row(v) for v in verdicts]), "now": to_us(self.moment.policy)},
-        )
+        now = to_us(self.moment.policy)
         intents = [v.intent for v in verdicts if v.intent]
-        if intents:
-            now = to_us(self.moment.policy)
-            await self.conn.execute(insert(schema.attempt_ref), [ref_row(i, now) for i in intents])
-            await self.conn.execute(insert(schema.attempt), [intent_row(i, owner, now) for i in intents])
+        await _WRITE_DECISIONS.run(
+            self.conn,
+            decided=json([self._verdict_row(v) for v in verdicts]),
+            refs=[ref_row(i, now) for i in intents],
+            intents=[intent_row(i, owner, now) for i in intents],
+            now=now,
+        )
 
     def _verdict_row(self, verdict: Verdict) -> dict[str, Any]:
         return {
@@ -503,12 +538,12 @@ class DispatchTx(FactsTx):
 
     async def go(self, intents: Sequence[Intent], owner: str, word: Word | None, book: Book) -> Went:
         """See DispatchStore.go."""
-        stands = await guard(self.conn, self.moment)
+        stands = await as_they_stand(self.conn, self.moment)
         refused = stands.barred(_starts(intents, {}))
         now = to_us(self.moment.real)
-        await self._lock_reminders({(i.work.tenant, i.work.id) for i in intents})
-        alive = {i.work.id: i for i in intents if to_us(i.deadline) > now and i.ref not in refused}
-        called = await self._mark_called(list(alive.values())) if word in (None, stands.word) else []
+        right = word in (None, stands.word)
+        alive = [i for i in intents if right and to_us(i.deadline) > now and i.ref not in refused]
+        called = await self._mark_called(intents, alive)
         current = await self._unchanged(called)
         starts = _starts(current, refused)
         refused |= await standing.admit(self.conn, self.moment, starts, stands.standings)
@@ -519,12 +554,15 @@ class DispatchTx(FactsTx):
         await self.void([(i.work.tenant, i.ref) for i in intents if i.ref not in granted], why=refused)
         return Went(granted=frozenset(granted), refused=refused)
 
-    async def _mark_called(self, intents: Sequence[Intent]) -> list[Intent]:
-        if not intents:
-            return []
-        by_key = {(i.work.tenant, i.work.id): i for i in intents}
-        keys = keyed((i.work.tenant, i.work.id, i.work.fence) for i in intents)
-        rows = await self.conn.execute(_MARK_CALLED, {"keys": keys})
+    async def _mark_called(self, intents: Sequence[Intent], alive: Sequence[Intent]) -> list[Intent]:
+        by_key = {(i.work.tenant, i.work.id): i for i in alive}
+        rows = await self.conn.execute(
+            _MARK_CALLED,
+            {
+                "locked": keyed({(i.work.tenant, i.work.id) for i in intents}),
+                "keys": keyed((i.work.tenant, i.work.id, i.work.fence) for i in alive),
+            },
+        )
         return [by_key[Tenant(r.tenant), r.id] for r in rows]
 
     async def _unchanged(self, intents: Sequence[Intent]) -> list[Intent]:
@@ -642,15 +680,8 @@ class DispatchTx(FactsTx):
         """Attempts by ref, their reminders' rows locked first, then their own."""
         if not refs:
             return {}
-        known = list(await self.conn.execute(_PLACES, {"refs": keyed((ref,) for ref in set(refs))}))
-        await self._lock_reminders({(r.tenant, r.reminder) for r in known if r.reminder})
-        keys = keyed((r.tenant, r.ref, r.started_at) for r in known)
-        rows = await self.conn.execute(_LOCK_ATTEMPTS, {"keys": keys})
+        rows = await self.conn.execute(_LOCK_ATTEMPTS, {"refs": keyed((ref,) for ref in set(refs))})
         return {r.ref: attempt_of(r) for r in rows if r.reminder is not None}
-
-    async def _lock_reminders(self, keys: Iterable[Key]) -> None:
-        if self.conn.dialect.name == "postgresql" and keys:
-            await self.conn.execute(_LOCK_REMINDERS, {"keys": keyed(keys)})
 
     async def finish(self, outturns: Sequence[Outturn]) -> None:
         """Write outcomes to attempts and to the reminders whose latest attempt they are.
@@ -659,16 +690,15 @@ class DispatchTx(FactsTx):
         """
         if not outturns:
             return
-        await self.conn.execute(_FINISH_ATTEMPTS, {"rows": json([outturn_row(o) for o in outturns])})
         named = [{"ref": o.attempt.ref, "provider_id": o.provider_id} for o in outturns if o.provider_id]
-        if named:
-            await self.conn.execute(_NAME, {"rows": json(named)})
         moved = [o for o in outturns if o.reminder_state and o.attempt.reminder]
-        if moved:
-            await self.conn.execute(
-                _FINISH_REMINDERS,
-                {"rows": json([self._finish_row(o) for o in moved]), "now": to_us(self.moment.policy)},
-            )
+        await _WRITE_OUTCOMES.run(
+            self.conn,
+            outturns=json([outturn_row(o) for o in outturns]),
+            named=json(named),
+            finished=json([self._finish_row(o) for o in moved]),
+            now=to_us(self.moment.policy),
+        )
 
     def _finish_row(self, outturn: Outturn) -> dict[str, Any]:
         return {

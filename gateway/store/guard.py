@@ -65,6 +65,11 @@ async def guard(conn: AsyncConnection, moment: Moment) -> Stands:
     """
     if conn.dialect.name == "postgresql":
         await conn.execute(_SHARED, {"key": GO_LOCK})
+    return await as_they_stand(conn, moment)
+
+
+async def as_they_stand(conn: AsyncConnection, moment: Moment) -> Stands:
+    """How things stand, for whoever took the lock in a statement before."""
     row = (await conn.execute(_STANDS[conn.dialect.name], {"now": to_us(moment.policy)})).one()
     return Stands(
         now=moment,

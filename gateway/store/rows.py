@@ -276,6 +276,7 @@ def intent_row(intent: Intent, owner: str, now: int) -> dict[str, Any]:
         "language": intent.language,
         "text_hash": intent.text_hash,
         "text_enc": intent.text_enc,
+        "settle_tries": 0,
         "borrower_revision": intent.borrower_revision,
         "debt_revision": intent.debt_revision,
     }

@@ -1,0 +1,82 @@
+"""Several writes as one statement: PostgreSQL is asked once, each write a part of one WITH; SQLite runs them in turn.
+
+All parts see the rows as they stood before the statement, so no two of them may write the same row.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from sqlalchemy import Table, Update, insert, text
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+_POSTGRESQL = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]  # SQLAlchemy ships it untyped
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRows:
+    """Rows to be inserted, bound as `name`: columns by name, the same in each; those left out are null."""
+
+    table: Table
+    name: str
+
+
+Write = Update | NewRows
+
+
+class Together:
+    """Writes that always go together; made once, for it compiles them."""
+
+    def __init__(self, *writes: Write) -> None:
+        self._writes = tuple((write, _names(write)) for write in writes)
+        self._fixed: dict[str, Any] = {}
+        parts = [self._part(place, write) for place, write in enumerate(writes)]
+        self._at_once = text(f"WITH {', '.join(parts)} SELECT 1")
+        self._rows = frozenset(write.name for write in writes if isinstance(write, NewRows))
+
+    async def run(self, conn: AsyncConnection, **bound: Any) -> None:
+        """Write; what has no rows writes nothing."""
+        if conn.dialect.name == "postgresql":
+            rows = {name: orjson.dumps(bound[name], default=_hex).decode() for name in self._rows}
+            await conn.execute(self._at_once, {**self._fixed, **bound, **rows})
+            return
+        for write, names in self._writes:
+            if isinstance(write, Update):
+                await conn.execute(write, {name: bound[name] for name in names})
+            elif bound[write.name]:
+                await conn.execute(insert(write.table), bound[write.name])
+
+    def _part(self, place: int, write: Write) -> str:
+        if isinstance(write, NewRows):
+            table, columns = write.table.name, ", ".join(column.name for column in write.table.c)
+            return (
+                f"w{place} AS (INSERT INTO {table} ({columns})"  # noqa: S608 (names of the schema)
+                f" SELECT {columns} FROM json_populate_recordset(CAST(NULL AS {table}), CAST(:{write.name} AS json)))"
+            )
+        made = write.compile(dialect=_POSTGRESQL)
+        sql = str(made)
+        for bind, name in made.bind_names.items():
+            bound = name
+            if not bind.required:
+                bound = f"w{place}_{name}"
+                self._fixed[bound] = bind.value
+            sql = re.sub(rf"(?<!:):{name}::(\w+)", rf"CAST(:{bound} AS \1)", sql)
+        return f"w{place} AS ({sql})"
+
+
+def _names(write: Write) -> tuple[str, ...]:
+    if isinstance(write, NewRows):
+        return (write.name,)
+    made = write.compile(dialect=_POSTGRESQL)
+    return tuple(name for bind, name in made.bind_names.items() if bind.required)
+
+
+def _hex(value: Any) -> str:
+    """Bytes as PostgreSQL reads them."""
+    if isinstance(value, bytes):
+        return rf"\x{value.hex()}"
+    raise TypeError
