@@ -79,6 +79,7 @@ def check(accepted, ledger, reminders, attempts):
             getattr(verdict, fault).append(name)
 
     found = Counter(row.state for row in reminders)
+    asked = [row for row in attempts if row.ending == "unknown" and row.adapter not in CANNOT_BE_ASKED]
     by_death = Counter(row.ended_at is None for row in attempts if row.ending == "unknown")
     verdict.tried = {
         "accepted": len(accepted),
@@ -87,6 +88,8 @@ def check(accepted, ledger, reminders, attempts):
         "in quiet hours": sum(promised.quiet for promised in accepted.values()),
         "left unknown by a death": by_death[True],
         "left unknown by a call": by_death[False],
+        "whose provider can be asked": len(asked),
+        "settled of these": sum(row.state != "unknown" for row in asked),
         "parked unknown": found["unknown"],
     }
     return verdict
