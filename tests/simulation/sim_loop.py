@@ -12,7 +12,7 @@ from contextvars import ContextVar
 
 TICK = 5e-6
 """Seconds that a callback takes: whoever spins does not hold time still."""
-MOST_STEPS = 40_000
+MOST_STEPS = 20_000
 """Callbacks in one run at most: more is a livelock."""
 
 PROCESS: ContextVar[Process | None] = ContextVar("process", default=None)

@@ -12,5 +12,5 @@ if __name__ == "__main__":
     with sown(sys.argv[2]) if len(sys.argv) > 2 else nullcontext():
         seen = World(int(sys.argv[1])).run()
     for at, *what in seen.trace:
-        print(f"{at:12.6f}", *what)
-    print(*seen.wrong or ["nothing was wrong"], sep="\n")
+        print(f"{at:12.6f}", *what)  # noqa: T201
+    print(*seen.wrong or ["nothing was wrong"], sep="\n")  # noqa: T201

@@ -24,8 +24,7 @@ from sim_loop import PROCESS, Loop, Process, StuckError
 from sim_store import Database, Heart, Server
 from sqlalchemy import insert
 
-from gateway.accounts import Accounts
-from gateway.accounts import AccountRow
+from gateway.accounts import AccountRow, Accounts
 from gateway.deciding import Desk
 from gateway.dispatch import Dispatch
 from gateway.domain import Account, Mode, Outcome, Receipt, Tenant, to_us
@@ -69,8 +68,10 @@ FAULTS_S = 12.0
 """Faults begin within this."""
 JUDGED_S = 14.0
 """Whoever is dead has been judged so within this."""
-RECEIPTS_S = 6.0
+RECEIPTS_S = 3.0
 """Providers have told all within this."""
+FATES = (("swallowed", 0.12), ("lost", 0.18), ("late", 0.22), ("refused", 0.34), ("taken", 1.0))
+"""What a request comes to, each up to so much of a draw from 0 to 1."""
 BOUND_S = 3 * 3600.0
 """All is settled within this: the last question to a provider comes after an hour and a quarter."""
 
@@ -93,7 +94,7 @@ class Keys:
     def _key(self, tenant, name):
         found = self._keys.get((tenant, name))
         if found is None:
-            found = self._keys[tenant, name] = DataKey(bytes(32), tenant, lambda n: self._entropy(n))
+            found = self._keys[tenant, name] = DataKey(bytes(32), tenant, self._entropy)
         return found
 
     async def credentials(self, tenant, account):
@@ -165,7 +166,7 @@ class Stage:
 
     def __init__(self):
         self.entropy = random.Random(0)
-        self.keys = Keys(lambda n: self.entropy.randbytes(n))
+        self.keys = Keys(self.random_bytes)
         self.server = Server()
         self.catalog, self.packs, self.metrics = Catalog.load(), load_packs(None), Metrics()
         self.log = Log(self.keys, LogKeys(pseudonyms=bytes(32), commitments=bytes(32)), self.random_bytes)
@@ -463,16 +464,7 @@ class World:
         draw, way = self.random.random(), 0.02 * self.random.random()
         fate = "taken"
         if self.loop.time() < FAULTS_S + 5:
-            for fate, part in (
-                ("swallowed", 0.08),
-                ("lost", 0.06),
-                ("late", 0.04),
-                ("refused", 0.12),
-                ("taken", 1),
-            ):
-                draw -= part
-                if draw < 0:
-                    break
+            fate = next(fate for fate, up_to in FATES if draw < up_to)
         self.seen.tried[f"requests {fate}"] += 1
         refusal = sim_providers.REFUSALS[int(self.random.random() * 3)]
         back = 3.0 if fate == "late" else 0.3 * self.random.random() ** 2
@@ -482,7 +474,9 @@ class World:
         """The provider tells later, once or twice, or never."""
         for _ in range(self.random.choice((0, 1, 1, 2))):
             outcome = self.random.choice((Outcome.DELIVERED, Outcome.DELIVERED, Outcome.ACCEPTED))
-            told = self._tell(provider, Receipt(outcome=outcome, ref=call.ref), 6 * self.random.random() ** 3)
+            told = self._tell(
+                provider, Receipt(outcome=outcome, ref=call.ref), RECEIPTS_S * self.random.random() ** 2
+            )
             self.loop.create_task(told, context=_within(self.api))
 
     async def _tell(self, provider, receipt, after):
@@ -771,16 +765,20 @@ class World:
 
     async def _settled(self):
         """Until nothing is under way, nothing is to be asked, and nothing is due that may go."""
-        await asyncio.sleep(FAULTS_S if self._at else FAULTS_S / 4)
-        while any(w.process.stopped or self.away(w.process) for w in self.workers):
+        await asyncio.sleep(1.0)
+        while self.loop.time() < FAULTS_S and self._under_way():  # noqa: ASYNC110 (an observer)
+            await asyncio.sleep(0.5)
+        while any(w.process.stopped or self.away(w.process) for w in self.workers):  # noqa: ASYNC110 (an observer)
             await asyncio.sleep(0.5)
         self.quiet_at = self.loop.time() + (JUDGED_S if self.in_flight or self._cuts else 0.0)
         while self._under_way():
             if self.loop.time() > BOUND_S:
                 self.seen.wrong.append(f"not settled after {BOUND_S:.0f} s")
                 return
-            await asyncio.sleep(0.5 if self.loop.time() < self.quiet_at else 5.0)
+            await asyncio.sleep(0.5 if self.loop.time() < self.quiet_at else 60.0)
         await asyncio.sleep(RECEIPTS_S)
+        while self.stage.server.holder is not None or self._under_way():  # noqa: ASYNC110 (an observer)
+            await asyncio.sleep(0.01)
 
     def _under_way(self):
         soon = self.now_us() + 7_200_000_000

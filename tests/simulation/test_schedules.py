@@ -11,11 +11,11 @@ CAUGHT = [
     "go without a fence",
     "a go whose answer is lost counts as given",
     "called before its go",
-    "a time-out is no call",
     "an unknown is free after its quarantine",
-    "asked again where there is no key",
+    "go reads no pauses",
+    "nobody marks what the dead left",
 ]
-"""What a few schedules give away; `make faults` sows the rest."""
+"""What some fifty schedules give away; `make faults` sows the rest."""
 
 
 @pytest.fixture(scope="module", autouse=True)
