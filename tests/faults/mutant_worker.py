@@ -89,8 +89,8 @@ class LocalShare(Simple):
 class TakesFirst(Dispatch):
     """Takes before it decides: what is suppressed cost a slot as well."""
 
-    async def _claim(self, due, view):
-        weighed = await super()._claim(due, view)
+    async def _claim(self, view, due, alone):
+        weighed = await super()._claim(view, due, alone)
         unsent = len(weighed.verdicts) - len(weighed.ready)
         for ready in weighed.ready[:1]:
             load = ready.intent.start.load
