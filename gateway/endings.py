@@ -21,8 +21,8 @@ from gateway.standing import Ending
 from gateway.telemetry import get
 from gateway.work import Attempt, Facts, Key, Outturn, Refusal, Start, Step, Subject, Verdict, Work
 
-FLUSH = 0.02
-"""Seconds that outcomes wait for each other before T2."""
+FLUSH, APART, MANY = 0.02, 0.1, 16
+"""Seconds that outcomes wait for each other before T2, and that fewer than MANY wait after the T2 before."""
 RETRY = 1.0
 """Seconds between two tries to reach a store that is not there."""
 
@@ -122,11 +122,16 @@ class Endings:
 
     async def run(self) -> None:
         """Write outcomes, many at a time, until cancelled; a store that is away is waited for."""
+        loop = asyncio.get_running_loop()
+        wrote = float("-inf")
         while True:
             ended = [await self._ended.get()]
             await asyncio.sleep(FLUSH)
+            if self._ended.qsize() < MANY:
+                await asyncio.sleep(max(0.0, wrote + APART - loop.time()))
             while not self._ended.empty():
                 ended.append(self._ended.get_nowait())
+            wrote = loop.time()
             await self._write_surely(ended)
             for e in ended:
                 e.written.set_result(None)

@@ -171,6 +171,7 @@ class Starts:
         loop = asyncio.get_running_loop()
         while True:
             await self._some.wait()
+            await self._no_go.wait()
             began = loop.time()
             started = await self._tick(began)
             if not self._waiting:
@@ -192,7 +193,7 @@ class Starts:
         if late:
             self._leave(late)
             self._spawn(self._withdraw(late, why={} if self.behind() else self._out_of_pace(late)))
-        able = self._able(now) if self._live.fresh and not self._going else []
+        able = self._able(now) if self._live.fresh else []
         paces = self._paces(able)
         free = [one for one in able if not paces[one.way]]
         paced = [one for one in able if paces[one.way]]

@@ -29,6 +29,7 @@ from gateway.store.schema import metadata
 
 READERS = 4
 POOL = 10
+_PLANS = ("enable_seqscan", "jit")
 IN_LIMIT = 500
 """How many values one IN list holds at most; SQLite's variables are bounded."""
 
@@ -207,6 +208,15 @@ def _postgresql(url: URL, size: int) -> AsyncEngine:
         isolation_level="READ COMMITTED",
         json_serializer=lambda value: orjson.dumps(value).decode(),
     )
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def on_connect(dbapi: Any, _record: Any) -> None:
+        """Each statement names its rows by keys or in an index's order; a planner that knows no better reads all."""
+        cursor = dbapi.cursor()
+        for setting in _PLANS:
+            cursor.execute(f"SET {setting} = off")
+        cursor.close()
+        dbapi.commit()
 
     @event.listens_for(engine.sync_engine, "checkout")
     def on_checkout(dbapi: Any, _record: Any, _proxy: Any) -> None:

@@ -74,6 +74,8 @@ DUE_STATES = ("waiting", "deferred", "sent", "failed", "unknown")
 """States in which a `next_at` means something: the last three only while an escalation is left."""
 _REMINDER, _ATTEMPT = schema.reminder.c, schema.attempt.c
 _RANKED = (_REMINDER.priority, _REMINDER.value, _REMINDER.expires_at, _REMINDER.accepted_at)
+BESIDE = 4
+"""Of the first to go in a queue so many times as are wanted are looked at: others decide on some of them."""
 MOST_RANKED = 2000
 """Due reminders of the locked persons that are ranked for one T1; beyond these, what became due last has to wait."""
 
@@ -104,8 +106,7 @@ class DispatchStore:
 
     def _head(self, queue: str, limit: int) -> Subquery:
         """Whoever is decided on by another worker just now is passed over (PostgreSQL)."""
-        person = schema.person.c
-        return (
+        due = (
             select(
                 _REMINDER.tenant,
                 _REMINDER.id,
@@ -115,11 +116,18 @@ class DispatchStore:
                 _REMINDER.next_at,
                 _REMINDER.accepted_at,
             )
-            .join(schema.person, and_(person.tenant == _REMINDER.tenant, person.id == _REMINDER.person))
             .where(
                 _REMINDER.queue == queue, _REMINDER.next_at <= self._db.now, _REMINDER.state.in_(DUE_STATES)
             )
             .order_by(_REMINDER.next_at, _REMINDER.accepted_at)
+        )
+        if self._db.sqlite:
+            return due.limit(limit).subquery()
+        person, head = schema.person.c, due.limit(BESIDE * limit).subquery()
+        return (
+            select(head)
+            .join(schema.person, and_(person.tenant == head.c.tenant, person.id == head.c.person))
+            .order_by(head.c.next_at, head.c.accepted_at)
             .limit(limit)
             .with_for_update(of=schema.person, key_share=True, skip_locked=True)
             .subquery()
