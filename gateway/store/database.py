@@ -29,7 +29,7 @@ from gateway.store.schema import metadata
 
 READERS = 4
 POOL = 10
-_PLANS = ("enable_seqscan", "jit")
+_PLANS = ("enable_seqscan", "enable_bitmapscan", "jit")
 IN_LIMIT = 500
 """How many values one IN list holds at most; SQLite's variables are bounded."""
 
