@@ -75,6 +75,7 @@ class _Then(TypedDict, total=False):
 
     next_at: datetime
     step: int
+    waits_on: Channel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +125,9 @@ def after_call(called: Called, handed: Handed, moment: Moment, quarantine: timed
 
 def _then(step: Step | None, moment: Moment) -> _Then:
     """When the next step of an escalation begins, counted from now."""
-    return {"next_at": moment.policy + step.after, "step": step.number} if step is not None else {}
+    if step is None:
+        return {}
+    return {"next_at": moment.policy + step.after, "step": step.number, "waits_on": step.channel}
 
 
 def _later(out: Outturn, called: Called, handed: Handed, moment: Moment) -> Outturn:

@@ -33,6 +33,8 @@ EVERY = 2.0
 LIMIT = 50
 AT_ONCE = 8
 """Questions under way at once."""
+CALLS_LONG = 3
+"""A question may last so many times as long as a call: some ask page by page."""
 ASK_AGAIN = (timedelta(minutes=2), timedelta(minutes=10), timedelta(hours=1))
 """Waits between questions that the provider could not answer; after the last one the attempt is parked."""
 
@@ -118,7 +120,8 @@ class Reconcile:
         if hasattr(connected.adapter, "again_within"):
             return await self._again(connected, attempt, address)
         if hasattr(connected.adapter, "look_up"):
-            return await cast("LooksUp", connected.adapter).look_up(attempt.ref, address, attempt.called_at)
+            async with _bounded(connected):
+                return await cast("LooksUp", connected.adapter).look_up(attempt.ref, address, attempt.called_at)
         return None
 
     async def _again(self, connected: Connected, attempt: Attempt, address: Pii[str]) -> Receipt | None:
@@ -146,7 +149,8 @@ class Reconcile:
             callback_url=self._links(attempt.adapter, attempt.account, attempt.ref),
             unsubscribe_url=self._links(attempt.adapter, attempt.account, attempt.ref),
         )
-        handed = await connected.adapter.send(message)
+        async with _bounded(connected):
+            handed = await connected.adapter.send(message)
         if handed.ending is not HandOver.ACCEPTED:
             return None
         return Receipt(outcome=Outcome.ACCEPTED, ref=attempt.ref, provider_id=handed.provider_id)
@@ -165,6 +169,11 @@ class Reconcile:
             if receipt is not None and receipt.refusal is not None and connected is not None:
                 await tx.learn([given_up_by(connected, now, receipt.refusal)])
         self._metrics.settled(attempt.adapter, found=found is not None)
+
+
+def _bounded(connected: Connected) -> asyncio.Timeout:
+    """A question that hangs must not hold up all others, and the lead with them; it counts as not answered."""
+    return asyncio.timeout(CALLS_LONG * connected.adapter.call_timeout.total_seconds())
 
 
 def _asked(attempt: Attempt, current: Attempt) -> Outturn:

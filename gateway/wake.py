@@ -21,6 +21,7 @@ from arq.connections import ArqRedis, RedisSettings, create_pool
 from arq.worker import Worker, func
 from redis.exceptions import RedisError
 
+from gateway.errors import Unavailable
 from gateway.settings import RedisTarget
 from gateway.telemetry import get
 
@@ -68,6 +69,8 @@ class Drains:
             while channel in self._again:
                 self._again.discard(channel)
                 await self._drain(channel)
+        except Unavailable:
+            log.warning("store_away")
         except Exception as wrong:
             log.exception("drain_failed", error=type(wrong).__name__)
         finally:

@@ -84,17 +84,21 @@ class Work:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """The step of an escalation that follows a hand-over: its number, from 1, and how long after it it begins."""
+    """The step of an escalation that follows a hand-over: its number, from 1, how long after it it begins, and how."""
 
     number: int
     after: timedelta
+    channel: Channel
 
 
 def step_after(escalate: Sequence[Mapping[str, Any]], begun: int) -> Step | None:
     """What follows when so many steps of an escalation have begun; None after the last one."""
     if begun >= len(escalate):
         return None
-    return Step(number=begun + 1, after=timedelta(seconds=int(escalate[begun]["after_s"])))
+    step = escalate[begun]
+    return Step(
+        number=begun + 1, after=timedelta(seconds=int(step["after_s"])), channel=Channel(step["channel"])
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -345,3 +349,5 @@ class Outturn:
     """The reminder's `next_at` stays: an escalation that was set goes on."""
     step: int | None = None
     """The step of an escalation that begins at `next_at`; however often it is written, it is that one."""
+    waits_on: Channel | None = None
+    """The channel of that step: it waits with what goes there."""

@@ -126,13 +126,13 @@ def test_the_pause_doubles_up_to_a_quarter_of_an_hour():
 
 
 def test_an_escalation_begins_so_long_after_the_hand_over():
-    out = ended(HandOver.ACCEPTED, next_step=Step(number=2, after=timedelta(hours=4)))
+    out = ended(HandOver.ACCEPTED, next_step=Step(number=2, after=timedelta(hours=4), channel=Channel.VOICE))
 
     assert (out.next_at, out.step) == (MOMENT.policy + timedelta(hours=4), 2)
 
 
 def test_a_dead_owners_escalation_goes_on_from_when_it_is_marked():
-    step = Step(number=1, after=timedelta(hours=4))
+    step = Step(number=1, after=timedelta(hours=4), channel=Channel.VOICE)
     out = outcomes.unknown(an_attempt(), MESSAGES, MOMENT, QUARANTINE, step)
 
     assert (out.next_at, out.step) == (MOMENT.policy + timedelta(hours=4), 1)
@@ -148,7 +148,7 @@ def test_a_dead_owners_escalation_goes_on_from_when_it_is_marked():
     ],
 )
 def test_a_receipt_begins_the_step_that_a_call_without_its_ending_has_not_begun(state, word, number):
-    step = Step(number=1, after=timedelta(hours=4))
+    step = Step(number=1, after=timedelta(hours=4), channel=Channel.VOICE)
     out = outcomes.after_receipt(an_attempt(state), Receipt(outcome=word), MESSAGES, MOMENT, next_step=step)
 
     assert (out.step, out.next_at and out.next_at - MOMENT.policy) == (number, number and step.after)

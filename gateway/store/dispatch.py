@@ -404,10 +404,12 @@ _NAME = (
 )
 _FINISHED = given(
     "finished",
-    **dict.fromkeys(("tenant", "id", "ref", "state", "reason", "by"), Text()),
+    **dict.fromkeys(("tenant", "id", "ref", "state", "reason", "by", "waits_on"), Text()),
     **dict.fromkeys(("next_at", "tries", "step"), BigInteger()),
     **dict.fromkeys(("keeps_next", "called"), Boolean()),
 )
+_BUT_CHANNEL = func.substr(_REMINDER.queue, func.length(_REMINDER.channel) + 1, type_=Text())
+"""A queue's name, from the first bar on (gateway.domain.queue_of)."""
 _FINISH_REMINDERS = (
     update(schema.reminder)
     .where(
@@ -420,6 +422,8 @@ _FINISH_REMINDERS = (
         **{key: _FINISHED[key] for key in ("state", "reason", "by", "called")},
         next_at=case((_FINISHED["keeps_next"], _REMINDER.next_at), else_=_FINISHED["next_at"]),
         step=func.coalesce(_FINISHED["step"], _REMINDER.step),
+        channel=func.coalesce(_FINISHED["waits_on"], _REMINDER.channel),
+        queue=func.coalesce(_FINISHED["waits_on"] + _BUT_CHANNEL, _REMINDER.queue),
         tries=_REMINDER.tries + _FINISHED["tries"],
         updated_at=bindparam("now"),
     )
@@ -721,6 +725,7 @@ class DispatchTx(FactsTx):
             "called": not outturn.refused,
             "tries": 1 if outturn.refused and not outturn.waits else 0,
             "step": outturn.step,
+            "waits_on": outturn.waits_on,
         }
 
     async def mark_dead(self, addresses: Sequence[tuple[Tenant, str, str, str]]) -> None:

@@ -36,7 +36,7 @@ class Replayed:
     more: bool
 
 
-async def put_aside(conn: AsyncConnection, moment: Moment, log: Log, due: Due, error: str) -> None:
+async def put_aside(conn: AsyncConnection, moment: Moment, records: Log, due: Due, error: str) -> None:
     """Let a reminder wait as `quarantined`, on record, if it is due still; `error`: what kind of thing broke on it.
 
     The record names no borrower: whatever is wrong with their rows or their key, it is written.
@@ -72,7 +72,7 @@ async def put_aside(conn: AsyncConnection, moment: Moment, log: Log, due: Due, e
         reason=verdict.reason,
         body={"error": error},
     )
-    await log.append(conn, [entry])
+    await records.append(conn, [entry])
 
 
 async def _due(conn: AsyncConnection, due: Due, now: int) -> Row[Any] | None:

@@ -4,6 +4,7 @@ The gateway in the test's own process takes reminders in and makes what ops make
 """
 
 import asyncio
+import ctypes
 import os
 import signal
 import subprocess
@@ -29,6 +30,13 @@ DEPLOYMENT = Tenant("*/live")
 AT_ONCE = 500
 """Reminders that are taken in as one batch."""
 PATIENCE_S = 120.0
+PR_SET_PDEATHSIG = 1
+
+
+def _with_parent():
+    """Be killed when the test's process is gone, however it went (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Redis:
@@ -109,7 +117,9 @@ class Fleet:
         if mutant is not None:
             command = [sys.executable, str(Path(__file__).with_name("mutant_worker.py")), mutant]
         with (self.logs / f"worker{len(self.workers)}.log").open("w") as log:
-            self.workers.append(subprocess.Popen(command, stdout=log, stderr=log, env=self.environ))
+            self.workers.append(
+                subprocess.Popen(command, stdout=log, stderr=log, env=self.environ, preexec_fn=_with_parent)  # noqa: PLW1509 (one thread)
+            )
 
     async def all_join(self, count, mutant=None):
         """So many more workers, and wait until all work."""

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 from aiohttp import web
-from makers import NOW, debt, reminder, rows
+from makers import NOW, borrower, by_id, debt, phone, reminder, rows
 from sendrig import ON_SQLITE, TENANT
 
 from gateway.domain import Tenant
@@ -95,6 +95,22 @@ async def test_a_step_that_is_still_to_come_is_held_up_and_counted_as_well(rig, 
     assert await held(pauses, stop["id"]) == {to_come, waiting}
     assert stop["waiting"] == (await pauses.shown(TENANT, stop["id"]))["waiting"] == 2
     assert stop["calling"] == []
+
+
+@ON_SQLITE
+async def test_a_step_waits_with_what_goes_by_its_own_channel(rig, put):
+    """A pause of the channel before it does not hold it up; one of its own does."""
+    mail = {"channel": "email", "value": "wang@example.com"}
+    text = {"channel": "sms", "value": phone(1), "kind": "personal"}
+    await rig.put(borrower(1, addresses=[text, mail]), debt(1))
+    await rig.take(by_id(1, **SMS, escalate=[{"after_s": 3600, "channel": "email"}]))
+    await rig.drain()
+    await put(channel="sms")
+    await rig.advance(hours=1, minutes=1)
+    async with rig.sender() as sender:
+        await sender.drain_one("email")
+
+    assert [line["kind"] for line in rig.reached()] == ["sms", "email"]
 
 
 @pytest.mark.parametrize("kind", ["pause", "stop"])
