@@ -110,11 +110,11 @@ async def test_suppressed_work_and_work_that_falls_to_another_channel_eat_no_pac
     fleet = await fleet_of(0)
     await fleet.quota("sms", scope={"channel": "sms"}, rate=40, burst=2)
     await fleet.quota("mail", scope={"channel": "email"}, rate=25, burst=2)
-    await fleet.take_all([someone(n) for n in range(12_000)])
+    await fleet.take_all([someone(n) for n in range(14_000)])
     await fleet.all_join(4)
     started = now()
     await fleet.goes_on(20)
-    await fleet.take_all([falls(n) for n in range(12_000, 13_000)])
+    await fleet.take_all([falls(n) for n in range(14_000, 15_000)])
     fell = now()
     await fleet.goes_on(45)
 
