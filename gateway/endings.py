@@ -21,7 +21,7 @@ from gateway.standing import Ending
 from gateway.telemetry import get
 from gateway.work import Attempt, Facts, Key, Outturn, Refusal, Start, Step, Subject, Verdict, Work
 
-FLUSH, APART, MANY = 0.02, 0.1, 16
+FLUSH, APART, MANY = 0.02, 0.15, 32
 """Seconds that outcomes wait for each other before T2, and that fewer than MANY wait after the T2 before."""
 RETRY = 1.0
 """Seconds between two tries to reach a store that is not there."""

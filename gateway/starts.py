@@ -25,7 +25,7 @@ from gateway.work import Intent, Refusal, Went, Word
 
 IN_FLIGHT = 64
 """Calls through one account that a process has open at once."""
-TICK, SLOW_TICK, FEW = 0.02, 0.05, 8
+TICK, SLOW_TICK, FEW = 0.02, 0.075, 8
 """Seconds from one take to the next while something waits; the longer where the last one gave so few starts: slots are
 granted further ahead than that, and a go for one costs as much as a go for many."""
 PATIENCE = 8.0

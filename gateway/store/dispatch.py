@@ -22,6 +22,7 @@ from sqlalchemy import (
     case,
     func,
     literal,
+    literal_column,
     or_,
     select,
     text,
@@ -54,7 +55,7 @@ from gateway.store.rows import (
     withdrawal,
     work_of,
 )
-from gateway.store.together import NewRows, Together
+from gateway.store.together import NewRows, Together, Worded
 from gateway.work import (
     Attempt,
     Due,
@@ -136,7 +137,7 @@ class DispatchStore:
     async def borrowers_of(self, persons: Sequence[Key]) -> list[Key]:
         """All borrowers of these persons, unlocked."""
         async with self._db.read() as conn:
-            rows = await conn.execute(_BORROWERS, {"persons": keyed(persons)})
+            rows = await _BORROWERS.run(conn, persons=keyed(persons))
             return [(Tenant(r.tenant), r.id) for r in rows]
 
     async def due_queues(self) -> list[Queue]:
@@ -230,25 +231,30 @@ def _held() -> CompoundSelect[Any]:
     return union_all(*(select(one) for one in locked))
 
 
-_HELD = _held()
-_BORROWERS = select(schema.borrower.c.tenant, schema.borrower.c.id).where(
-    among("persons", schema.borrower.c.tenant, schema.borrower.c.person)
+_HELD = Worded(_held())
+_BORROWERS = Worded(
+    select(schema.borrower.c.tenant, schema.borrower.c.id).where(
+        among("persons", schema.borrower.c.tenant, schema.borrower.c.person)
+    )
 )
 _PERSONS = (
     select(schema.person.c.tenant, schema.person.c.id)
     .where(among("persons", schema.person.c.tenant, schema.person.c.id))
     .order_by(schema.person.c.tenant, schema.person.c.id)
 )
-_LOCK_PERSONS = _PERSONS.with_for_update(key_share=True)
-_LOCK_FREE = _PERSONS.with_for_update(key_share=True, skip_locked=True)
-_DUE = and_(_REMINDER.next_at <= bindparam("now"), _REMINDER.state.in_(DUE_STATES))
-_TAKE = (
+_LOCK_PERSONS = Worded(_PERSONS.with_for_update(key_share=True))
+_LOCK_FREE = Worded(_PERSONS.with_for_update(key_share=True, skip_locked=True))
+_DUE = and_(
+    _REMINDER.next_at <= bindparam("now"),
+    _REMINDER.state.in_([literal_column(f"'{state}'") for state in DUE_STATES]),
+)
+_TAKE = Worded(
     update(schema.reminder)
     .where(among("keys", _REMINDER.tenant, _REMINDER.id), _DUE)
     .values(state="sending", fence=_REMINDER.fence + 1, next_at=None, called=False)
     .returning(schema.reminder)
 )
-_DUE_OF = (
+_DUE_OF = Worded(
     select(_REMINDER.tenant, _REMINDER.id, *_RANKED)
     .where(
         among("persons", _REMINDER.tenant, _REMINDER.person),
@@ -266,7 +272,7 @@ _IN_ORDER = (
     .with_for_update()
     .cte("in_order")
 )
-_MARK_CALLED = (
+_MARK_CALLED = Worded(
     update(schema.reminder)
     .where(
         select(func.count()).select_from(_IN_ORDER).scalar_subquery() >= 0,
@@ -279,7 +285,7 @@ _MARK_CALLED = (
 )
 """Locks all of them first, always in the same order, and marks those that may be called."""
 _ATTEMPTS = among("keys", _ATTEMPT.tenant, _ATTEMPT.ref)
-_TO_CALLING = (
+_TO_CALLING = Worded(
     update(schema.attempt)
     .where(_ATTEMPTS, _ATTEMPT.state == "intent", _ATTEMPT.owner == bindparam("by"))
     .values(state="calling", called_at=bindparam("now"))
@@ -308,7 +314,7 @@ def _lock_attempts() -> Select[Any]:
     )
 
 
-_LOCK_ATTEMPTS = _lock_attempts()
+_LOCK_ATTEMPTS = Worded(_lock_attempts())
 _DECIDED = given(
     "decided",
     **dict.fromkeys(
@@ -480,7 +486,8 @@ class DispatchTx(FactsTx):
         wanted = set(keys)
         if not wanted:
             return []
-        rows = await self.conn.execute(_LOCK_FREE if free else _LOCK_PERSONS, {"persons": keyed(wanted)})
+        lock = _LOCK_FREE if free else _LOCK_PERSONS
+        rows = await lock.run(self.conn, persons=keyed(wanted))
         return [(Tenant(r.tenant), r.id) for r in rows]
 
     async def claim(
@@ -496,7 +503,7 @@ class DispatchTx(FactsTx):
         """Take these (tenant, id), whose persons are locked; the first to go come first."""
         if not keys:
             return []
-        rows = await self.conn.execute(_TAKE, {"keys": keyed(keys), "now": to_us(self.moment.policy)})
+        rows = await _TAKE.run(self.conn, keys=keyed(keys), now=to_us(self.moment.policy))
         return [work_of(r) for r in sorted(rows.all(), key=rank)]
 
     async def _due_of(
@@ -508,15 +515,13 @@ class DispatchTx(FactsTx):
         """
         if not persons:
             return []
-        due: Iterable[Row[Any]] = await self.conn.execute(
-            _DUE_OF,
-            {
-                "persons": keyed(persons),
-                "borrowers": keyed(borrowers),
-                "queues": keyed((queue,) for queue in queues),
-                "now": to_us(self.moment.policy),
-                "most": max(limit, MOST_RANKED),
-            },
+        due: Iterable[Row[Any]] = await _DUE_OF.run(
+            self.conn,
+            persons=keyed(persons),
+            borrowers=keyed(borrowers),
+            queues=keyed((queue,) for queue in queues),
+            now=to_us(self.moment.policy),
+            most=max(limit, MOST_RANKED),
         )
         return [(Tenant(r.tenant), r.id) for r in sorted(due, key=rank)[:limit]]
 
@@ -568,12 +573,10 @@ class DispatchTx(FactsTx):
 
     async def _mark_called(self, intents: Sequence[Intent], alive: Sequence[Intent]) -> list[Intent]:
         by_key = {(i.work.tenant, i.work.id): i for i in alive}
-        rows = await self.conn.execute(
-            _MARK_CALLED,
-            {
-                "locked": keyed({(i.work.tenant, i.work.id) for i in intents}),
-                "keys": keyed((i.work.tenant, i.work.id, i.work.fence) for i in alive),
-            },
+        rows = await _MARK_CALLED.run(
+            self.conn,
+            locked=keyed({(i.work.tenant, i.work.id) for i in intents}),
+            keys=keyed((i.work.tenant, i.work.id, i.work.fence) for i in alive),
         )
         return [by_key[Tenant(r.tenant), r.id] for r in rows]
 
@@ -582,13 +585,11 @@ class DispatchTx(FactsTx):
         if not intents:
             return []
         found: dict[tuple[str, str, str], int] = defaultdict(int)
-        for row in await self.conn.execute(
-            _HELD,
-            {
-                "persons": keyed({(i.work.tenant, i.work.person) for i in intents}),
-                "debts": keyed({(i.work.tenant, i.work.debt) for i in intents}),
-                "accounts": keyed({(i.work.tenant, i.account) for i in intents}),
-            },
+        for row in await _HELD.run(
+            self.conn,
+            persons=keyed({(i.work.tenant, i.work.person) for i in intents}),
+            debts=keyed({(i.work.tenant, i.work.debt) for i in intents}),
+            accounts=keyed({(i.work.tenant, i.account) for i in intents}),
         ):
             found[row.kind, row.tenant, row.id] += row.revision
         return [
@@ -603,7 +604,7 @@ class DispatchTx(FactsTx):
         if not intents:
             return set()
         keys = keyed((i.work.tenant, i.ref) for i in intents)
-        rows = await self.conn.execute(_TO_CALLING, {"keys": keys, "by": owner, "now": now})
+        rows = await _TO_CALLING.run(self.conn, keys=keys, by=owner, now=now)
         return {r.ref for r in rows}
 
     async def void(
@@ -692,7 +693,7 @@ class DispatchTx(FactsTx):
         """Attempts by ref, their reminders' rows locked first, then their own."""
         if not refs:
             return {}
-        rows = await self.conn.execute(_LOCK_ATTEMPTS, {"refs": keyed((ref,) for ref in set(refs))})
+        rows = await _LOCK_ATTEMPTS.run(self.conn, refs=keyed((ref,) for ref in set(refs)))
         return {r.ref: attempt_of(r) for r in rows if r.reminder is not None}
 
     async def finish(self, outturns: Sequence[Outturn]) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import Table, Update, insert, text
+from sqlalchemy import CompoundSelect, CursorResult, Select, Table, Update, insert, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -57,15 +57,38 @@ class Together:
                 f"w{place} AS (INSERT INTO {table} ({columns})"  # noqa: S608 (names of the schema)
                 f" SELECT {columns} FROM json_populate_recordset(CAST(NULL AS {table}), CAST(:{write.name} AS json)))"
             )
-        made = write.compile(dialect=_POSTGRESQL)
-        sql = str(made)
-        for bind, name in made.bind_names.items():
-            bound = name
-            if not bind.required:
-                bound = f"w{place}_{name}"
-                self._fixed[bound] = bind.value
-            sql = re.sub(rf"(?<!:):{name}::(\w+)", rf"CAST(:{bound} AS \1)", sql)
+        sql, fixed = _worded(write, f"w{place}_")
+        self._fixed |= fixed
         return f"w{place} AS ({sql})"
+
+
+class Worded:
+    """One statement as PostgreSQL's own words: what SQLAlchemy makes of a long one anew each time is made once."""
+
+    def __init__(self, statement: Select[Any] | CompoundSelect[Any] | Update) -> None:
+        self._statement = statement
+        sql, self._fixed = _worded(statement, "own_")
+        self._words = text(sql)
+
+    async def run(self, conn: AsyncConnection, **bound: Any) -> CursorResult[Any]:
+        """Execute it; rows have the names of the statement's columns."""
+        if conn.dialect.name == "postgresql":
+            return await conn.execute(self._words, {**self._fixed, **bound})
+        return await conn.execute(self._statement, bound)
+
+
+def _worded(statement: Select[Any] | CompoundSelect[Any] | Update, prefix: str) -> tuple[str, dict[str, Any]]:
+    """A statement's text, and what is bound in it already, under names that begin so."""
+    made = statement.compile(dialect=_POSTGRESQL)
+    sql, fixed = str(made), {}
+    for bind, name in made.bind_names.items():
+        bound = name
+        if not bind.required:
+            bound = f"{prefix}{name}"
+            fixed[bound] = bind.value
+        sql = re.sub(rf"(?<![:\w]):{name}::(\w+)", rf"CAST(:{bound} AS \1)", sql)
+        sql = re.sub(rf"(?<![:\w]):{name}\b", f":{bound}", sql)
+    return sql, fixed
 
 
 def _names(write: Write) -> tuple[str, ...]:
