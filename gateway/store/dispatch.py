@@ -75,7 +75,7 @@ DUE_STATES = ("waiting", "deferred", "sent", "failed", "unknown")
 """States in which a `next_at` means something: the last three only while an escalation is left."""
 _REMINDER, _ATTEMPT = schema.reminder.c, schema.attempt.c
 _RANKED = (_REMINDER.priority, _REMINDER.value, _REMINDER.expires_at, _REMINDER.accepted_at)
-BESIDE = 4
+LOOKED_AT = 4
 """Of the first to go in a queue so many times as are wanted are looked at: others decide on some of them."""
 MOST_RANKED = 2000
 """Due reminders of the locked persons that are ranked for one T1; beyond these, what became due last has to wait."""
@@ -124,7 +124,7 @@ class DispatchStore:
         )
         if self._db.sqlite:
             return due.limit(limit).subquery()
-        person, head = schema.person.c, due.limit(BESIDE * limit).subquery()
+        person, head = schema.person.c, due.limit(LOOKED_AT * limit).subquery()
         return (
             select(head)
             .join(schema.person, and_(person.tenant == head.c.tenant, person.id == head.c.person))
