@@ -30,7 +30,7 @@ PERMIT = timedelta(seconds=10)
 """From T1 to the call at most (real time); the decision holds for its whole length."""
 SLICE = 10
 """Decisions between which other work of this process comes to its turn: calls have a time to begin at."""
-LOOK_S = 0.1
+LOOK_S = 0.2
 """Seconds after which a drain with calls under way looks for more."""
 MOST_LOOKS = 3
 """While more waits for its start than may be picked beside it, so many looks go by: few cost as much as many."""

@@ -121,7 +121,9 @@ class Reconcile:
             return await self._again(connected, attempt, address)
         if hasattr(connected.adapter, "look_up"):
             async with _bounded(connected):
-                return await cast("LooksUp", connected.adapter).look_up(attempt.ref, address, attempt.called_at)
+                return await cast("LooksUp", connected.adapter).look_up(
+                    attempt.ref, address, attempt.called_at
+                )
         return None
 
     async def _again(self, connected: Connected, attempt: Attempt, address: Pii[str]) -> Receipt | None:

@@ -32,7 +32,7 @@ RUNG = "gateway:rung"
 """A list that holds one element while jobs came that nobody has looked for."""
 POLL_S = 0.03
 """Seconds between two looks for jobs at least."""
-BUSY_S = 0.1
+BUSY_S = 0.2
 """A worker that drains leaves tokens to others, and looks for jobs so often by itself."""
 QUIET_S = 1
 """So often it looks when nobody rings: a token may be lost with whoever took it."""

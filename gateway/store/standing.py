@@ -25,8 +25,10 @@ from gateway.quotas.model import EVERYONE, Load, Unit
 from gateway.standing import SLICE, WINDOW, Breaker, Ending, Recent, Standing, after, from_json, to_json
 from gateway.store import schema
 from gateway.store.accounts import account_of
+from gateway.store.among import among, keyed
 from gateway.store.database import Database
 from gateway.store.live import raise_seq
+from gateway.store.together import Worded
 from gateway.work import Refusal, Start
 
 SOON = timedelta(seconds=2)
@@ -65,6 +67,10 @@ def told(said: str | None) -> dict[str, Standing]:
     return {pool: from_json(orjson.loads(state)) for pool, state in orjson.loads(said or "[]")}
 
 
+_ASKED = select(schema.standing).where(among("pools", _STANDING.pool)).order_by(_STANDING.pool)
+_OF_POOLS, _LOCKED = Worded(_ASKED), Worded(_ASKED.with_for_update())
+
+
 async def read(conn: AsyncConnection) -> dict[str, Standing]:
     """Every account of which something is to be said, by pool."""
     return told(await conn.scalar(text(f"SELECT {SAID[conn.dialect.name]}")))
@@ -96,8 +102,8 @@ def _by_pool(starts: Sequence[Start]) -> dict[str, list[Start]]:
 
 
 async def _rows(conn: AsyncConnection, pools: Collection[str], *, lock: bool = False) -> list[Row[Any]]:
-    query = select(schema.standing).where(_STANDING.pool.in_(list(pools))).order_by(_STANDING.pool)
-    return list(await conn.execute(query.with_for_update() if lock else query)) if pools else []
+    asked = _LOCKED if lock else _OF_POOLS
+    return list(await asked.run(conn, pools=keyed((pool,) for pool in pools))) if pools else []
 
 
 async def _admit(
