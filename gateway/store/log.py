@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -34,6 +35,10 @@ _APPEND = text(
 """PostgreSQL is asked once; SQLite has no arrays, and no way to it that takes long."""
 
 
+SLICE = 20
+"""Records between which other work of this process comes to its turn: calls have a time to begin at."""
+
+
 class Log:
     """Builds and writes records within the caller's transaction."""
 
@@ -46,7 +51,11 @@ class Log:
         """Write one record per entry, its side sealed under the borrower's key, and a row of the outbox."""
         if not entries:
             return
-        made = [(entry, *self._build(entry)) for entry in entries]
+        made = []
+        for place, entry in enumerate(entries):
+            made.append((entry, *self._build(entry)))
+            if place % SLICE == SLICE - 1:
+                await asyncio.sleep(0)
         sides = await self._seal(made)
         rows = [_row(*one) for one in made]
         if conn.dialect.name == "postgresql":
