@@ -98,15 +98,23 @@ class DispatchStore:
         if not wanted:
             return []
         async with self._db.read() as conn:
-            heads = [self._head(queue, limit) for queue, limit in wanted.items()]
-            rows = await conn.execute(
-                union_all(*(select(head) for head in heads)) if len(heads) > 1 else select(heads[0])
-            )
+            rows = await self._heads(conn, wanted, free=not self._db.sqlite)
+            if not rows and not self._db.sqlite:  # others hold all of them: there is work, if not now
+                rows = await self._heads(conn, wanted, free=False)
             ordered = sorted(rows, key=lambda r: (r.priority, r.next_at, r.accepted_at))
         return [Due(tenant=Tenant(r.tenant), id=r.id, person=r.person, borrower=r.borrower) for r in ordered]
 
-    def _head(self, queue: str, limit: int) -> Subquery:
-        """Whoever is decided on by another worker just now is passed over (PostgreSQL)."""
+    async def _heads(
+        self, conn: AsyncConnection, wanted: Mapping[str, int], *, free: bool
+    ) -> Sequence[Row[Any]]:
+        heads = [self._head(queue, limit, free=free) for queue, limit in wanted.items()]
+        rows = await conn.execute(
+            union_all(*(select(head) for head in heads)) if len(heads) > 1 else select(heads[0])
+        )
+        return rows.all()
+
+    def _head(self, queue: str, limit: int, *, free: bool) -> Subquery:
+        """`free`: whoever is decided on by another worker just now is passed over."""
         due = (
             select(
                 _REMINDER.tenant,
@@ -122,7 +130,7 @@ class DispatchStore:
             )
             .order_by(_REMINDER.next_at, _REMINDER.accepted_at)
         )
-        if self._db.sqlite:
+        if not free:
             return due.limit(limit).subquery()
         person, head = schema.person.c, due.limit(LOOKED_AT * limit).subquery()
         return (
