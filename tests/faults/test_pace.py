@@ -106,7 +106,7 @@ async def test_quotas_within_quotas_are_each_kept(fleet_of, figure):
 
 
 async def test_suppressed_work_and_work_that_falls_to_another_channel_eat_no_pace(fleet_of, figure):
-    """Four of five have opted out; in the middle come 1 000 whom only their second channel reaches."""
+    """Four of five have opted out; in the middle come 1 000, urgent, whom only their second channel reaches."""
     fleet = await fleet_of(0)
     await fleet.quota("sms", scope={"channel": "sms"}, rate=40, burst=2)
     await fleet.quota("mail", scope={"channel": "email"}, rate=25, burst=2)
@@ -142,4 +142,6 @@ def falls(number):
         {"channel": "sms", "value": phone(number), "kind": "personal"},
         {"channel": "email", "value": f"b{number}@example.com"},
     ]
-    return reminder(number, borrower=out(number, addresses=addresses), channels=["sms", "email"])
+    return reminder(
+        number, borrower=out(number, addresses=addresses), channels=["sms", "email"], priority="urgent"
+    )
