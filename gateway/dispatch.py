@@ -164,8 +164,10 @@ class Dispatch:
                 works = await tx.take([(d.tenant, d.id) for d in due] if persons else [])
             else:
                 works = await tx.claim(persons, borrowers, view.open_queues(), 2 * len(due))
-            facts = await tx.facts(works)
             weighed = Weighed()
+            if not works:
+                return weighed
+            facts = await tx.facts(works)
             for place, work in enumerate(works):
                 self._desk.weigh_one(work, facts, keys, tx.moment, PERMIT, refusal, weighed)
                 if place % SLICE == 0:

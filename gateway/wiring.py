@@ -78,7 +78,7 @@ from gateway.store.standing import Standings
 from gateway.store.top import Top
 from gateway.store.tuned import TunedRows
 from gateway.store.unknowns import UnknownRows
-from gateway.store.workers import Order, Workers
+from gateway.store.workers import Workers
 from gateway.sweep import Sweep
 from gateway.telemetry import Metrics
 from gateway.templating import Catalog
@@ -117,7 +117,6 @@ class Worker:
     sweep: Sweep
     reconcile: Reconcile
     owners: Owners
-    order: Order
     listener: Listener | None
     backlog: Backlog
     watch: Watch
@@ -317,6 +316,7 @@ class Gateway:
             owner_id=new_id("ow_"),
             lock_key=secrets.randbits(62),
             direct_url=None if self.database.sqlite else _dsn(direct),
+            place=f"{socket.gethostname()}:{os.getpid()}",
         )
         dispatch = self.dispatch(owners, self.store)
         drains = Drains(dispatch.drain)
@@ -342,7 +342,6 @@ class Gateway:
                 metrics=self.metrics,
             ),
             owners=owners,
-            order=Order(self.database, owners.id, f"{socket.gethostname()}:{os.getpid()}"),
             live=self.live,
             pace=self.pace,
             listener=Listener(self.place.redis, drains, longest_call_s=self.accounts.longest_call_s())

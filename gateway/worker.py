@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 
 from gateway.errors import Unavailable
 from gateway.live import EVERY_S
-from gateway.store.workers import Order
+from gateway.store.owners import Owners
 from gateway.sweep import forever
 from gateway.telemetry import get
 from gateway.wiring import Worker
@@ -29,7 +29,6 @@ async def work(parts: Worker, stop: asyncio.Event, *, seen: bool) -> None:
     When outcomes can no longer be written the process must end: only its death lets others settle its calls.
     """
     await parts.owners.register()
-    await parts.order.enter()
     await parts.accounts.refresh()
     await parts.live.refresh(parts.owners.id)
     outcomes = asyncio.create_task(parts.dispatch.run())
@@ -74,7 +73,7 @@ async def _until_quiet(parts: Worker) -> None:
     """Hear the bell until an operator says otherwise (`gateway worker quiet`): then take nothing new, and stay."""
     hearing = [] if parts.listener is None else [asyncio.create_task(parts.listener.run())]
     try:
-        while not await _told(parts.order):  # noqa: ASYNC110 (it is told in SQL)
+        while not await _told(parts.owners):  # noqa: ASYNC110 (it is told in SQL)
             await asyncio.sleep(ASKED_S)
         parts.dispatch.quiet()
         log.info("quiet")
@@ -84,9 +83,9 @@ async def _until_quiet(parts: Worker) -> None:
         await asyncio.gather(*hearing, return_exceptions=True)
 
 
-async def _told(order: Order) -> bool:
+async def _told(owners: Owners) -> bool:
     """Whether this worker was told to be quiet; a store that is away tells nothing."""
     try:
-        return await order.quiet()
+        return await owners.told_quiet()
     except Unavailable:
         return False

@@ -55,7 +55,7 @@ from gateway.store.rows import (
     withdrawal,
     work_of,
 )
-from gateway.store.together import NewRows, Together, Worded
+from gateway.store.statements import NewRows, Together, Worded
 from gateway.work import (
     Attempt,
     Due,

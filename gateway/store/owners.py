@@ -55,9 +55,12 @@ class Owners:
         owner_id: str,
         lock_key: int,
         direct_url: str | None,
+        place: str | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`place`: where this process runs, as operators are told it."""
         self._db = database
+        self._place = place
         self._monotonic = monotonic
         self._leads: dict[str, tuple[bool, float]] = {}
         """What was said of each duty, and until when on our own clock that holds."""
@@ -78,11 +81,17 @@ class Owners:
                 await conn.execute(update(schema.owner).where(_OWNER.dead_at.is_(None)).values(dead_at=now))
             await conn.execute(
                 insert(schema.owner).values(
-                    id=self.id, lock_key=self._lock_key, started_at=now, heartbeat_at=now
+                    id=self.id, lock_key=self._lock_key, started_at=now, heartbeat_at=now, place=self._place
                 )
             )
         if self._heart is not None:
             await self._heart.start()
+
+    async def told_quiet(self) -> bool:
+        """Whether an operator told this worker to take nothing new (gateway.store.workers)."""
+        async with self._db.read() as conn:
+            asked = select(_OWNER.quiet_at).where(_OWNER.id == self.id)
+            return await conn.scalar(asked) is not None
 
     async def dead(self) -> list[str]:
         """Others confirmed dead, however long ago, that have attempts to their name which are not over."""

@@ -28,7 +28,7 @@ from gateway.store.accounts import account_of
 from gateway.store.among import among, keyed
 from gateway.store.database import Database
 from gateway.store.live import raise_seq
-from gateway.store.together import Worded
+from gateway.store.statements import Worded
 from gateway.work import Refusal, Start
 
 SOON = timedelta(seconds=2)

@@ -26,26 +26,6 @@ _OWNER, _ATTEMPT = schema.owner.c, schema.attempt.c
 _ALIVE = _OWNER.dead_at.is_(None)
 
 
-class Order:
-    """What one worker is told. It is told where it runs, too."""
-
-    def __init__(self, database: Database, owner: str, where: str) -> None:
-        self._db = database
-        self._owner = owner
-        self._where = where
-
-    async def enter(self) -> None:
-        """Say where this worker runs; it is among the owners already."""
-        async with self._db.write() as conn:
-            await conn.execute(update(schema.owner).where(_OWNER.id == self._owner).values(place=self._where))
-
-    async def quiet(self) -> bool:
-        """Whether it shall take nothing new."""
-        async with self._db.read() as conn:
-            asked = select(_OWNER.quiet_at).where(_OWNER.id == self._owner)
-            return await conn.scalar(asked) is not None
-
-
 class Workers:
     """All of them, as operators see them."""
 

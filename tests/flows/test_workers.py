@@ -7,12 +7,12 @@ import orjson
 import pytest
 from cli_rig import ran
 from makers import borrower, by_id, debt, phone, rows
-from sendrig import ON_SQLITE, TENANT
+from sendrig import ON_SQLITE
 
 from gateway.domain import Mode
 from gateway.errors import NotFound
 from gateway.quotas.model import deployment
-from gateway.store.keys import EVERY, Operator, Role
+from gateway.store.keys import EVERY, Role
 from gateway.worker import work
 
 BY = {"who": "ann", "reason": "its host is replaced"}
@@ -25,21 +25,21 @@ async def listed(rig):
 
 async def test_workers_are_listed_until_they_are_gone_and_told_on_record(rig):
     async with rig.sender() as first:
-        order, name = first.parts.order, first.parts.owners.id
-        await order.enter()
+        owners = first.parts.owners
+        name = owners.id
         (item,) = await listed(rig)
         assert (item["id"], item["state"], item["under_way"]) == (name, "working", 0)
         assert item["at"].rpartition(":")[2].isdigit()
-        assert not await order.quiet()
+        assert not await owners.told_quiet()
 
         with pytest.raises(NotFound):
             await rig.services.workers.quiet("ow_nobody", EVERYWHERE, **BY)
-        assert not await order.quiet()
+        assert not await owners.told_quiet()
         told = await rig.services.workers.quiet(name, EVERYWHERE, **BY)
         again = await rig.services.workers.quiet(None, EVERYWHERE, **BY)
 
         assert told == again == [name]
-        assert await order.quiet()
+        assert await owners.told_quiet()
         assert [w["state"] for w in await listed(rig)] == ["quiet"]
     assert await listed(rig) == []
     changes = await rows(rig.database, "change", "kind = 'worker'")
@@ -63,15 +63,8 @@ async def working(rig):
 async def test_one_that_is_told_takes_nothing_new_finishes_its_call_and_lives(rig, monkeypatch):
     await rig.put(borrower(1, addresses=[{"channel": "sms", "value": phone(1), "kind": "personal"}]), debt(1))
     await rig.simulators.next("aliyun", "slow", seconds=1.2)
-    _, key = await rig.gateway.setup.create_key(
-        tenant=EVERY,
-        mode=Mode.LIVE,
-        role=Role.OPS,
-        holder="ann",
-        expires_at=None,
-        by=Operator(who="tests", tenant=TENANT),
-    )
-    monkeypatch.setenv("GATEWAY_API_KEY", key.reveal("used in a test"))
+    key = await rig.key(Role.OPS, EVERY)
+    monkeypatch.setenv("GATEWAY_API_KEY", key)
     async with rig.served() as url, working(rig) as parts:
 
         async def said(*words):

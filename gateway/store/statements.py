@@ -1,6 +1,7 @@
-"""Several writes as one statement: PostgreSQL is asked once, each write a part of one WITH; SQLite runs them in turn.
+"""Statements put in PostgreSQL's words once, and writes that go together: each a part of one WITH.
 
-All parts see the rows as they stood before the statement, so no two of them may write the same row.
+SQLite runs such writes in turn. On PostgreSQL all parts see the rows as they stood before the statement, so no two
+of them may write the same row.
 """
 
 from __future__ import annotations
