@@ -18,10 +18,12 @@ from pathlib import Path
 import asyncpg
 import pytest
 from hypothesis import settings
+from redis.asyncio import Redis
 from sqlalchemy import insert
 from sqlalchemy.engine import make_url
 
 from gateway.domain import Tenant
+from gateway.embedded import Valkey
 from gateway.intake import Intake
 from gateway.sendlog.record import LogKeys
 from gateway.store.database import Database
@@ -340,3 +342,22 @@ def take_in(vault, blinds, catalog, bell, bindings, log):
         )
 
     return make
+
+
+@pytest.fixture(scope="module")
+def valkey(tmp_path_factory):
+    """A Valkey of our own for the length of a module."""
+    server = Valkey(tmp_path_factory.mktemp("valkey"))
+    with asyncio.Runner() as runner:
+        runner.run(server.start())
+        yield server
+        runner.run(server.stop())
+
+
+@pytest.fixture
+async def redis(valkey):
+    """A client of an empty Valkey."""
+    client = Redis(unix_socket_path=str(valkey.socket))
+    await client.flushall()
+    yield client
+    await client.aclose()

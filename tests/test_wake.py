@@ -5,30 +5,9 @@ import time
 from contextlib import asynccontextmanager
 
 import pytest
-from redis.asyncio import Redis
 
-from gateway.embedded import Valkey
 from gateway.settings import RedisTarget
 from gateway.wake import QUEUE, QUIET_S, RUNG, Bell, Drains, Listener
-
-
-@pytest.fixture(scope="module")
-def valkey(tmp_path_factory):
-    """A Valkey of our own for the length of the module."""
-    server = Valkey(tmp_path_factory.mktemp("valkey"))
-    with asyncio.Runner() as runner:
-        runner.run(server.start())
-        yield server
-        runner.run(server.stop())
-
-
-@pytest.fixture
-async def redis(valkey):
-    """A client of an empty Valkey."""
-    client = Redis(unix_socket_path=str(valkey.socket))
-    await client.flushall()
-    yield client
-    await client.aclose()
 
 
 @pytest.fixture

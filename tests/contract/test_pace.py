@@ -16,7 +16,6 @@ from pacing import a_group, a_pace
 from redis.asyncio import Redis
 from sqlalchemy import event, text
 
-from gateway.embedded import Valkey
 from gateway.errors import Unavailable
 from gateway.pace.redis import KEYS, SCRIPT, RedisPace, _pace, _sizes
 from gateway.pace.sql import SqlPace
@@ -35,24 +34,6 @@ TIMED = SCRIPT.replace("redis.call('TIME')", "{ARGV[3], ARGV[4]}")
 START = 1_790_000_000_000_000 - 1_735_689_600_000_000
 FAST = 20
 """How much faster than real time a switch's own clock runs here."""
-
-
-@pytest.fixture(scope="module")
-def valkey(tmp_path_factory):
-    server = Valkey(tmp_path_factory.mktemp("valkey"))
-    with asyncio.Runner() as runner:
-        runner.run(server.start())
-        yield server
-        runner.run(server.stop())
-
-
-@pytest.fixture
-async def redis(valkey):
-    """An empty Redis."""
-    client = Redis(unix_socket_path=str(valkey.socket))
-    await client.flushall()
-    yield client
-    await client.aclose()
 
 
 @pytest.fixture

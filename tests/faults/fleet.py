@@ -33,8 +33,12 @@ PATIENCE_S = 120.0
 PR_SET_PDEATHSIG = 1
 
 
+def run(command, log, environ):
+    """A process that is killed when the test's own is gone, however that went (Linux)."""
+    return subprocess.Popen(command, stdout=log, stderr=log, env=environ, preexec_fn=_with_parent)  # noqa: PLW1509
+
+
 def _with_parent():
-    """Be killed when the test's process is gone, however it went (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -117,9 +121,7 @@ class Fleet:
         if mutant is not None:
             command = [sys.executable, str(Path(__file__).with_name("mutant_worker.py")), mutant]
         with (self.logs / f"worker{len(self.workers)}.log").open("w") as log:
-            self.workers.append(
-                subprocess.Popen(command, stdout=log, stderr=log, env=self.environ, preexec_fn=_with_parent)  # noqa: PLW1509 (one thread)
-            )
+            self.workers.append(run(command, log, self.environ))
 
     async def all_join(self, count, mutant=None):
         """So many more workers, and wait until all work."""

@@ -15,14 +15,13 @@ from random import Random
 
 import aiohttp
 from checker import Promised, at_rest, check
-from fleet import Fleet, now, until
+from fleet import Fleet, now, run, until
 from killing_worker import ACCEPTING, ENDING, HOT, POINTS, SLOW, STALLED
 from makers import borrower, phone, reminder, rows
 from sendrig import TENANT, done
 
-from gateway.domain import Mode
 from gateway.errors import Unavailable
-from gateway.store.keys import Operator, Role
+from gateway.store.keys import Role
 
 PROGRAM = Path(__file__).with_name("killing_worker.py")
 PATIENCE_S = {HOT: 25, SLOW: 40, ENDING: 30, STALLED: 30, ACCEPTING: 20}
@@ -195,7 +194,7 @@ class Deaths:
         if role == "api":
             words += ["--listen", self.fleet.rig.gateway.place.public_url.removeprefix("http://")]
         with (self.fleet.logs / f"{role}.log").open("a") as log:
-            return subprocess.Popen([*map(str, words)], stdout=log, stderr=log, env=self.fleet.environ)
+            return run([*map(str, words)], log, self.fleet.environ)
 
     def _spare(self):
         """From now on nobody dies: whoever is under way is ended once more, and plain ones take their places."""
@@ -218,11 +217,8 @@ class Deaths:
 
     async def _feed(self):
         """Hand in what there is to send, each until it is answered, as a service does."""
-        by = Operator(who="tests", tenant="*")
-        _, key = await self.fleet.rig.services.setup.create_key(
-            tenant="acme", mode=Mode.LIVE, role=Role.SERVICE, holder="lender", expires_at=None, by=by
-        )
-        headers = {"Authorization": f"Bearer {key.reveal('used in a test')}"}
+        key = await self.fleet.rig.key(Role.SERVICE)
+        headers = {"Authorization": f"Bearer {key}"}
         async with aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=5)) as http:
             while not self.over:
                 if self.waiting > BACKLOG:

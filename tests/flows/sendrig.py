@@ -30,12 +30,13 @@ from gateway.api.app import build
 from gateway.api.server import bind, server
 from gateway.bodies import CheckIn
 from gateway.dispatch import Dispatch
-from gateway.domain import Tenant
+from gateway.domain import Mode, Tenant
 from gateway.intake import Done
 from gateway.settings import load
 from gateway.simulators.ledger import read as read_ledger
 from gateway.store import schema
 from gateway.store.dispatch import DispatchStore
+from gateway.store.keys import Operator
 from gateway.trial import ENVIRONMENT
 from gateway.wiring import Gateway, Place
 
@@ -272,6 +273,18 @@ class Rig:
         """Send everything that is due now."""
         async with self.sender(**hooks) as sender:
             await sender.drain()
+
+    async def key(self, role, tenant="acme", holder="ann"):
+        """The text of a new key."""
+        _, text = await self.gateway.setup.create_key(
+            tenant=tenant,
+            mode=Mode.LIVE,
+            role=role,
+            holder=holder,
+            expires_at=None,
+            by=Operator(who="tests", tenant=TENANT),
+        )
+        return text.reveal("used in a test")
 
     @asynccontextmanager
     async def served(self):

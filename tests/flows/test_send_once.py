@@ -10,8 +10,7 @@ from makers import by_id, phone, reminder
 from sendrig import ON_SQLITE, TENANT
 from sqlalchemy import text
 
-from gateway.domain import Mode
-from gateway.store.keys import Operator, Role
+from gateway.store.keys import Role
 from gateway.store.schema import metadata
 
 COUNT = 30
@@ -20,11 +19,8 @@ COUNT = 30
 @pytest.fixture
 async def calling(rig):
     """Posts to the API over a socket with a service's key."""
-    by = Operator(who="tests", tenant=TENANT)
-    _, key = await rig.gateway.setup.create_key(
-        tenant="acme", mode=Mode.LIVE, role=Role.SERVICE, holder="tests", expires_at=None, by=by
-    )
-    headers = {"Authorization": f"Bearer {key.reveal('used in a test')}"}
+    key = await rig.key(Role.SERVICE)
+    headers = {"Authorization": f"Bearer {key}"}
     async with rig.served() as url, aiohttp.ClientSession(url, headers=headers) as http:
 
         async def post(path, body):

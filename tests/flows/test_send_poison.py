@@ -10,9 +10,9 @@ from makers import borrower, by_id, debt, phone, rows
 from sendrig import ON_SQLITE, TENANT
 from sqlalchemy import text, update
 
-from gateway.domain import Mode, from_us
+from gateway.domain import from_us
 from gateway.store import schema
-from gateway.store.keys import Operator, Role
+from gateway.store.keys import Role
 
 MANY = 6
 
@@ -117,15 +117,8 @@ async def test_the_commands_list_and_replay(rig, monkeypatch):
     for name in ("B-1", "B-2"):
         await spoilt(rig, schema.borrower, name, profile="{")
     await rig.drain()
-    _, key = await rig.gateway.setup.create_key(
-        tenant="acme",
-        mode=Mode.LIVE,
-        role=Role.OPS,
-        holder="ann",
-        expires_at=None,
-        by=Operator(who="tests", tenant=TENANT),
-    )
-    monkeypatch.setenv("GATEWAY_API_KEY", key.reveal("used in a test"))
+    key = await rig.key(Role.OPS)
+    monkeypatch.setenv("GATEWAY_API_KEY", key)
     async with rig.served() as url:
 
         async def said(*words):

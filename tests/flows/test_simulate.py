@@ -16,11 +16,10 @@ from sqlalchemy import text
 
 from gateway.api.app import build
 from gateway.cli.simulate import FIRST_ORDER
-from gateway.domain import Mode
 from gateway.policy.whatif import Kind
 from gateway.policy.written import shipped_files
 from gateway.store.audit import AuditStore
-from gateway.store.keys import Operator, Role
+from gateway.store.keys import Role
 from gateway.whatif import Wanted, WhatIf
 
 SPAN = {"from": "2026-11-24", "to": "2026-11-28"}
@@ -32,15 +31,8 @@ PACKS = resources.files("gateway.policy.packs")
 @pytest.fixture
 async def ask(rig):
     """Asks the route as compliance would."""
-    _, key = await rig.services.setup.create_key(
-        tenant="acme",
-        mode=Mode.LIVE,
-        role=Role.COMPLIANCE,
-        holder="ann",
-        expires_at=None,
-        by=Operator(who="tests", tenant=TENANT),
-    )
-    headers = {"Authorization": f"Bearer {key.reveal('used in a test')}"}
+    key = await rig.key(Role.COMPLIANCE)
+    headers = {"Authorization": f"Bearer {key}"}
     app = httpx2.ASGITransport(app=build(rig.services))
     async with httpx2.AsyncClient(transport=app, base_url="http://gateway", headers=headers) as client:
 
@@ -49,7 +41,7 @@ async def ask(rig):
             assert answer.status_code == status, answer.text
             return answer.json()
 
-        asked.key = key.reveal("used in a test")
+        asked.key = key
         yield asked
 
 

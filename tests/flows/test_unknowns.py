@@ -10,10 +10,10 @@ from makers import borrower, by_id, debt, rows
 from sendrig import ON_SQLITE, TENANT
 from sqlalchemy import update
 
-from gateway.domain import Mode, Outcome, Receipt
+from gateway.domain import Outcome, Receipt
 from gateway.errors import BadInput, Conflict, NotFound
 from gateway.store import schema
-from gateway.store.keys import Operator, Role
+from gateway.store.keys import Role
 from gateway.store.unknowns import Which
 
 ABROAD = "+12025550110"
@@ -174,15 +174,8 @@ async def test_nobody_decides_while_the_provider_may_yet_tell_nor_in_words_of_an
 @ON_SQLITE
 async def test_the_commands_list_and_settle(rig, monkeypatch):
     attempt = await parked(rig)
-    _, key = await rig.gateway.setup.create_key(
-        tenant="acme",
-        mode=Mode.LIVE,
-        role=Role.COMPLIANCE,
-        holder="ann",
-        expires_at=None,
-        by=Operator(who="tests", tenant=TENANT),
-    )
-    monkeypatch.setenv("GATEWAY_API_KEY", key.reveal("used in a test"))
+    key = await rig.key(Role.COMPLIANCE)
+    monkeypatch.setenv("GATEWAY_API_KEY", key)
     async with rig.served() as url:
 
         async def said(*words):
