@@ -25,7 +25,7 @@ from twilio.request_validator import RequestValidator
 from twilio.rest import Client
 
 from channels import _http
-from gateway.domain import Handed, HandOver
+from gateway.domain import Handed, HandOver, NotShown
 from gateway.ports import Callback, Checked
 
 TOTAL = timedelta(seconds=15)
@@ -34,6 +34,8 @@ LONGEST = TOTAL + timedelta(seconds=1)
 CLOCKS = timedelta(seconds=2)
 """How far Twilio's clock, which gives whole seconds, may be from ours."""
 MAX_BODY = 1 << 20
+LISTED = 50
+"""Resources that a list is asked for at most."""
 MAX_WAIT = timedelta(days=1)
 
 RETRIES = "#rc=5&rp=all&tt=15000"
@@ -291,8 +293,15 @@ def _seconds(retry_after: str | None) -> timedelta | None:
     return timedelta(seconds=min(int(retry_after[:9]), int(MAX_WAIT.total_seconds())))
 
 
-def only(found: Iterable[Any], started_at: datetime) -> Any:
-    """The single resource made while a call that began at `started_at` can have been under way, or None."""
+def only(found: Iterable[Any], started_at: datetime, *, whole: bool) -> Any:
+    """The single resource made while a call that began at `started_at` can have been under way.
+
+    NotShown where nothing was made since and `found` is the `whole` list; None where there are several, or one that
+    is too late or has no date: these prove nothing.
+    """
     first, last = started_at - CLOCKS, started_at + TOTAL + CLOCKS
-    mine = [r for r in found if isinstance(r.date_created, datetime) and first <= r.date_created <= last]
+    since = [r for r in found if not isinstance(r.date_created, datetime) or r.date_created >= first]
+    if whole and not since:
+        return NotShown()
+    mine = [r for r in since if isinstance(r.date_created, datetime) and r.date_created <= last]
     return mine[0] if len(mine) == 1 else None

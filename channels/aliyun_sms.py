@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from yarl import URL
 
 from channels._http import Exchange, post, read_settings, session
-from gateway.domain import Account, Channel, Handed, HandOver, Message, Outcome, Receipt
+from gateway.domain import Account, Channel, Handed, HandOver, Message, NotShown, Outcome, Receipt
 from gateway.masking import Pii
 from gateway.ports import Answer, Callback, Checked, Script, Tools
 
@@ -139,18 +139,22 @@ class Adapter:
         body = b'{"code":0,"msg":"ok"}'
         return Answer(status=200, content_type="application/json", body=body, receipts=receipts)
 
-    async def look_up(self, ref: str, address: Pii[str], started_at: datetime) -> Receipt | None:
+    async def look_up(self, ref: str, address: Pii[str], started_at: datetime) -> Receipt | NotShown | None:
         """Find the message by its OutId among those of its number and day."""
         number = national(address.reveal("to ask what became of a message"))
+        whole = True
         for day in days(started_at):
             for page in range(1, PAGES + 1):
                 rows = await self._details(number, day, page)
-                for row in rows:
+                for row in rows or ():
                     if row.get("OutId") == ref:
                         return looked_up(ref, row)
-                if len(rows) < PAGE:
+                if rows is None or len(rows) < PAGE:
+                    whole = whole and rows is not None
                     break
-        return None
+            else:
+                whole = False
+        return NotShown() if whole else None
 
     async def check(self) -> Checked:
         """Ask for the signature's state: about no person, and it says whether messages would go out."""
@@ -164,12 +168,15 @@ class Adapter:
             return Checked(ok=False, word="the key works, but the signature is not approved")
         return Checked(ok=True, word="the key works and the signature is approved")
 
-    async def _details(self, number: str, day: str, page: int) -> list[dict[str, Any]]:
+    async def _details(self, number: str, day: str, page: int) -> list[dict[str, Any]] | None:
+        """One page; None where it was not answered in full."""
         asked = {"PhoneNumber": number, "SendDate": day, "PageSize": str(PAGE), "CurrentPage": str(page)}
-        answer = (await self._call("QuerySendDetails", asked)).data()
-        listed = answer.get("SmsSendDetailDTOs")
+        exchange = await self._call("QuerySendDetails", asked)
+        listed = exchange.data().get("SmsSendDetailDTOs")
         rows = listed.get("SmsSendDetailDTO") if isinstance(listed, dict) else None
-        return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+        if code_of(exchange) != "OK" or not isinstance(rows, list):
+            return None
+        return rows if all(isinstance(row, dict) for row in rows) else None
 
     async def _call(self, action: str, parameters: Mapping[str, str]) -> Exchange:
         """Sign with the real clock, which the provider compares with its own, and POST."""

@@ -13,8 +13,8 @@ from typing import ClassVar
 from pydantic import Field
 
 from channels._http import read_settings
-from channels._twilio import LONGEST, RETRIES, Api, Credentials, Row, handed, only, rows
-from gateway.domain import Account, Channel, Handed, HandOver, Message, Outcome, Receipt
+from channels._twilio import LISTED, LONGEST, RETRIES, Api, Credentials, Row, handed, only, rows
+from gateway.domain import Account, Channel, Handed, HandOver, Message, NotShown, Outcome, Receipt
 from gateway.masking import Pii
 from gateway.ports import Answer, Callback, Checked, Script, Tools
 
@@ -118,20 +118,23 @@ class Adapter:
             receipts=(_receipt(callback.ref, form.get("MessageSid"), status, form.get("ErrorCode")),)
         )
 
-    async def look_up(self, ref: str, address: Pii[str], started_at: datetime) -> Receipt | None:
+    async def look_up(self, ref: str, address: Pii[str], started_at: datetime) -> Receipt | NotShown | None:
         """Find the message among the recipient's newest: same sender, created during the call, the only one.
 
         Twilio lists neither our callback URL nor takes a key of ours, so two candidates prove nothing: None.
         No DateSent filter: it hides what is still queued (github.com/twilio/twilio-java, 442).
         """
-        mine = {} if self._by_service else {"from_": self._sender}
+        sender = {} if self._by_service else {"from_": self._sender}
         found, _ = await self._api.call(
-            self._api.client.messages.list_async(to=address.reveal("asked of Twilio"), limit=50, **mine)
+            self._api.client.messages.list_async(to=address.reveal("asked of Twilio"), limit=LISTED, **sender)
         )
-        if self._by_service:
-            found = [m for m in found or () if m.messaging_service_sid == self._sender]
-        one = only(found or (), started_at)
-        return _receipt(ref, one.sid, str(one.status), one.error_code) if one else None
+        if found is None:
+            return None
+        mine = [m for m in found if not self._by_service or m.messaging_service_sid == self._sender]
+        one = only(mine, started_at, whole=len(found) < LISTED)
+        if one is None or isinstance(one, NotShown):
+            return one
+        return _receipt(ref, one.sid, str(one.status), one.error_code)
 
     async def cancel(self, provider_id: str) -> bool:
         """Ask for a message back; Twilio gives it back while it is scheduled, else it answers 30409."""

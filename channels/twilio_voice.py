@@ -22,8 +22,8 @@ from pydantic import Field
 from twilio.twiml.voice_response import VoiceResponse
 
 from channels._http import read_settings
-from channels._twilio import LONGEST, RETRIES, Api, Credentials, Row, handed, only, rows
-from gateway.domain import Account, Channel, Handed, HandOver, Message, Outcome, Receipt
+from channels._twilio import LISTED, LONGEST, RETRIES, Api, Credentials, Row, handed, only, rows
+from gateway.domain import Account, Channel, Handed, HandOver, Message, NotShown, Outcome, Receipt
 from gateway.masking import Pii
 from gateway.ports import Answer, Callback, Checked, Script, Tools
 
@@ -177,18 +177,18 @@ class Adapter:
             async with asyncio.timeout(HANG_UP_S):
                 await self._api.call(self._api.client.calls(sid).update_async(status="completed"))
 
-    async def look_up(self, ref: str, address: Pii[str], started_at: datetime) -> Receipt | None:
+    async def look_up(self, ref: str, address: Pii[str], started_at: datetime) -> Receipt | NotShown | None:
         """Find the call among the recipient's newest: same caller, created during the call, the only one.
 
         Twilio lists neither our callback URL nor takes a key of ours, so two candidates prove nothing: None.
         """
         number = address.reveal("asked of Twilio")
         found, _ = await self._api.call(
-            self._api.client.calls.list_async(to=number, from_=self._sender, limit=50)
+            self._api.client.calls.list_async(to=number, from_=self._sender, limit=LISTED)
         )
-        one = only(found or (), started_at)
-        if one is None:
-            return None
+        one = None if found is None else only(found, started_at, whole=len(found) < LISTED)
+        if one is None or isinstance(one, NotShown):
+            return one
         return Receipt(outcome=_outcome(str(one.status), one.answered_by), ref=ref, provider_id=one.sid)
 
     async def cancel(self, provider_id: str) -> bool:

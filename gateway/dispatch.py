@@ -8,7 +8,6 @@ intent needs the first one to be surely void.
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import partial
@@ -34,8 +33,6 @@ LOOK_S = 0.2
 """Seconds after which a drain with calls under way looks for more."""
 MOST_LOOKS = 3
 """While more waits for its start than may be picked beside it, so many looks go by: few cost as much as many."""
-MOST_TIMES, SURELY = 4.0, 0.8
-"""Where rules let few go, more are picked than may start: at most so many times, and less than would use it all up."""
 
 log = get(__name__)
 
@@ -84,7 +81,6 @@ class Dispatch:
         self._metrics = metrics
         self._quiet = False
         self._batch = float(BATCH) / 4
-        self._goes: dict[str, float] = defaultdict(lambda: 1.0)
 
     def quiet(self) -> None:
         """Take nothing new; what is being called is finished."""
@@ -115,15 +111,19 @@ class Dispatch:
                 continue
             view = await self._rooms.look(await self._store.due_queues())
             dealt = self._rooms.deal(view, channel, round(self._batch))
-            if under_way and looks < MOST_LOOKS and self._starts.waiting() > sum(dealt.values()):
+            if (
+                under_way
+                and looks < MOST_LOOKS
+                and self._starts.waiting() > self._rooms.reckoned(view, dealt)
+            ):
                 looks += 1
                 await asyncio.wait(under_way, timeout=LOOK_S)
                 continue
             looks = 0
-            due = await self._store.pick(self._stretched(dealt, channel))
+            due = await self._store.pick(dealt)
             claimed = await self._claim_surely(due, view) if due else None
             if claimed is not None:
-                self._learn(channel, claimed)
+                self._rooms.learn(claimed.verdicts)
                 under_way |= set(self._starts.add(claimed.ready))
             under_way = {over for over in under_way if not over.done()}
             if claimed is None and not under_way:
@@ -179,18 +179,6 @@ class Dispatch:
         for verdict in weighed.verdicts:
             self._metrics.decided(verdict.state, verdict.reason)
         return weighed
-
-    def _learn(self, channel: str, claimed: Weighed) -> None:
-        """What part of what was decided on of late may go; the rest was put off or suppressed by rules."""
-        if claimed.verdicts:
-            barred = sum(verdict.reason == "quota" for verdict in claimed.verdicts)
-            part = (len(claimed.ready) + barred) / len(claimed.verdicts)
-            self._goes[channel] = (self._goes[channel] + part) / 2
-
-    def _stretched(self, dealt: Mapping[str, int], channel: str) -> dict[str, int]:
-        """So many more as will not go anyway, so that what may go is found in time."""
-        times = min(MOST_TIMES, max(1.0, SURELY / max(self._goes[channel], 0.01)))
-        return {queue: round(number * times) for queue, number in dealt.items()}
 
     async def _give_way(self) -> float:
         """Let other work come to its turn; a go under way first of all, its slots soon pass. Seconds waited."""

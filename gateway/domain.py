@@ -261,6 +261,11 @@ class Receipt:
     refusal: Handed | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class NotShown:
+    """A provider answered in full what it was asked, and nothing in it can be the attempt that was asked about."""
+
+
 def queue_of(channel: Channel, tenant: Tenant, template: str, priority: int) -> str:
     """What waits together: reminders of one queue need the same quotas, and go in the order of their due times."""
     return f"{channel}|{tenant}|{template}|{priority}"

@@ -22,6 +22,9 @@ SOON = timedelta(seconds=2)
 DECIDED = "decided"
 """The code of an attempt whose ending a person decided."""
 
+NOT_SHOWN = "not_shown"
+"""The code of an attempt that its provider, asked more than once, does not show."""
+
 _RANK = {
     "void": 0,
     "intent": 0,
@@ -248,6 +251,22 @@ def not_sent_after_all(attempt: Attempt, moment: Moment, *, step_to_come: bool) 
         next_at=moment.policy,
         refused=True,
         keeps_next=step_to_come,
+    )
+
+
+def not_shown(attempt: Attempt, moment: Moment) -> Outturn:
+    """Its provider knows nothing of a call of which nobody knew: it failed, and is not made again.
+
+    It counts for as long as the provider might still say otherwise: a process that was frozen in the midst of the call
+    may yet make it.
+    """
+    return Outturn(
+        attempt=attempt,
+        state=Outcome.FAILED.value,
+        code=NOT_SHOWN,
+        final_at=attempt.final_at or moment.policy,
+        reminder_state=_REMINDER_STATE[Outcome.FAILED],
+        keeps_next=True,
     )
 
 

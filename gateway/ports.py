@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Protocol
 
-from gateway.domain import Account, Channel, Handed, Message, Outcome, Receipt, Tenant
+from gateway.domain import Account, Channel, Handed, Message, NotShown, Outcome, Receipt, Tenant
 from gateway.masking import Pii
 
 
@@ -148,8 +148,11 @@ class Receives(Protocol):
 class LooksUp(Protocol):
     """An adapter whose provider can be asked what became of an unknown attempt."""
 
-    async def look_up(self, ref: str, address: Pii[str], started_at: datetime) -> Receipt | None:
-        """The provider's word, or None when it cannot tell. Raises nothing for a provider's failure: None."""
+    async def look_up(self, ref: str, address: Pii[str], started_at: datetime) -> Receipt | NotShown | None:
+        """The provider's word, or None when it cannot tell. Raises nothing for a provider's failure: None.
+
+        `NotShown` only when whole lists were read and hold nothing since `started_at` that could be this attempt.
+        """
 
 
 class Recalls(Protocol):

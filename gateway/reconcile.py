@@ -1,7 +1,7 @@
 """Unknown endings: after the quarantine the provider is asked; nothing is ever sent again blindly.
 
     channel       asked by                       sent again
-    sms, voice    the provider's own list        never
+    sms, voice    the provider's own list        never; it failed where the list, read twice, does not show it
     email         (bounces only)                 never
     wechat        the same `client_msg_id`       within the provider's window, as long as what it was decided on
                                                  stands: the provider drops the second one itself
@@ -18,10 +18,11 @@ from datetime import datetime, timedelta
 from typing import Protocol, cast
 
 from gateway.accounts import Accounts, Connected
-from gateway.domain import HandOver, Message, Outcome, Receipt, Tenant
+from gateway.domain import HandOver, Message, NotShown, Outcome, Receipt, Tenant
 from gateway.endings import DispatchTx, after_receipt, freed, given_up_by, learn_from, outcome_entry
 from gateway.errors import Unavailable
 from gateway.masking import Pii
+from gateway.outcomes import not_shown
 from gateway.ports import LooksUp, Moment, SendsAgain
 from gateway.starts import Links
 from gateway.sweep import Graves, forever
@@ -98,19 +99,19 @@ class Reconcile:
     async def _one(self, attempt: Attempt, sealed: bytes | None) -> None:
         async with self._slots:
             try:
-                receipt = await self._ask(attempt, sealed)
+                told = await self._ask(attempt, sealed)
             except Unavailable:
                 raise
             except Exception as wrong:
                 log.exception("asking_failed", adapter=attempt.adapter, error=type(wrong).__name__)
-                receipt = None
-            await self._settle(attempt, receipt)
-            if receipt is not None:
-                await learn_from(self._store, [(attempt, receipt)])
-                if receipt.refusal is not None:
+                told = None
+            await self._settle(attempt, told)
+            if isinstance(told, Receipt):
+                await learn_from(self._store, [(attempt, told)])
+                if told.refusal is not None:
                     await freed(self._store, [(attempt.tenant, attempt.person)])
 
-    async def _ask(self, attempt: Attempt, sealed: bytes | None) -> Receipt | None:
+    async def _ask(self, attempt: Attempt, sealed: bytes | None) -> Receipt | NotShown | None:
         connected = self._accounts.named(attempt.tenant, attempt.account)
         if connected is None or sealed is None or attempt.called_at is None:
             return None
@@ -157,20 +158,29 @@ class Reconcile:
             return None
         return Receipt(outcome=Outcome.ACCEPTED, ref=attempt.ref, provider_id=handed.provider_id)
 
-    async def _settle(self, attempt: Attempt, receipt: Receipt | None) -> None:
+    async def _settle(self, attempt: Attempt, told: Receipt | NotShown | None) -> None:
         async with self._store.transaction() as tx:
             now = (await tx.attempts([attempt.ref]))[attempt.ref]
-            ways = self._accounts.ways(now.adapter)
-            found = await after_receipt(tx, now, receipt, ways) if receipt else None
+            found = await self._made_of(tx, attempt, now, told)
             if found is None and now.state != Outcome.UNKNOWN:
                 return
             await tx.finish([found or _later(attempt, now, tx.moment)])
             if found:
                 await tx.append([outcome_entry(found, tx.moment)])
             connected = self._accounts.named(now.tenant, now.account)
-            if receipt is not None and receipt.refusal is not None and connected is not None:
-                await tx.learn([given_up_by(connected, now, receipt.refusal)])
+            if isinstance(told, Receipt) and told.refusal is not None and connected is not None:
+                await tx.learn([given_up_by(connected, now, told.refusal)])
         self._metrics.settled(attempt.adapter, found=found is not None)
+
+    async def _made_of(
+        self, tx: ReconcileTx, asked: Attempt, now: Attempt, told: Receipt | NotShown | None
+    ) -> Outturn | None:
+        """What the answer makes of it; that it is not shown is believed the second time: lists may come late."""
+        if isinstance(told, Receipt):
+            return await after_receipt(tx, now, told, self._accounts.ways(now.adapter))
+        if isinstance(told, NotShown) and asked.settle_tries and now.state == Outcome.UNKNOWN:
+            return not_shown(now, tx.moment)
+        return None
 
 
 def _bounded(connected: Connected) -> asyncio.Timeout:

@@ -7,7 +7,7 @@ counted quotas, this worker's own calls and claims, and the pauses. It only bars
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from zlib import crc32
@@ -23,7 +23,7 @@ from gateway.quotas.asked import Grants, Pace
 from gateway.quotas.model import Bucket, Load
 from gateway.quotas.shares import Shares, Waiter
 from gateway.starts import IN_FLIGHT, Starts
-from gateway.work import Queue, Refusal, Start
+from gateway.work import Queue, Refusal, Start, Verdict
 
 BESIDE = 4 * IN_FLIGHT
 """Starts through one account that a process has decided on or calls at once."""
@@ -32,6 +32,9 @@ BATCH = 200
 AT_LEAST, FADES = 10.0, 0.995
 """Of a queue so many are picked at least for an account that has room: its turn may have come. What its part in the
 queue is reckoned from fades with each decision."""
+MOST_TIMES, SURELY, BELIEVED = 8.0, 0.8, 4.0
+"""Where rules let few of a queue go, more are picked than may start: at most so many times, and less than would use all
+the room up. So many are taken to have gone before the first was decided on."""
 SOON, LATER = timedelta(seconds=2), timedelta(seconds=10)
 """When to look again at a reminder whose quota had no room for the way it was decided to go: as late as its turn may
 come after those that were refused before it, within these. Those whose turn would come later are spread over them."""
@@ -70,6 +73,9 @@ class Rooms:
         self._booked: dict[str, datetime] = {}
         self._went: dict[str, dict[str, float]] = defaultdict(dict)
         """By queue, how many were decided to go through each account, the latest weighing most."""
+        self._tried: dict[str, float] = defaultdict(lambda: BELIEVED)
+        self._stayed: dict[str, float] = defaultdict(lambda: BELIEVED)
+        """By queue, how many were decided on, and how many of these may go on its own channel, quotas aside."""
 
     async def look(self, queues: Sequence[Queue]) -> View:
         """The room there is for these queues."""
@@ -142,7 +148,24 @@ class Rooms:
             lane=queue.priority,
             oldest=queue.oldest,
             keys=keys,
+            uses=self._uses(queue.name),
         )
+
+    def _uses(self, queue: str) -> float:
+        part = self._stayed[queue] / self._tried[queue]
+        return min(1.0, max(1 / MOST_TIMES, part / SURELY))
+
+    def learn(self, verdicts: Sequence[Verdict]) -> None:
+        """What part of each queue may go, quotas aside; the rest is suppressed, put off, or goes another way."""
+        for verdict in verdicts:
+            queue = verdict.work.queue
+            intent = verdict.intent
+            if intent is not None:
+                goes = intent.channel == queue.partition("|")[0]
+            else:
+                goes = verdict.reason == "quota" and verdict.moves_to is None
+            self._tried[queue] = self._tried[queue] * FADES + 1
+            self._stayed[queue] = self._stayed[queue] * FADES + goes
 
     def _shares_of(self, queue: str, pools: Sequence[str]) -> list[float]:
         """What part of a queue went through each account of late: numbers of one country can go through one only."""
@@ -158,9 +181,13 @@ class Rooms:
         went[load.pool] = went.get(load.pool, 0.0) + 1
 
     def deal(self, view: View, channel: str, most: int) -> dict[str, int]:
-        """How many to pick of each queue of a channel."""
+        """How many to pick of each queue of a channel, `most` together."""
         waiting = [w for name, w in view.queues.items() if name.partition("|")[0] == channel]
         return self._shares[channel].deal(waiting, view.left, most)
+
+    def reckoned(self, view: View, dealt: Mapping[str, int]) -> float:
+        """How many of these will start."""
+        return sum(number * view.queues[queue].uses for queue, number in dealt.items())
 
     def refusal(self, view: View, start: Start) -> Refusal | None:
         """Why this start would get no go now; else its room is used up in the view."""

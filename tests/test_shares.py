@@ -12,7 +12,7 @@ from gateway.quotas.shares import Shares, Waiter
 from gateway.rooms import Rooms, View
 
 
-def waiter(tenant="a", lane=1, *, name=None, weight=1.0, age=0, keys=("pool",)):
+def waiter(tenant="a", lane=1, *, name=None, weight=1.0, age=0, keys=("pool",), uses=1.0):
     return Waiter(
         name=name or f"{tenant}{lane}",
         tenant=tenant,
@@ -20,6 +20,7 @@ def waiter(tenant="a", lane=1, *, name=None, weight=1.0, age=0, keys=("pool",)):
         lane=lane,
         oldest=NOW - timedelta(seconds=age),
         keys=keys,
+        uses=uses,
     )
 
 
@@ -76,6 +77,22 @@ def test_what_needs_room_of_something_full_stays_and_the_rest_goes_on():
     assert Shares().deal(waiting, {"pool": 5, "day": 0}, 9) == {"free": 5}
 
 
+def test_more_is_picked_of_a_queue_of_which_rules_let_few_go():
+    assert Shares().deal([waiter(uses=0.25)], {"pool": 10}, 100) == {"a1": 40}
+
+
+def test_a_lane_of_which_little_goes_leaves_the_next_one_half_of_what_may_be_picked():
+    waiting = [waiter(lane=0, uses=0.125), waiter(lane=1, uses=0.25)]
+
+    assert Shares().deal(waiting, {"pool": 40}, 60) == {"a0": 30, "a1": 30}
+
+
+def test_a_tenant_whose_work_is_mostly_suppressed_is_dealt_more_to_have_its_share_of_the_starts():
+    waiting = [waiter("a", uses=0.25), waiter("b")]
+
+    assert Shares().deal(waiting, {"pool": 40}, 500) == {"a1": 80, "b1": 20}
+
+
 @given(
     st.lists(
         st.tuples(
@@ -83,6 +100,7 @@ def test_what_needs_room_of_something_full_stays_and_the_rest_goes_on():
             st.integers(0, 2),
             st.floats(0.5, 5),
             st.lists(st.sampled_from(["x", "y", "z"]), unique=True),
+            st.sampled_from([0.125, 0.25, 0.5, 1.0]),
         ),
         max_size=8,
     ),
@@ -91,13 +109,13 @@ def test_what_needs_room_of_something_full_stays_and_the_rest_goes_on():
 )
 def test_no_key_is_dealt_beyond_its_room_and_nothing_that_fits_is_left(drawn, left, most):
     waiting = [
-        waiter(tenant, lane, name=f"q{n}", weight=weight, keys=tuple(keys))
-        for n, (tenant, lane, weight, keys) in enumerate(drawn)
+        waiter(tenant, lane, name=f"q{n}", weight=weight, keys=tuple(keys), uses=uses)
+        for n, (tenant, lane, weight, keys, uses) in enumerate(drawn)
     ]
 
     dealt = Shares().deal(waiting, left, most)
 
-    used = {key: sum(dealt.get(w.name, 0) for w in waiting if key in w.keys) for key in left}
+    used = {key: sum(dealt.get(w.name, 0) * w.uses for w in waiting if key in w.keys) for key in left}
     assert all(used[key] <= max(0, left[key]) for key in left)
     assert sum(dealt.values()) <= most
     if sum(dealt.values()) < most:

@@ -6,16 +6,22 @@ The take deals the starts themselves, over all workers; this only keeps a worker
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from gateway.quotas.asked import FLOORS
 
+IN_VAIN = 0.5
+"""Of what may be picked, at most so much is of one queue of which little starts, while others wait."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiter:
-    """A queue with something due. `keys` name what it needs room of; 0 of any means that nothing of it can start."""
+    """A queue with something due. `keys` name what it needs room of; 0 of any means that nothing of it can start.
+
+    `uses` is how much of that room one of it is reckoned to use, above 0, at most 1: rules let few of some queues go.
+    """
 
     name: str
     tenant: str
@@ -23,6 +29,7 @@ class Waiter:
     lane: int
     oldest: datetime
     keys: tuple[str, ...]
+    uses: float
 
 
 @dataclass(slots=True)
@@ -37,35 +44,34 @@ class Shares:
         """How many of each queue to pick, `most` together; `left` is the room by key."""
         room = dict(left)
         dealt: dict[str, int] = defaultdict(int)
-        open_ = [w for w in waiting if _fits(w, room)]
+        open_ = [w for w in waiting if all(room[key] >= 1 for key in w.keys)]
         for w in open_:
             self._had[w.tenant] = max(self._had.get(w.tenant, 0.0), self._reached)
-        while open_ and sum(dealt.values()) < most:
-            chosen = self._next(open_)
+        for _ in range(most):
+            some = [w for w in open_ if w.uses == 1 or dealt[w.name] < IN_VAIN * most] or open_
+            if not some:
+                break
+            chosen = self._next(some)
             dealt[chosen.name] += 1
             for key in chosen.keys:
-                room[key] -= 1
-            open_ = [w for w in open_ if _fits(w, room)]
-        return dict(dealt)
+                room[key] -= chosen.uses
+            open_ = [w for w in open_ if all(room[key] >= w.uses for key in w.keys)]
+        return {name: number for name, number in dealt.items() if number}
 
     def _next(self, waiting: Sequence[Waiter]) -> Waiter:
         tenant = min({w.tenant for w in waiting}, key=lambda t: (self._had[t], t))
         mine = [w for w in waiting if w.tenant == tenant]
-        lane = self._lane(tenant, {w.lane for w in mine})
+        lanes = sorted({w.lane for w in mine})
+        lane = self._lane(tenant, lanes)
         chosen = min((w for w in mine if w.lane == lane), key=lambda w: w.oldest)
         self._reached = self._had[tenant]
-        self._had[tenant] += 1 / chosen.weight
-        self._owed[tenant, lane] = max(0.0, self._owed[tenant, lane] - 1)
+        self._had[tenant] += chosen.uses / chosen.weight
+        for each in lanes:
+            self._owed[tenant, each] += FLOORS[each] * chosen.uses
+        self._owed[tenant, lane] = max(0.0, self._owed[tenant, lane] - chosen.uses)
         return chosen
 
-    def _lane(self, tenant: str, waiting: Iterable[int]) -> int:
+    def _lane(self, tenant: str, lanes: Sequence[int]) -> int:
         """Bulk, then normal, where it is owed its floor; else the highest that waits."""
-        lanes = sorted(waiting)
-        for lane in lanes:
-            self._owed[tenant, lane] += FLOORS[lane]
         owed = [lane for lane in reversed(lanes) if FLOORS[lane] and self._owed[tenant, lane] >= 1]
         return owed[0] if owed else lanes[0]
-
-
-def _fits(waiter: Waiter, room: Mapping[str, float]) -> bool:
-    return all(room[key] >= 1 for key in waiter.keys)

@@ -9,7 +9,7 @@ from rig import REF, account, in_fast_time, message, open_door, simulate, tools
 from yarl import URL
 
 from channels.aliyun_sms import Adapter, canonical_query, signed_headers
-from gateway.domain import Handed, HandOver, Outcome
+from gateway.domain import Handed, HandOver, NotShown, Outcome
 from gateway.masking import Pii
 from gateway.ports import Checked
 from gateway.simulators import aliyun
@@ -128,7 +128,7 @@ async def test_a_503_without_the_work_is_unknown_and_not_found(world):
     found = await door.adapter.look_up(REF, Pii(MOBILE), datetime.now(UTC))
     again = await door.adapter.send(message(MOBILE, ref="at_2"))
 
-    assert (ended.ending, ended.code, found) == (HandOver.UNKNOWN, "http_503", None)
+    assert (ended.ending, ended.code, found) == (HandOver.UNKNOWN, "http_503", NotShown())
     assert again.ending is HandOver.ACCEPTED
     assert [line["ref"] for line in simulator.ledger()] == ["at_2"]
 
@@ -162,7 +162,7 @@ async def test_a_look_up_finds_one_message_among_more_than_a_page(world):
     found = await door.adapter.look_up("at_SMS_1_0", Pii(MOBILE), datetime.now(UTC))
     other = await door.adapter.look_up("at_SMS_1_0", Pii("+8613800138002"), datetime.now(UTC))
 
-    assert (found.outcome, other) == (Outcome.DELIVERED, None)
+    assert (found.outcome, other) == (Outcome.DELIVERED, NotShown())
 
 
 async def test_the_fifty_first_notification_of_a_day_waits_a_day(world):

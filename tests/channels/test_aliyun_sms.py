@@ -26,7 +26,7 @@ from rig import (
 
 import channels
 from channels.aliyun_sms import CODES, PAGES, Adapter, canonical_query, days, signed_headers
-from gateway.domain import HandOver, Outcome, Receipt
+from gateway.domain import HandOver, NotShown, Outcome, Receipt
 from gateway.errors import SetupError
 from gateway.masking import Pii
 from gateway.ports import Callback
@@ -606,12 +606,12 @@ async def test_a_row_with_our_out_id_says_what_became_of_it(changed, outcome, op
 @pytest.mark.parametrize(
     "act",
     [
-        page(),
-        page(detail(OutId="at_other")),
         page(detail(SendStatus=9)),
         page(detail(SendStatus=None)),
         page(None, 1, []),
+        page(None),
         answer(200, {"Code": "isv.INVALID_PARAMETERS"}),
+        answer(200, {"Code": "isv.ERR", "SmsSendDetailDTOs": {"SmsSendDetailDTO": []}}),
         answer(200, {"SmsSendDetailDTOs": []}),
         answer(200, {"SmsSendDetailDTOs": {"SmsSendDetailDTO": {}}}),
         answer(200, b"nonsense"),
@@ -623,6 +623,20 @@ async def test_a_look_up_that_finds_nothing_certain_is_none(act):
     found, _ = await looked_up(act)
 
     assert found is None
+
+
+@pytest.mark.parametrize("act", [page(), page(detail(OutId="at_other"))])
+async def test_a_look_up_whose_lists_are_whole_without_ours_says_that_it_is_not_shown(act):
+    found, _ = await looked_up(act)
+
+    assert found == NotShown()
+
+
+async def test_a_look_up_of_which_one_day_is_not_answered_shows_nobody_missing():
+    before_midnight = datetime(2026, 11, 24, 15, 58, tzinfo=UTC)
+    found, requests = await looked_up(page(), answer(500), started_at=before_midnight)
+
+    assert (found, len(requests)) == (None, 2)
 
 
 async def test_a_look_up_asks_for_the_number_and_its_shanghai_date():

@@ -25,7 +25,7 @@ from twilio_wire import (
 )
 
 from channels.twilio_sms import CODES, STATUSES, Adapter
-from gateway.domain import Handed, HandOver, Outcome
+from gateway.domain import Handed, HandOver, NotShown, Outcome
 from gateway.errors import SetupError
 from gateway.masking import Pii
 from gateway.ports import Callback
@@ -456,16 +456,18 @@ async def test_the_only_message_made_during_the_call_is_found(sim, sender):
 
 
 @pytest.mark.parametrize(
-    ("others", "began"),
+    ("others", "began", "expected"),
     [
-        ([], timedelta(0)),
-        (["+12025550100", "+12025550100"], timedelta(0)),
-        (["+12025550199"], timedelta(0)),
-        (["+12025550100"], timedelta(seconds=10)),
-        (["+12025550100"], timedelta(seconds=-25)),
+        ([], timedelta(0), NotShown()),
+        (["+12025550199"], timedelta(0), NotShown()),
+        (["+12025550100"], timedelta(seconds=10), NotShown()),
+        (["+12025550100", "+12025550100"], timedelta(0), None),
+        (["+12025550100"], timedelta(seconds=-25), None),
     ],
 )
-async def test_none_two_or_another_ones_message_prove_nothing(sim, others, began):
+async def test_what_was_not_made_since_is_not_shown_and_two_or_a_later_one_prove_nothing(
+    sim, others, began, expected
+):
     started = datetime.now(UTC)
     for sender in others:
         other = adapter(sim.url, sender=sender)
@@ -474,6 +476,17 @@ async def test_none_two_or_another_ones_message_prove_nothing(sim, others, began
     twilio = adapter(sim.url)
 
     receipt = await twilio.look_up(REF, Pii("+12025550110"), started + began)
+
+    await twilio.aclose()
+    assert receipt == expected
+
+
+async def test_a_list_that_may_have_more_shows_nobody_missing(sim):
+    twilio = adapter(sim.url)
+    for _ in range(50):
+        await twilio.send(message())
+
+    receipt = await twilio.look_up(REF, Pii("+12025550110"), datetime.now(UTC) + timedelta(minutes=1))
 
     await twilio.aclose()
     assert receipt is None

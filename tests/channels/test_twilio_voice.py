@@ -22,7 +22,7 @@ from twilio_wire import (
 )
 
 from channels.twilio_voice import STATUSES, Adapter
-from gateway.domain import HandOver, Outcome
+from gateway.domain import HandOver, NotShown, Outcome
 from gateway.errors import SetupError
 from gateway.masking import Pii
 from gateway.ports import Callback
@@ -453,7 +453,7 @@ async def test_the_only_call_made_meanwhile_is_found(sim):
     two = await twilio.look_up(REF, Pii("+12025550111"), started)
     await twilio.aclose()
 
-    assert (nobody, two) == (None, None)
+    assert (nobody, two) == (NotShown(), None)
     assert (receipt.ref, receipt.provider_id) == (REF, handed.provider_id)
     assert receipt.outcome in {Outcome.ACCEPTED, Outcome.NO_ANSWER}
 

@@ -28,6 +28,8 @@ ADDRESSES = [
 MAINLAND = [{"channel": "sms", "value": phone(1), "kind": "personal"}, *ADDRESSES[1:]]
 OVER = timedelta(seconds=6)
 """Longer than the quarantine of these gateways."""
+AGAIN = timedelta(minutes=2, seconds=1)
+"""Longer than the wait between the first question and the second."""
 DAY = timedelta(days=1)
 
 
@@ -318,19 +320,26 @@ async def test_an_unknown_takes_its_place_in_the_caps(rig):
 
 
 @ON_SQLITE
-async def test_a_look_up_that_finds_nothing_sends_nothing(rig):
-    """503 without Retry-After: it may have been taken, so it is asked about, found nowhere, and parked."""
+async def test_what_its_provider_does_not_show_twice_failed_and_is_not_sent_again(rig):
+    """503 without Retry-After: it may have been taken, so it is asked about, and found nowhere."""
     await rig.simulators.next("twilio", "status", status=503)
-    await rig.put(borrower(1, addresses=ADDRESSES), debt(1))
+    await rig.put(borrower(1, addresses=elsewhere(ADDRESSES)), debt(1))
     (name,) = await rig.take(by_id(1, channels=["sms"]))
     await rig.drain()
     assert [a.state for a in await rig.attempts()] == ["unknown"]
 
-    after = await asked_about(rig, OVER, *[DAY] * 4)
+    before = await asked_about(rig, OVER)
+    after = await asked_about(rig, AGAIN)
     await rig.drain()
 
-    assert (after.state, after.settle_at) == ("unknown", None)
-    assert (await rig.reminder(name)).state == "unknown"
+    assert (before.state, after.state, after.code, after.settle_at) == (
+        "unknown",
+        "failed",
+        "not_shown",
+        None,
+    )
+    assert after.final_at == before.final_at
+    assert (await rig.reminder(name)).state == "failed"
     assert rig.reached() == []
 
 

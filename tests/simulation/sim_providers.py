@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from sim_loop import PROCESS
 
-from gateway.domain import Channel, Handed, HandOver, Outcome, Receipt
+from gateway.domain import Channel, Handed, HandOver, NotShown, Outcome, Receipt
 
 CHANNELS = {"twilio_sms": Channel.SMS, "wechat": Channel.WECHAT, "smtp": Channel.EMAIL}
 CALL_S = 2.0
@@ -118,7 +118,7 @@ class Twilio(Provider):
         await asyncio.sleep(0.1)
         if any(seen == ref for _, _, seen in self.world.ledger.taken):
             return Receipt(outcome=Outcome.ACCEPTED, ref=ref, provider_id=f"p-{ref}")
-        return None
+        return NotShown()
 
 
 class Wechat(Provider):
