@@ -21,7 +21,7 @@ from gateway.live import Live
 from gateway.pauses import first, first_of_queue
 from gateway.quotas.asked import Grants, Pace
 from gateway.quotas.model import Bucket, Load
-from gateway.quotas.shares import Shares, Waiter
+from gateway.quotas.shares import TRIAL, Shares, Waiter
 from gateway.starts import IN_FLIGHT, Starts
 from gateway.work import Queue, Refusal, Start, Verdict
 
@@ -149,6 +149,7 @@ class Rooms:
             oldest=queue.oldest,
             keys=keys,
             uses=self._uses(queue.name),
+            on_trial=self._tried[queue.name] < BELIEVED + TRIAL,
         )
 
     def _uses(self, queue: str) -> float:

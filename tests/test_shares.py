@@ -12,7 +12,7 @@ from gateway.quotas.shares import Shares, Waiter
 from gateway.rooms import Rooms, View
 
 
-def waiter(tenant="a", lane=1, *, name=None, weight=1.0, age=0, keys=("pool",), uses=1.0):
+def waiter(tenant="a", lane=1, *, name=None, weight=1.0, age=0, keys=("pool",), uses=1.0, on_trial=False):
     return Waiter(
         name=name or f"{tenant}{lane}",
         tenant=tenant,
@@ -21,6 +21,7 @@ def waiter(tenant="a", lane=1, *, name=None, weight=1.0, age=0, keys=("pool",), 
         oldest=NOW - timedelta(seconds=age),
         keys=keys,
         uses=uses,
+        on_trial=on_trial,
     )
 
 
@@ -85,6 +86,13 @@ def test_a_lane_of_which_little_goes_leaves_the_next_one_half_of_what_may_be_pic
     waiting = [waiter(lane=0, uses=0.125), waiter(lane=1, uses=0.25)]
 
     assert Shares().deal(waiting, {"pool": 40}, 60) == {"a0": 30, "a1": 30}
+
+
+def test_of_a_lane_of_which_nothing_is_known_yet_a_few_are_tried_and_the_next_one_has_the_rest():
+    waiting = [waiter(lane=0, on_trial=True), waiter(lane=1)]
+
+    assert Shares().deal(waiting, {"pool": 40}, 60) == {"a0": 10, "a1": 30}
+    assert Shares().deal(waiting[:1], {"pool": 40}, 60) == {"a0": 40}
 
 
 def test_a_tenant_whose_work_is_mostly_suppressed_is_dealt_more_to_have_its_share_of_the_starts():

@@ -12,8 +12,9 @@ from datetime import datetime
 
 from gateway.quotas.asked import FLOORS
 
-IN_VAIN = 0.5
-"""Of what may be picked, at most so much is of one queue of which little starts, while others wait."""
+IN_VAIN, TRIAL = 0.5, 10
+"""Of what may be picked, at most so much is of one queue of which little starts, while others wait; and so many of one
+of which it is not known yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +31,7 @@ class Waiter:
     oldest: datetime
     keys: tuple[str, ...]
     uses: float
+    on_trial: bool
 
 
 @dataclass(slots=True)
@@ -48,7 +50,7 @@ class Shares:
         for w in open_:
             self._had[w.tenant] = max(self._had.get(w.tenant, 0.0), self._reached)
         for _ in range(most):
-            some = [w for w in open_ if w.uses == 1 or dealt[w.name] < IN_VAIN * most] or open_
+            some = [w for w in open_ if dealt[w.name] < _at_most(w, most)] or open_
             if not some:
                 break
             chosen = self._next(some)
@@ -75,3 +77,10 @@ class Shares:
         """Bulk, then normal, where it is owed its floor; else the highest that waits."""
         owed = [lane for lane in reversed(lanes) if FLOORS[lane] and self._owed[tenant, lane] >= 1]
         return owed[0] if owed else lanes[0]
+
+
+def _at_most(waiter: Waiter, most: float) -> float:
+    """How many of it are picked while others wait."""
+    if waiter.on_trial:
+        return TRIAL
+    return most if waiter.uses == 1 else IN_VAIN * most
