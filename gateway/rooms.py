@@ -32,9 +32,9 @@ BATCH = 200
 AT_LEAST, FADES = 10.0, 0.995
 """Of a queue so many are picked at least for an account that has room: its turn may have come. What its part in the
 queue is reckoned from fades with each decision."""
-MOST_TIMES, SURELY, BELIEVED = 8.0, 0.8, 4.0
-"""Where rules let few of a queue go, more are picked than may start: at most so many times, and less than would use all
-the room up. So many are taken to have gone before the first was decided on."""
+LEAST, SURELY, BELIEVED = 0.02, 0.8, 1.0
+"""Where rules let few of a queue go, more are picked than may start, so many that less than all of the room is used up.
+One uses at least so much of it; so many are taken to have gone before the first was decided on."""
 SOON, LATER = timedelta(seconds=2), timedelta(seconds=10)
 """When to look again at a reminder whose quota had no room for the way it was decided to go: as late as its turn may
 come after those that were refused before it, within these. Those whose turn would come later are spread over them."""
@@ -154,7 +154,7 @@ class Rooms:
 
     def _uses(self, queue: str) -> float:
         part = self._stayed[queue] / self._tried[queue]
-        return min(1.0, max(1 / MOST_TIMES, part / SURELY))
+        return min(1.0, max(LEAST, part / SURELY))
 
     def learn(self, verdicts: Sequence[Verdict]) -> None:
         """What part of each queue may go, quotas aside; the rest is suppressed, put off, or goes another way."""

@@ -55,7 +55,8 @@ class Shares:
                 break
             chosen = self._next(some)
             dealt[chosen.name] += 1
-            for key in chosen.keys:
+            tries = chosen.on_trial and len(open_) > 1
+            for key in chosen.keys if not tries else ():
                 room[key] -= chosen.uses
             open_ = [w for w in open_ if all(room[key] >= w.uses for key in w.keys)]
         return {name: number for name, number in dealt.items() if number}
