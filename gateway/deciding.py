@@ -23,7 +23,7 @@ from gateway.masking import Pii
 from gateway.outcomes import Called, Ways
 from gateway.policy.content import breaches, concerning
 from gateway.policy.explain import decision_json
-from gateway.policy.gate import Decision, Reachable, decide
+from gateway.policy.gate import Alike, Decision, Reachable, decide
 from gateway.policy.inputs import written
 from gateway.policy.inuse import digest_of, members
 from gateway.policy.localtime import zone
@@ -155,6 +155,7 @@ class Desk:
         self._vault = vault
         self._entropy = entropy
         self._tuned: dict[tuple[tuple[str, int], ...], Packs] = {}
+        self._alike = Alike()
 
     async def prepare(self, keys: Iterable[Key]) -> Keys:
         """Fetch the data keys of these borrowers, before any lock is taken."""
@@ -369,6 +370,7 @@ class Desk:
             history=events(facts.history.get((ask.tenant, ask.person), ()), ask.person, moment.policy),
             reach={channel: max(w.connected.adapter.reach for w in found) for channel, found in ways.items()},
             calendars=self._stated.calendars,
+            alike=self._alike,
         )
         if decision.reason == "no_address" and self._unserved(ask, facts):
             until = min(moment.policy + LOOK_AGAIN, ask.expires_at)

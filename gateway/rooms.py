@@ -32,9 +32,10 @@ BATCH = 200
 AT_LEAST, FADES = 10.0, 0.995
 """Of a queue so many are picked at least for an account that has room: its turn may have come. What its part in the
 queue is reckoned from fades with each decision."""
-LEAST, SURELY, BELIEVED = 0.02, 0.8, 1.0
+LEAST, SURELY, BELIEVED, FORGETS = 0.02, 0.8, 1.0, 0.96
 """Where rules let few of a queue go, more are picked than may start, so many that less than all of the room is used up.
-One uses at least so much of it; so many are taken to have gone before the first was decided on."""
+One uses at least so much of it; so many are taken to have gone before the first was decided on. It is soon forgotten:
+where hours open all go that had to wait until now, and what was picked in vain has to wait."""
 SOON, LATER = timedelta(seconds=2), timedelta(seconds=10)
 """When to look again at a reminder whose quota had no room for the way it was decided to go: as late as its turn may
 come after those that were refused before it, within these. Those whose turn would come later are spread over them."""
@@ -165,8 +166,8 @@ class Rooms:
                 goes = intent.channel == queue.partition("|")[0]
             else:
                 goes = verdict.reason == "quota" and verdict.moves_to is None
-            self._tried[queue] = self._tried[queue] * FADES + 1
-            self._stayed[queue] = self._stayed[queue] * FADES + goes
+            self._tried[queue] = self._tried[queue] * FORGETS + 1
+            self._stayed[queue] = self._stayed[queue] * FORGETS + goes
 
     def _shares_of(self, queue: str, pools: Sequence[str]) -> list[float]:
         """What part of a queue went through each account of late: numbers of one country can go through one only."""

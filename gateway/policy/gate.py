@@ -38,6 +38,7 @@ LOOK_AGAIN = timedelta(minutes=15)
 """When what was not known is looked at again."""
 CALL_RUNS = timedelta(seconds=60)
 """When a person is looked at again while a call to them can still become a conversation."""
+MOST_ALIKE = 4096
 ALL = "all"
 """The word of an opt-out from every channel."""
 
@@ -167,6 +168,22 @@ class _Word:
     note: str | None = None
 
 
+@dataclass(slots=True)
+class Alike:
+    """Words on people without a history, of one instant: they are the same for all who are alike (_likeness)."""
+
+    _when: datetime | None = None
+    _calendars: Calendars | None = None
+    _words: dict[tuple[object, ...], tuple[_Word, datetime]] = field(default_factory=dict)
+    """By likeness the word of a way and the end of the time that it was looked for."""
+
+    def at(self, when: datetime, calendars: Calendars) -> dict[tuple[object, ...], tuple[_Word, datetime]]:
+        """Those of that instant."""
+        if self._when != when or self._calendars is not calendars or len(self._words) >= MOST_ALIKE:
+            self._when, self._calendars, self._words = when, calendars, {}
+        return self._words
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Look:
     """The parts of a decision that every channel's word is made of."""
@@ -178,6 +195,7 @@ class _Look:
     at: datetime
     permit: timedelta
     last: datetime  # nothing is delivered after it
+    alike: dict[tuple[object, ...], tuple[_Word, datetime]]
 
 
 def decide(
@@ -189,11 +207,13 @@ def decide(
     history: Sequence[Event],
     reach: Mapping[Channel, timedelta],
     calendars: Calendars = SHIPPED,
+    alike: Alike | None = None,
 ) -> Decision:
     """Whether, when and on which channel this reminder may reach this person.
 
     Judged from `now` to the end of the permit to call and of `reach`, how long after hand-over a channel
-    still disturbs. `packs` are all that are loaded; those that apply are chosen here.
+    still disturbs. `packs` are all that are loaded; those that apply are chosen here. `alike` spares whoever decides on
+    many at one instant most of the work.
     """
     word = _final_word(snapshot, history, now)
     if word is None:
@@ -210,6 +230,7 @@ def decide(
                 at=now,
                 permit=permit,
                 last=_last(snapshot),
+                alike=(alike or Alike()).at(now, calendars),
             )
             word = _not_yet(snapshot, now) or _by_channels(look, reach)
     return _decision(word, snapshot, now, reach, calendars)
@@ -440,6 +461,62 @@ def _address(
     look: _Look, channel: Channel, reachable: Reachable, facts: Mapping[str, Fact], reach: timedelta
 ) -> _Word:
     """The word of one way: open from now to the permit's end and reach, or when it opens."""
+    if look.history:
+        word, _ = _worked_out(look, channel, reachable, facts, reach)
+    else:
+        word = _as_of_alike(look, channel, reachable, facts, reach)
+    return replace(
+        word,
+        address_key=word.address_key and reachable.address_key,
+        deliver_by=word.deliver_by and min(word.deliver_by, look.last),
+    )
+
+
+def _as_of_alike(
+    look: _Look, channel: Channel, reachable: Reachable, facts: Mapping[str, Fact], reach: timedelta
+) -> _Word:
+    """The word of this way, worked out anew only if nobody alike was looked at before, or not for as long."""
+    likeness = _likeness(look, channel, reachable, facts, reach)
+    found = look.alike.get(likeness)
+    if found is not None:
+        word, looked_to = found
+        if word.deliver_by is None or word.deliver_by < looked_to or look.last <= looked_to:
+            return word
+    found = look.alike[likeness] = _worked_out(look, channel, reachable, facts, reach)
+    return found[0]
+
+
+def _likeness(
+    look: _Look, channel: Channel, reachable: Reachable, facts: Mapping[str, Fact], reach: timedelta
+) -> tuple[object, ...]:
+    """All that a word rests on where there is no event that names of persons, debts and addresses could match.
+
+    A fact's type belongs to it: true is not 1 to a rule.
+    """
+    snapshot = look.snapshot
+    return (
+        look.applied,
+        look.permit,
+        reach,
+        channel,
+        reachable.kind,
+        reachable.technology,
+        reachable.adapter,
+        snapshot.purpose,
+        snapshot.recipient_role,
+        snapshot.actor_role,
+        snapshot.institution,
+        snapshot.product,
+        snapshot.zones.names,
+        snapshot.told,
+        *((name, type(fact), fact) for name, fact in facts.items()),
+    )
+
+
+def _worked_out(
+    look: _Look, channel: Channel, reachable: Reachable, facts: Mapping[str, Fact], reach: timedelta
+) -> tuple[_Word, datetime]:
+    """The word of a way, whoever's it is (`deliver_by`: when it closes), and until when that was looked for."""
     snapshot = look.snapshot
     question = Question(
         channel=channel.value,
@@ -463,8 +540,10 @@ def _address(
     at_home = any(map(_says_hours, holding(look.applied.home, plain, **given)))
     packs = through(reachable.adapter, look.applied.packs(hours_at_home=at_home))
     if snapshot.recipient_role != "debtor" and not _covers_role(holding(packs, question, **given)):
-        return replace(_stop("third_party"), channel=channel, packs=packs)
-    word = _judged(look, packs, question, facts, reach)
+        return replace(_stop("third_party"), channel=channel, packs=packs), look.last
+    clear_to = look.at + look.permit + reach
+    limit = max(look.last, clear_to + timedelta(seconds=1))
+    word = _judged(look, packs, question, facts, clear_to, limit)
     flags = relaxed_flags(packs, question, told=snapshot.told, **given)
     return replace(
         word,
@@ -473,7 +552,7 @@ def _address(
         adapter=reachable.adapter,
         packs=packs,
         flags=flags,
-    )
+    ), limit
 
 
 def _says_hours(rule: AnyRule) -> bool:
@@ -487,9 +566,14 @@ def _covers_role(rules: Iterable[AnyRule]) -> bool:
 
 
 def _judged(
-    look: _Look, packs: tuple[Pack, ...], question: Question, facts: Mapping[str, Fact], reach: timedelta
+    look: _Look,
+    packs: tuple[Pack, ...],
+    question: Question,
+    facts: Mapping[str, Fact],
+    clear_to: datetime,
+    limit: datetime,
 ) -> _Word:
-    """What these packs say, from now to the permit's end and reach."""
+    """What these packs say, from now to the permit's end and reach (`clear_to`); when it closes, up to `limit`."""
     given: dict[str, Any] = {
         "zones": look.snapshot.zones.names,
         "history": look.history,
@@ -499,11 +583,9 @@ def _judged(
     }
     verdict = judge(packs, question, now=look.at, **given)
     if verdict.action is Action.SEND:
-        clear_to = look.at + look.permit + reach
-        limit = max(look.last, clear_to + timedelta(seconds=1))
         closes = open_until(packs, question, now=look.at, limit=limit, **given)
         if closes > clear_to:
-            return _Word(action=Action.SEND, deliver_by=min(closes, look.last), findings=verdict.findings)
+            return _Word(action=Action.SEND, deliver_by=closes, findings=verdict.findings)
         verdict = judge(packs, question, now=closes, **given)
     return replace(_closed(verdict, look.at), findings=verdict.findings)
 

@@ -1,9 +1,11 @@
 """`gateway worker` with one mistake sown into it: `python mutant_worker.py NAME`. The ledger must give it away."""
 
+import asyncio
 import os
 import sys
 import time
 from collections import defaultdict
+from dataclasses import replace
 
 import redis.asyncio
 
@@ -15,6 +17,8 @@ from gateway.quotas.asked import Granted, Group, Wanted
 from gateway.store import counted
 from gateway.work import Refusal
 
+AT_MOST = 200
+"""Takes for the same."""
 WORKERS = 4
 """Among so many a local share is reckoned."""
 BUCKET = """
@@ -102,10 +106,22 @@ class TakesFirst(Dispatch):
                 paces=tuple(range(len(self._live.paces(load)))),
                 segments=(1,) * unsent,
             )
-            await self._starts._grants.take(
-                Wanted(worker="before", paces=self._live.paces(load), groups=(group,))
+            await self._take_all(
+                Wanted(worker="before", paces=self._live.paces(load), groups=(group,)), unsent
             )
         return weighed
+
+    async def _take_all(self, wanted, unsent):
+        """A take gives what may start within the next moment; the rest is asked for again."""
+        for _ in range(AT_MOST):
+            (group,) = wanted.groups
+            granted = await self._starts._grants.take(
+                replace(wanted, groups=(replace(group, segments=(1,) * unsent),))
+            )
+            unsent -= sum(len(starts) for starts in granted.starts)
+            if unsent <= 0:
+                break
+            await asyncio.sleep(0.05)
 
 
 async def counted_in_redis(_conn, moment, book, starts):

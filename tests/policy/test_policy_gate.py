@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from gateway.domain import Action, Channel, DebtState
 from gateway.errors import PolicyError
-from gateway.policy.gate import DebtNow, Hold, Reachable, Snapshot, decide
-from gateway.policy.model import Event
+from gateway.policy.gate import Alike, DebtNow, Hold, Reachable, Snapshot, decide
+from gateway.policy.model import WEEKDAYS, Absence, Event, Hours, OwnWindow, Told
 from gateway.policy.packs import with_overrides
 from gateway.policy.parse import parse_pack, shipped
 from gateway.policy.zones import possible_zones
@@ -453,3 +453,79 @@ def test_a_wait_ends_in_a_send_or_at_the_reminder_s_end(after, ages, residence, 
     assert decision.action is Action.SEND
     assert decision.deliver_by <= snapshot.expires_at
     assert decision.deliver_by > decision.at + PERMIT
+
+
+SOMEBODY = st.fixed_dictionaries(
+    {
+        "residence": st.sampled_from(["CN", "US-TX", "IN", "GB", None]),
+        "purpose": st.sampled_from(["collection", "pre_due_reminder", "service_notice"]),
+        "recipient_role": st.sampled_from(["debtor", "debtor", "debtor", "family"]),
+        "actor_role": st.sampled_from(["creditor", "agency"]),
+        "product": st.sampled_from([None, "card"]),
+        "expires_at": st.sampled_from([NOON + timedelta(seconds=s) for s in (11, 3600, 86400, 9 * 86400)]),
+        "channels": st.permutations([Channel.SMS, Channel.VOICE]).map(tuple),
+        "facts": st.sampled_from([None, {}, {"strange": True}, {"strange": 1}, {"strange": 2.5}]),
+        "told": st.sampled_from(
+            [
+                Told(),
+                Told(
+                    windows=(
+                        OwnWindow(kind="deny", hours=Hours(open=0, close=86400), on=frozenset(WEEKDAYS)),
+                    )
+                ),
+                Told(blackouts=(Absence(reason="festival", since=date(2026, 11, 24)),)),
+            ]
+        ),
+        "debt": st.sampled_from(
+            [DEBT, replace(DEBT, due_date=date(2026, 11, 24)), replace(DEBT, due_date=None)]
+        ),
+        "addresses": st.sampled_from(
+            [
+                PLAIN.addresses,
+                {Channel.SMS: (replace(MINE, address_key="N2"), replace(MINE, adapter="aliyun_sms"))},
+                {Channel.VOICE: (replace(MINE, kind="work"), MINE)},
+            ]
+        ),
+    }
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(st.tuples(SOMEBODY, st.lists(st.integers(-8 * 86400, 0), max_size=2)), min_size=2, max_size=12),
+    st.integers(0, 86400),
+)
+def test_many_decided_together_get_the_word_that_each_would_get_alone(crowd, after):
+    """A rule that reads a fact tells true from 1 and breaks on one of them."""
+    now, alike = NOON + timedelta(seconds=after), Alike()
+    packs = (*PACKS, pack_of('kind = "window"', "days = []", 'not_if = {fact = "strange", gt = 0}'))
+    for place, (changes, ages) in enumerate(crowd):
+        snapshot = replace(PLAIN, **changes, borrower=f"P{place}")
+        history = [
+            replace(event(now + timedelta(seconds=age), "unknown"), borrower=f"P{place}") for age in ages
+        ]
+        asked = {"now": now, "permit": PERMIT, "history": history, "reach": REACH}
+
+        assert decide(snapshot, packs, **asked, alike=alike) == decide(snapshot, packs, **asked)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"facts": {"strange": 1}}, {"facts": {"strange": True}}),
+        ({"expires_at": NOON + timedelta(seconds=30)}, {}),
+        ({}, {"expires_at": NOON + timedelta(seconds=30)}),
+        ({"purpose": "service_notice"}, {}),
+        ({"residence": "US-TX"}, {}),
+    ],
+)
+def test_two_who_are_not_alike_do_not_get_each_other_s_word(one, other):
+    rule = ('kind = "window"', "days = []", 'not_if = {fact = "strange", gt = 0}', 'channels = ["voice"]')
+    asked = {"now": NOON, "permit": PERMIT, "history": (), "reach": REACH}
+    packs, alike = (*PACKS, pack_of(*rule)), Alike()
+    first = replace(PLAIN, channels=(Channel.VOICE,), **{"facts": {"strange": 1}, **one})
+    second = replace(PLAIN, channels=(Channel.VOICE,), **{"facts": {"strange": 1}, **other})
+
+    decide(first, packs, **asked, alike=alike)
+
+    assert decide(second, packs, **asked, alike=alike) == decide(second, packs, **asked)
