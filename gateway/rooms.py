@@ -35,7 +35,7 @@ queue is reckoned from fades with each decision."""
 LEAST, SURELY, BELIEVED, FORGETS = 0.02, 0.8, 1.0, 0.96
 """Where rules let few of a queue go, more are picked than may start, so many that less than all of the room is used up.
 One uses at least so much of it; so many are taken to have gone before the first was decided on. It is soon forgotten:
-where hours open all go that had to wait until now, and what was picked in vain has to wait."""
+what was picked beyond the room has to wait."""
 SOON, LATER = timedelta(seconds=2), timedelta(seconds=10)
 """When to look again at a reminder whose quota had no room for the way it was decided to go: as late as its turn may
 come after those that were refused before it, within these. Those whose turn would come later are spread over them."""
@@ -71,7 +71,7 @@ class Rooms:
         self._worker = worker
         self._shares: dict[str, Shares] = defaultdict(Shares)
         """By channel: what is owed on one is not paid on another."""
-        self._booked: dict[str, datetime] = {}
+        self._booked: dict[tuple[str, int], datetime] = {}
         self._went: dict[str, dict[str, float]] = defaultdict(dict)
         """By queue, how many were decided to go through each account, the latest weighing most."""
         self._tried: dict[str, float] = defaultdict(lambda: BELIEVED)
@@ -158,14 +158,18 @@ class Rooms:
         return min(1.0, max(LEAST, part / SURELY))
 
     def learn(self, verdicts: Sequence[Verdict]) -> None:
-        """What part of each queue may go, quotas aside; the rest is suppressed, put off, or goes another way."""
+        """What part of each queue may go, quotas aside; the rest is suppressed or goes another way.
+
+        What is put off by rules says nothing: when it is due again, it goes like any other.
+        """
         for verdict in verdicts:
-            queue = verdict.work.queue
-            intent = verdict.intent
-            if intent is not None:
-                goes = intent.channel == queue.partition("|")[0]
+            queue, stays = verdict.work.queue, verdict.moves_to is None
+            if verdict.intent is not None:
+                goes = verdict.intent.channel == queue.partition("|")[0]
+            elif verdict.state == "deferred" and stays and verdict.reason != "quota":
+                continue
             else:
-                goes = verdict.reason == "quota" and verdict.moves_to is None
+                goes = verdict.state == "deferred" and stays
             self._tried[queue] = self._tried[queue] * FORGETS + 1
             self._stayed[queue] = self._stayed[queue] * FORGETS + goes
 
@@ -203,23 +207,23 @@ class Rooms:
         keys = self._keys(view, start.load)
         for key in keys:
             if view.left.get(key, 1.0) < 1:
-                return Refusal(
-                    reason="quota", by=_by(key, start.load), again=self._turn(view, key, start.ref)
-                )
+                again = self._turn(view, key, start)
+                return Refusal(reason="quota", by=_by(key, start.load), again=again)
         for key in keys:
             if key in view.left:
                 view.left[key] -= 1
         return None
 
-    def _turn(self, view: View, key: str, ref: str) -> datetime:
-        """When it may be the turn of one that this key has no room for."""
+    def _turn(self, view: View, key: str, start: Start) -> datetime:
+        """When it may be the turn of one that this key has no room for: after those of its own lane."""
         if key in view.again:
             return view.again[key]
         took = timedelta(seconds=1 / view.per_s.get(key, float(IN_FLIGHT)))
-        turn = max(self._booked.get(key, view.now), view.now) + took
-        self._booked[key] = min(turn, view.now + LATER)
+        lane = key, start.load.priority
+        turn = max(self._booked.get(lane, view.now), view.now) + took
+        self._booked[lane] = min(turn, view.now + LATER)
         if turn > view.now + LATER:
-            turn = view.now + SOON + (LATER - SOON) * (crc32(ref.encode()) / 2**32)
+            turn = view.now + SOON + (LATER - SOON) * (crc32(start.ref.encode()) / 2**32)
         return max(turn, view.now + SOON)
 
 
