@@ -6,28 +6,13 @@ from contextlib import AsyncExitStack
 import fleet
 import pytest
 import sendrig
-from sqlalchemy import insert
-
-from gateway.store import migrate
-from gateway.store.database import Database
-from gateway.store.schema import tenant
-
-TENANTS = ("acme", "beta", "gamma")
-
-
-async def _upgraded(url):
-    database = Database(url)
-    await migrate.upgrade(database)
-    async with database.write() as conn:
-        await conn.execute(insert(tenant), [{"name": name, "created_at": 0} for name in TENANTS])
-    await database.aclose()
 
 
 @pytest.fixture(scope="session")
 def postgres_template(postgres):
     """The name of a database that the workers' commands take for theirs."""
     asyncio.run(postgres.say("CREATE DATABASE upgraded"))
-    asyncio.run(_upgraded(postgres.url("upgraded")))
+    asyncio.run(fleet.upgraded(postgres.url("upgraded")))
     return "upgraded"
 
 

@@ -19,14 +19,19 @@ import paces
 import redis.asyncio
 import sendrig
 from makers import phone, reminder, rows
+from sqlalchemy import insert
 
 from gateway.domain import Tenant
 from gateway.embedded import valkey_binary
 from gateway.settings import redis_target
+from gateway.store import migrate
+from gateway.store.database import Database
 from gateway.store.quota_acts import Wanted
+from gateway.store.schema import tenant
 from gateway.vault import KeyRing
 
 DEPLOYMENT = Tenant("*/live")
+TENANTS = ("acme", "beta", "gamma")
 AT_ONCE = 500
 """Reminders that are taken in as one batch."""
 PATIENCE_S = 120.0
@@ -248,6 +253,15 @@ async def until(true, patience=PATIENCE_S):
 def now():
     """The clock of this machine, which is the simulators', in µs."""
     return time.time_ns() // 1000
+
+
+async def upgraded(url):
+    """Every table as the commands make it, and the tenants."""
+    database = Database(url)
+    await migrate.upgrade(database)
+    async with database.write() as conn:
+        await conn.execute(insert(tenant), [{"name": name, "created_at": 0} for name in TENANTS])
+    await database.aclose()
 
 
 @asynccontextmanager
