@@ -91,7 +91,8 @@ def test_a_lane_of_which_little_goes_leaves_the_next_one_half_of_what_may_be_pic
 def test_of_a_lane_of_which_nothing_is_known_yet_a_few_are_tried_and_the_next_one_has_the_rest():
     waiting = [waiter(lane=0, on_trial=True), waiter(lane=1)]
 
-    assert Shares().deal(waiting, {"pool": 40}, 60) == {"a0": 10, "a1": 40}
+    assert Shares().deal(waiting, {"pool": 40}, 60) == {"a0": 10, "a1": 30}
+    assert Shares().deal(waiting, {"pool": 10}, 60) == {"a0": 5, "a1": 5}
     assert Shares().deal(waiting[:1], {"pool": 40}, 60) == {"a0": 40}
 
 

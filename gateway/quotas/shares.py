@@ -13,8 +13,8 @@ from datetime import datetime
 from gateway.quotas.asked import FLOORS
 
 IN_VAIN, TRIAL = 0.5, 10
-"""Of what may be picked, at most so much is of one queue of which little starts, while others wait; and so many of one
-of which it is not known yet."""
+"""While others wait, at most so much of what may be picked is of one queue of which little starts; and of one of which it
+is not known yet, so much of its room, so many at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,14 +49,14 @@ class Shares:
         open_ = [w for w in waiting if all(room[key] >= 1 for key in w.keys)]
         for w in open_:
             self._had[w.tenant] = max(self._had.get(w.tenant, 0.0), self._reached)
+        at_most = {w.name: _at_most(w, room, most) for w in open_}
         for _ in range(most):
-            some = [w for w in open_ if dealt[w.name] < _at_most(w, most)] or open_
+            some = [w for w in open_ if dealt[w.name] < at_most[w.name]] or open_
             if not some:
                 break
             chosen = self._next(some)
             dealt[chosen.name] += 1
-            tries = chosen.on_trial and len(open_) > 1
-            for key in chosen.keys if not tries else ():
+            for key in chosen.keys:
                 room[key] -= chosen.uses
             open_ = [w for w in open_ if all(room[key] >= w.uses for key in w.keys)]
         return {name: number for name, number in dealt.items() if number}
@@ -80,8 +80,8 @@ class Shares:
         return owed[0] if owed else lanes[0]
 
 
-def _at_most(waiter: Waiter, most: float) -> float:
+def _at_most(waiter: Waiter, room: Mapping[str, float], most: float) -> float:
     """How many of it are picked while others wait."""
     if waiter.on_trial:
-        return TRIAL
+        return min(TRIAL, IN_VAIN * min((room[key] for key in waiter.keys), default=most))
     return most if waiter.uses == 1 else IN_VAIN * most
