@@ -2,9 +2,12 @@
 
 import asyncio
 import json
+import os
 import re
+import signal
 import socket
 import subprocess
+import time
 from contextlib import contextmanager
 
 import asyncpg
@@ -14,6 +17,7 @@ from cli_rig import Shell, free_port
 from gateway.cli import probes
 from gateway.cli.probes import APART_FAIL_S, APART_WARN_S, apart
 from gateway.embedded import valkey_binary
+from gateway.processes import PROGRAM
 from gateway.settings import database_url, load
 from gateway.store import migrate
 from gateway.store.database import Database
@@ -333,3 +337,32 @@ def test_json_of_config_check_has_three_keys_a_line(shell):
     ran = shell("config", "check", "--json")
 
     assert all(set(line) == {"check", "status", "word"} for line in json.loads(ran.out))
+
+
+def test_one_command_runs_several_workers_replaces_who_dies_and_ends_all_together(place, tmp_path):
+    environ = {**os.environ, **{name: str(value) for name, value in place.items()}}
+
+    def owners(number):
+        for _ in range(300):
+            found = ask(
+                place["GATEWAY_DATABASE_URL"], "SELECT id, place, dead_at FROM owner ORDER BY started_at"
+            )
+            if len(found) == number:
+                return found
+            time.sleep(0.1)
+        pytest.fail((tmp_path / "said").read_text())
+
+    with valkey(tmp_path) as redis, (tmp_path / "said").open("w") as said:
+        words = ["worker", "--processes", "2", "--redis-url", f"redis://{redis}"]
+        parent = subprocess.Popen([*PROGRAM, *words], env=environ, stdout=said, stderr=said)
+        try:
+            one, _ = owners(2)
+            os.kill(int(re.findall(r"[0-9]+", one["place"])[-1]), signal.SIGKILL)
+            owners(3)
+            parent.terminate()
+            code = parent.wait(40)
+        finally:
+            parent.kill()
+
+    assert code == 0, (tmp_path / "said").read_text()
+    assert [row["dead_at"] is None for row in owners(3)] == [True, False, False]

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -27,6 +27,7 @@ from gateway.cli.workers import list_command, quiet
 from gateway.domain import Mode, Tenant
 from gateway.embedded import DataFolder, Valkey
 from gateway.errors import SetupError
+from gateway.processes import several
 from gateway.settings import (
     RedisTarget,
     Settings,
@@ -326,8 +327,15 @@ async def _clustered(settings: Settings, stack: AsyncExitStack) -> Gateway:
     "policy_offset_allowed",
     "worker_listen",
 )
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="So many of them under one that replaces whoever dies; the second listens on the next port, and so on.",
+)
 @click.pass_context
-def worker(context: click.Context, options: PlaceOptions) -> None:
+def worker(context: click.Context, processes: int, options: PlaceOptions) -> None:
     """Send what is due, against PostgreSQL and Redis. Any number of these may run.
 
     The commands below are for those that run.
@@ -337,7 +345,27 @@ def worker(context: click.Context, options: PlaceOptions) -> None:
     settings = load(**options)
     require_servers(settings)
     _begin(settings)
-    _run(lambda stop: _worker(settings, stop))
+    if processes == 1:
+        _run(lambda stop: _worker(settings, stop))
+        return
+    words = [["worker", *_listening(settings, number)] for number in range(processes)]
+    environ = os.environ | {
+        f"GATEWAY_{name.upper()}": said for name, said in options.items() if said is not None
+    }
+    _run(lambda stop: _workers(words, environ, stop))
+
+
+def _listening(settings: Settings, number: int) -> list[str]:
+    """The words by which one of several listens on a port of its own."""
+    if settings.worker_listen is None:
+        return []
+    host, port = split_listen(settings.worker_listen)
+    return ["--worker-listen", f"{host}:{port + number}"]
+
+
+async def _workers(words: Sequence[Sequence[str]], environ: Mapping[str, str], stop: asyncio.Event) -> None:
+    if any(await several(words, environ, stop)):
+        raise SystemExit(1)
 
 
 worker.add_command(list_command)

@@ -13,8 +13,8 @@ from datetime import datetime
 from gateway.quotas.asked import FLOORS
 
 IN_VAIN, TRIAL = 0.5, 10
-"""While others wait, at most so much of what may be picked is of one queue of which little starts; and of one of which it
-is not known yet, so much of its room, so many at most."""
+"""While others wait, at most so much of what may be picked is of one queue of which little starts; and of one of which
+that is not known yet, so much of its room, so many at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
