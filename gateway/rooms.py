@@ -21,7 +21,7 @@ from gateway.live import Live
 from gateway.pauses import first, first_of_queue
 from gateway.quotas.asked import Grants, Pace
 from gateway.quotas.model import Bucket, Load
-from gateway.quotas.shares import TRIAL, Shares, Waiter
+from gateway.quotas.shares import TRIAL, Shares, Waiter, Way
 from gateway.starts import IN_FLIGHT, Starts
 from gateway.work import Queue, Refusal, Start, Verdict
 
@@ -30,8 +30,8 @@ BESIDE = 4 * IN_FLIGHT
 BATCH = 200
 """Reminders that one T1 decides on at most."""
 AT_LEAST, FADES = 10.0, 0.995
-"""Of a queue so many are picked at least for an account that has room: its turn may have come. What its part in the
-queue is reckoned from fades with each decision."""
+"""Of a queue so many are picked for each account that has room, until it is known which they go through. What that is
+reckoned from fades with each decision."""
 LEAST, SURELY, BELIEVED, FORGETS = 0.02, 0.8, 1.0, 0.96
 """Where rules let few of a queue go, more are picked than may start, so many that less than all of the room is used up.
 One uses at least so much of it; so many are taken to have gone before the first was decided on. It is soon forgotten:
@@ -49,7 +49,7 @@ class View:
     queues: dict[str, Waiter] = field(default_factory=dict)
     """By name, those that no pause covers."""
     left: dict[str, float] = field(default_factory=dict)
-    """Units by key: a pace's bucket, `counted|` and a bucket, an account's pool, `queue|` and a queue."""
+    """Units by key: a pace's bucket, `counted|` and a bucket, an account's pool."""
     again: dict[str, datetime] = field(default_factory=dict)
     """When a key that has no room has some, where that is known."""
     per_s: dict[str, float] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class View:
 
     def open_queues(self) -> list[str]:
         """Queues of which something can start."""
-        return [name for name, w in self.queues.items() if all(self.left[key] >= 1 for key in w.keys)]
+        return [name for name, w in self.queues.items() if w.room(self.left) >= 1]
 
 
 class Rooms:
@@ -131,24 +131,13 @@ class Rooms:
         return (load.pool, *(pace.key for pace in self._live.paces(load)), *counted)
 
     def _waiter(self, view: View, queue: Queue, ways: Sequence[Connected]) -> Waiter:
-        """A queue needs room of all that each of its ways needs, and of one of them what only that one needs."""
-        needs = [self._keys(view, self._load(queue, way)) for way in ways]
-        keys = tuple(key for key in needs[0] if all(key in others for others in needs)) if needs else ()
-        if len(needs) > 1:
-            sum_ = f"queue|{queue.name}"
-            shares = self._shares_of(queue.name, [way.pool for way in ways])
-            view.left[sum_] = sum(
-                min(max(0.0, min(view.left[key] for key in need)), max(AT_LEAST, BATCH * share))
-                for need, share in zip(needs, shares, strict=True)
-            )
-            keys = (*keys, sum_)
         return Waiter(
             name=queue.name,
             tenant=queue.tenant,
             weight=float(ways[0].account.weight or 1) if ways else 1.0,
             lane=queue.priority,
             oldest=queue.oldest,
-            keys=keys,
+            ways=self._ways(view, queue, ways),
             uses=self._uses(queue.name),
             on_trial=self._tried[queue.name] < BELIEVED + TRIAL,
         )
@@ -173,11 +162,15 @@ class Rooms:
             self._tried[queue] = self._tried[queue] * FORGETS + 1
             self._stayed[queue] = self._stayed[queue] * FORGETS + goes
 
-    def _shares_of(self, queue: str, pools: Sequence[str]) -> list[float]:
-        """What part of a queue went through each account of late: numbers of one country can go through one only."""
-        went = self._went[queue]
-        total = sum(went.values())
-        return [went.get(pool, 0.0) / total if total else 1.0 for pool in pools]
+    def _ways(self, view: View, queue: Queue, ways: Sequence[Connected]) -> tuple[Way, ...]:
+        """By what part of a queue went each way of late: numbers of one country can go through one account only."""
+        went = self._went[queue.name]
+        total = sum(went.get(way.pool, 0.0) for way in ways)
+        shares = [went.get(way.pool, 0.0) / total if total else 1 / len(ways) for way in ways]
+        return tuple(
+            Way(share, BATCH * share if total else AT_LEAST, self._keys(view, self._load(queue, way)))
+            for way, share in zip(ways, shares, strict=True)
+        )
 
     def _goes(self, load: Load) -> None:
         queue = queue_of(Channel(load.channel), Tenant(load.tenant), load.template, load.priority)

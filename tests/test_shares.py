@@ -1,25 +1,29 @@
 """Room is shared among what waits: fair between tenants, with a floor for each lane, and never more than there is."""
 
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
+from math import inf
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from makers import NOW
 
-from gateway.quotas.shares import Shares, Waiter
+from gateway.quotas.shares import Shares, Waiter, Way
 from gateway.rooms import Rooms, View
 
 
-def waiter(tenant="a", lane=1, *, name=None, weight=1.0, age=0, keys=("pool",), uses=1.0, on_trial=False):
+def waiter(
+    tenant="a", lane=1, *, name=None, weight=1.0, age=0, keys=("pool",), uses=1.0, on_trial=False, ways=()
+):
     return Waiter(
         name=name or f"{tenant}{lane}",
         tenant=tenant,
         weight=weight,
         lane=lane,
         oldest=NOW - timedelta(seconds=age),
-        keys=keys,
+        ways=ways or (Way(1.0, inf, keys),),
         uses=uses,
         on_trial=on_trial,
     )
@@ -93,7 +97,28 @@ def test_of_a_lane_of_which_nothing_is_known_yet_a_few_are_tried_and_the_next_on
 
     assert Shares().deal(waiting, {"pool": 40}, 60) == {"a0": 10, "a1": 30}
     assert Shares().deal(waiting, {"pool": 10}, 60) == {"a0": 5, "a1": 5}
-    assert Shares().deal(waiting[:1], {"pool": 40}, 60) == {"a0": 40}
+    assert Shares().deal(waiting[:1], {"pool": 40}, 60) == {"a0": 10}
+
+
+def test_queues_that_go_through_the_same_account_share_its_room_however_many_others_they_could_go_through():
+    ways = (Way(1.0, 200.0, ("cn",)), Way(0.0, 0.0, ("world",)))
+    waiting = [waiter("a", ways=ways), waiter("b", ways=ways)]
+
+    assert Shares().deal(waiting, {"cn": 10, "world": 60}, 100) == {"a1": 5, "b1": 5}
+    assert Shares().deal(waiting, {"cn": 0, "world": 60}, 100) == {}
+
+
+def test_while_one_account_is_full_so_many_are_picked_as_will_fill_the_other():
+    half = (Way(0.5, 100.0, ("cn",)), Way(0.5, 100.0, ("world",)))
+
+    assert Shares().deal([waiter(ways=half)], {"cn": 0, "world": 6}, 100) == {"a1": 11}
+    assert Shares().deal([waiter(ways=half)], {"cn": 6, "world": 6}, 100) == {"a1": 12}
+
+
+def test_a_queue_that_no_account_serves_is_looked_at_for_what_it_is():
+    nobody = replace(waiter(), ways=())
+
+    assert Shares().deal([nobody], {}, 3) == {"a1": 3}
 
 
 def test_a_tenant_whose_work_is_mostly_suppressed_is_dealt_more_to_have_its_share_of_the_starts():
@@ -124,8 +149,8 @@ def test_no_key_is_dealt_beyond_its_room_and_nothing_that_fits_is_left(drawn, le
 
     dealt = Shares().deal(waiting, left, most)
 
-    used = {key: sum(dealt.get(w.name, 0) * w.uses for w in waiting if key in w.keys) for key in left}
+    used = {key: sum(dealt.get(w.name, 0) * w.uses for w in waiting if key in w.ways[0].keys) for key in left}
     assert all(used[key] <= max(0, left[key]) for key in left)
     assert sum(dealt.values()) <= most
     if sum(dealt.values()) < most:
-        assert not [w for w in waiting if all(left[key] - used[key] >= 1 for key in w.keys)]
+        assert not [w for w in waiting if all(left[key] - used[key] >= 1 for key in w.ways[0].keys)]

@@ -9,19 +9,32 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from math import inf
+from typing import NamedTuple
 
 from gateway.quotas.asked import FLOORS
 
 IN_VAIN, TRIAL = 0.5, 10
 """While others wait, at most so much of what may be picked is of one queue of which little starts; and of one of which
-that is not known yet, so much of its room, so many at most."""
+that is not known yet, at most so much of its room, so many at most, whoever waits."""
+
+
+class Way(NamedTuple):
+    """An account through which a `share` of a queue is reckoned to go (0 to 1, all ways together 1).
+
+    `keys` name what it needs room of. While other ways are full it is worth `most` picks, however much room it has.
+    """
+
+    share: float
+    most: float
+    keys: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiter:
-    """A queue with something due. `keys` name what it needs room of; 0 of any means that nothing of it can start.
+    """A queue with something due.
 
-    `uses` is how much of that room one of it is reckoned to use, above 0, at most 1: rules let few of some queues go.
+    `uses` is how much room one of it is reckoned to use, above 0, at most 1: rules let few of some queues go.
     """
 
     name: str
@@ -29,9 +42,17 @@ class Waiter:
     weight: float
     lane: int
     oldest: datetime
-    keys: tuple[str, ...]
+    ways: tuple[Way, ...]
     uses: float
     on_trial: bool
+
+    def room(self, left: Mapping[str, float]) -> float:
+        """How many of it could start, all its ways together; `left` is room by key. Without a way nothing bars it."""
+        if len(self.ways) <= 1:
+            return min((left[key] for way in self.ways for key in way.keys), default=inf)
+        return sum(
+            min(max(0.0, min((left[key] for key in way.keys), default=inf)), way.most) for way in self.ways
+        )
 
 
 @dataclass(slots=True)
@@ -46,19 +67,21 @@ class Shares:
         """How many of each queue to pick, `most` together; `left` is the room by key."""
         room = dict(left)
         dealt: dict[str, int] = defaultdict(int)
-        open_ = [w for w in waiting if all(room[key] >= 1 for key in w.keys)]
+        open_ = [w for w in waiting if w.room(room) >= 1]
         for w in open_:
             self._had[w.tenant] = max(self._had.get(w.tenant, 0.0), self._reached)
         at_most = {w.name: _at_most(w, room, most) for w in open_}
         for _ in range(most):
-            some = [w for w in open_ if dealt[w.name] < at_most[w.name]] or open_
+            some = [w for w in open_ if dealt[w.name] < at_most[w.name]]
+            some = some or [w for w in open_ if not w.on_trial]
             if not some:
                 break
             chosen = self._next(some)
             dealt[chosen.name] += 1
-            for key in chosen.keys:
-                room[key] -= chosen.uses
-            open_ = [w for w in open_ if all(room[key] >= w.uses for key in w.keys)]
+            for way in chosen.ways:
+                for key in way.keys:
+                    room[key] -= chosen.uses * way.share
+            open_ = [w for w in open_ if w.room(room) >= w.uses]
         return {name: number for name, number in dealt.items() if number}
 
     def _next(self, waiting: Sequence[Waiter]) -> Waiter:
@@ -83,5 +106,5 @@ class Shares:
 def _at_most(waiter: Waiter, room: Mapping[str, float], most: float) -> float:
     """How many of it are picked while others wait."""
     if waiter.on_trial:
-        return min(TRIAL, IN_VAIN * min((room[key] for key in waiter.keys), default=most))
+        return min(TRIAL, max(1.0, IN_VAIN * waiter.room(room)))
     return most if waiter.uses == 1 else IN_VAIN * most
