@@ -6,13 +6,10 @@ from datetime import timedelta
 from random import Random
 
 import pytest
-import sendrig
 from fleet import DEPLOYMENT
 from makers import rows
 from sqlalchemy import text
 
-import channels
-from gateway.accounts import parse
 from gateway.bodies import write_instant
 from gateway.domain import Priority, from_us, to_us
 
@@ -52,22 +49,11 @@ def drawn(seed):
 
 
 async def test_what_a_plan_says_comes_true(fleet_of, figure):
-    fleet = await fleet_of(0)
-    await share(fleet.rig)
+    fleet = await fleet_of(0, shared={"acme": 3, "beta": 1})
     await fleet.all_join(2)
     for seed in range(BACKLOGS):
         await one(fleet, *drawn(seed), seed)
     figure("backlogs that went as planned", BACKLOGS)
-
-
-async def share(rig):
-    """Let two tenants share every account, in place of one's own."""
-    async with rig.database.write() as conn:
-        await conn.execute(text("DELETE FROM account"))
-    written = rig.simulators.accounts().replace('tenant = "acme"', "tenants = {acme = 3, beta = 1}")
-    accounts = parse(written, adapters=channels.names(), environ=sendrig.SIGNED_IN)
-    await rig.gateway.account_desk.bring_in(accounts, who="tests", reason="a test")
-    await rig.gateway.accounts.refresh()
 
 
 async def one(fleet, quotas, work, seed):
