@@ -41,7 +41,10 @@ def test_every_schedule_keeps_the_promise(part):
         tried += seen.tried
 
     assert tried["reminders"] > tried["sent"] > SCHEDULES / PARTS
-    assert all(tried[fault] for fault in ("kill", "stop", "cut off", "requests swallowed", "commits unheard"))
+    assert all(
+        tried[fault]
+        for fault in ("kill", "stop", "cut off", "clock", "requests swallowed", "commits unheard")
+    )
 
 
 def test_a_seed_draws_the_same_schedule_again():
