@@ -12,6 +12,7 @@ ENDED = {"suppressed", "expired", "cancelled", "deferred", "failed"}
 """States in which it was not, for the reason that is given."""
 CANNOT_BE_ASKED = {"smtp"}
 """Adapters whose provider tells nothing of what it took."""
+SETTLED = 0.99
 A_DAY = 3
 """OP.CAPS.DAY."""
 
@@ -40,6 +41,10 @@ class Verdict:
         """All of it that must not be, by its name."""
         names = ("lost", "twice", "over_cap", "in_quiet_hours", "unexplained", "unsettled")
         return {name: found for name in names if (found := getattr(self, name))}
+
+    def settles(self):
+        """Whether at least SETTLED of the unknowns whose provider can be asked are settled."""
+        return self.tried["settled of these"] >= SETTLED * self.tried["whose provider can be asked"]
 
     def told(self, figure):
         """Put the figures into the table."""
@@ -90,6 +95,7 @@ def check(accepted, ledger, reminders, attempts):
         "left unknown by a call": by_death[False],
         "whose provider can be asked": len(asked),
         "settled of these": sum(row.state != "unknown" for row in asked),
+        "not shown of these": sum(row.code == "not_shown" for row in asked),
         "parked unknown": found["unknown"],
     }
     return verdict
@@ -99,6 +105,8 @@ def stands_wrong(row, lines, attempt):
     """What is wrong with how a reminder stands, if anything."""
     if row is None:
         return "lost"
+    if attempt is not None and attempt.code == "not_shown":
+        return "unsettled" if lines or row.state != "failed" else None
     if row.state in REACHED and (lines or (row.state == "failed" and row.reason)):
         return None
     if row.state in ENDED and row.reason and not lines:

@@ -13,7 +13,14 @@ def line(to, ref):
 
 
 def attempt(ref, reminder, **more):
-    said = {"state": "accepted", "adapter": "aliyun_sms", "ending": "accepted", "ended_at": 1, **more}
+    said = {
+        "state": "accepted",
+        "adapter": "aliyun_sms",
+        "ending": "accepted",
+        "ended_at": 1,
+        "code": None,
+        **more,
+    }
     return SimpleNamespace(ref=ref, reminder=reminder, **said)
 
 
@@ -26,10 +33,20 @@ LEDGER = (line("+1", "r1"),)
 ATTEMPTS = (attempt("r1", "a"), attempt("r3", "c", state="unknown", ending="unknown", ended_at=None))
 
 
+GONE = attempt("r4", "c", state="failed", ending="unknown", code="not_shown")
+
+
+def test_what_its_provider_does_not_show_is_settled():
+    verdict = check(PROMISED, LEDGER, stands(**{**RIGHT, "c": ("failed", None)}), (ATTEMPTS[0], GONE))
+    assert verdict.faults() == {}
+    assert verdict.settles()
+
+
 def test_what_is_right_is_right():
     verdict = check(PROMISED, LEDGER, stands(**RIGHT), ATTEMPTS)
     assert verdict.faults() == {}
     assert verdict.tried["left unknown by a death"] == verdict.tried["parked unknown"] == 1
+    assert not verdict.settles()
 
 
 @pytest.mark.parametrize(
@@ -46,6 +63,7 @@ def test_what_is_right_is_right():
         ("unexplained", (), RIGHT, ()),
         ("unexplained", (*LEDGER, line("+2", "r2")), RIGHT, (attempt("r2", "b"),)),
         ("unsettled", (*LEDGER, line("+3", "r3")), RIGHT, ()),
+        ("unsettled", (*LEDGER, line("+3", "r4")), {**RIGHT, "c": ("failed", None)}, (GONE,)),
     ],
 )
 def test_a_mistake_is_seen(fault, ledger, states, attempts):

@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from statistics import median, quantiles
 
 import pytest
 from killing import SEED, Deaths, Place, nice
@@ -11,6 +12,7 @@ pytestmark = pytest.mark.timeout(3600)
 KILLS = int(os.environ.get("FAULTS_KILLS", "520"))
 """FAULTS_KILLS=40 is the short form."""
 FLUSH_EVERY, MISTAKEN_KILLS = 25, 8
+MARKED_S = 15
 
 
 async def test_workers_and_the_api_are_killed_at_named_points_and_all_is_sent_once(fleet_of, figure):
@@ -19,17 +21,22 @@ async def test_workers_and_the_api_are_killed_at_named_points_and_all_is_sent_on
     try:
         await deaths.run(KILLS, every=[(FLUSH_EVERY, lambda: fleet.redis.say("FLUSHALL"))])
         verdict = await deaths.settled()
+        marked_s = await deaths.marked_s()
     finally:
         deaths.end()
 
     died = deaths.deaths()
+    most = quantiles(marked_s, n=100)[-1]
     at = Counter(death["point"] for death in died)
     figure("kills", len(died))
     figure("named points they came at", f"{len(at.keys() & POINTS.keys())} of {len(POINTS)}")
     figure("calls in flight at all cuts", sum(death["in_flight"] for death in died))
     figure("ended otherwise", ", ".join(f"{nice(how)} {n}" for how, n in deaths.left.items() if how != -9))
+    figure("s from a death to the mark on its calls, median and p99", f"{median(marked_s):.1f}, {most:.1f}")
     verdict.told(figure)
     assert verdict.faults() == {}
+    assert verdict.settles()
+    assert most <= MARKED_S
     assert verdict.tried["left unknown by a death"] <= sum(death["in_flight"] for death in died)
     assert verdict.tried["reached"] > 10 * len(died)
     assert len(at.keys() & POINTS.keys()) >= min(24, KILLS // 3)

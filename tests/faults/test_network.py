@@ -59,6 +59,7 @@ async def test_requests_are_refused_cut_swallowed_and_stalled_on_every_link_and_
             figure(f"faults between workers and {name}", ", ".join(f"{k} {n}" for k, n in proxy.done.items()))
     verdict.told(figure)
     assert verdict.faults() == {}
+    assert verdict.settles()
     assert verdict.tried["reached"] > FAULTS
 
 
@@ -86,6 +87,7 @@ async def test_redis_is_flushed_and_killed_again_and_again_and_all_is_sent_once(
     figure("Redis", ", ".join(f"{how} {n}" for how, n in done.items()))
     verdict.told(figure)
     assert verdict.faults() == {}
+    assert verdict.settles()
     assert verdict.tried["parked unknown"] == 0
 
 
@@ -108,4 +110,5 @@ async def test_postgresql_is_killed_again_and_again_and_all_is_sent_once(postgre
     figure("PostgreSQL left as a crash leaves it, and started", POSTGRES)
     verdict.told(figure)
     assert verdict.faults() == {}
+    assert verdict.settles()
     assert verdict.tried["reached"] > 10 * POSTGRES
