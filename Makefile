@@ -22,9 +22,10 @@ faults: $(VENV)/.dev ## what takes long: fleets of workers and what the ledger s
 	@$(PY) -m pytest -v tests/faults --ignore tests/faults/test_disagreement.py $(ARGS)
 	@$(PY) -m pytest -n 2 tests/faults/test_disagreement.py
 
-bench: $(VENV)/.bench ## how fast rules are decided, what a slot of the pace costs, and for an hour or so how fast reminders go out (ARGS go to the last)
+bench: $(VENV)/.bench ## how fast rules are decided, what a slot of the pace costs, how soon a single one goes, and for an hour or so how fast reminders go out (ARGS go to the last)
 	@$(PY) bench/policy.py
 	@$(PY) bench/take.py
+	@$(PY) bench/idle.py
 	@$(PY) bench/send.py --out dist/bench $(ARGS)
 
 check: $(VENV)/.dev ## lint, format, types, import contracts
