@@ -1,4 +1,4 @@
-"""A hundred thousand due reminders in a queue that is wholly paused: what drains beside it pay for looking."""
+"""A million due reminders in three queues that are wholly paused: what drains beside them pay for looking."""
 
 import time
 from statistics import median
@@ -9,7 +9,7 @@ from gateway.pauses import Kind, Pause, PauseScope, first_of_queue
 from gateway.quotas.model import Scope
 from gateway.store.dispatch import DispatchStore
 
-MANY, BESIDE = 100_000, 40
+MANY, BESIDE = 333_334, 40
 PAUSED = {
     "wechat|acme/live|pre_due|1": Scope(channel="wechat"),
     "sms|beta/live|pre_due|1": Scope(tenant="beta"),
@@ -49,7 +49,7 @@ async def looked(store, pauses):
     return median(spent)
 
 
-async def test_a_paused_queue_costs_those_beside_it_one_look_up_however_much_waits_in_it(database):
+async def test_a_paused_queue_costs_those_beside_it_one_look_up_however_much_waits_in_it(database, figure):
     store = DispatchStore(database, None)
     pauses = [
         Pause(owner="*/live", id=f"ps_{n}", kind=Kind.STOP, scope=PauseScope(quota=scope))
@@ -65,4 +65,5 @@ async def test_a_paused_queue_costs_those_beside_it_one_look_up_however_much_wai
         await add(database, queue, MANY)
     many = await looked(store, pauses)
 
+    figure("ms that a look takes beside 3 that are paused, beside a million", f"{few:.2f}, {many:.2f}")
     assert many < 2 * few + 0.5
