@@ -55,7 +55,7 @@ async def test_redis_fails_over_and_workers_are_replaced_and_each_is_reached_onc
     reached = {line["to"] for line in fleet.rig.reached()}
     figure("lost, twice", f"{count - len(reached)}, {len(fleet.reached_twice())}")
     assert set(codes) == {0}
-    assert fleet.reached_twice() == {}
+    assert fleet.reached_twice() == set()
     assert len(times) == count
     assert paces.over(times, RATE, BURST) == {}
     assert await fleet.sources() == {"redis"}
