@@ -19,6 +19,7 @@ from gateway.live import Live
 from gateway.poison import sifted
 from gateway.rooms import BATCH, Rooms, View
 from gateway.starts import Owner, Starts
+from gateway.tasks import end
 from gateway.telemetry import Metrics, get
 from gateway.work import Due, Key, Queue
 
@@ -93,9 +94,7 @@ class Dispatch:
             done, _ = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
             done.pop().result()
         finally:
-            for task in both:
-                task.cancel()
-            await asyncio.gather(*both, return_exceptions=True)
+            await end(both)
 
     async def finish(self) -> None:
         """Withdraw what has no start yet, and wait for all that is being called."""

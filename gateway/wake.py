@@ -23,6 +23,7 @@ from redis.exceptions import RedisError
 
 from gateway.errors import Unavailable
 from gateway.settings import RedisTarget
+from gateway.tasks import end
 from gateway.telemetry import get
 
 QUEUE = "gateway:wake"
@@ -227,9 +228,6 @@ class _Waiting(Worker):
 
 async def _let_go(worker: Worker, pool: ArqRedis) -> None:
     """End its tasks (drains go on by themselves) and its connections; arq's own `close` stops at the first error."""
-    tasks = list(worker.tasks.values())
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    await end(worker.tasks.values())
     with suppress(RedisError, OSError, asyncio.TimeoutError):
         await pool.aclose(close_connection_pool=True)

@@ -9,6 +9,7 @@ from gateway.errors import Unavailable
 from gateway.live import EVERY_S
 from gateway.store.owners import Owners
 from gateway.sweep import forever
+from gateway.tasks import end
 from gateway.telemetry import get
 from gateway.wiring import Worker
 
@@ -38,15 +39,12 @@ async def work(parts: Worker, stop: asyncio.Event, *, seen: bool) -> None:
         await asyncio.wait({stopped, outcomes}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         parts.dispatch.quiet()
-        for task in (stopped, *duties):
-            task.cancel()
-        await asyncio.gather(stopped, *duties, return_exceptions=True)
+        await end((stopped, *duties))
     if outcomes.done():
         outcomes.result()
     await parts.dispatch.finish()
     await parts.drains.finish()
-    outcomes.cancel()
-    await asyncio.gather(outcomes, return_exceptions=True)
+    await end([outcomes])
     await parts.owners.leave()
     log.info("drained")
 
@@ -78,9 +76,7 @@ async def _until_quiet(parts: Worker) -> None:
         parts.dispatch.quiet()
         log.info("quiet")
     finally:
-        for task in hearing:
-            task.cancel()
-        await asyncio.gather(*hearing, return_exceptions=True)
+        await end(hearing)
 
 
 async def _told(owners: Owners) -> bool:
