@@ -81,16 +81,19 @@ class Sentinels:
         old.kill()
         await fleet.until(lambda: self._is_master(new), ELECTED_S)
         await new.say("CONFIG", "SET", "masterauth", "")
+        await asyncio.sleep(FAIL_OVER_MS / 1000)
         await old.start()
-        await fleet.until(lambda: self._follows(old, new), ELECTED_S)
+        await fleet.until(self._together, ELECTED_S)
 
     async def _is_master(self, node):
         role, *_ = await self._role(node)
         return role == b"master" and await self.master() is node
 
-    async def _follows(self, node, master):
-        """The sentinels have made it a replica again, and it is up to date."""
-        role, *rest = await self._role(node)
+    async def _together(self):
+        """One is the master, whichever it is by now, and the other its replica, and up to date."""
+        master = await self.master()
+        (other,) = (node for node in self.nodes if node is not master)
+        role, *rest = await self._role(other)
         return role == b"slave" and rest[1] == master.port and rest[2] == b"connected"
 
     async def _role(self, node):
