@@ -113,6 +113,12 @@ class Connected:
         barred = self.account.settings.get("except_countries", "").split()
         return (not only or country in only) and country not in barred
 
+    @property
+    def by_country(self) -> bool:
+        """Whether it serves some countries alone."""
+        settings = self.account.settings
+        return bool(settings.get("countries") or settings.get("except_countries"))
+
     def stands_in_for(self, other: Connected) -> bool:
         """Whether what waits for the other can go through it: they serve a country in common."""
         mine, theirs = (one.account.settings.get("countries", "").split() for one in (self, other))
@@ -244,6 +250,10 @@ class Accounts:
         """The account of that name."""
         found = self._connected.get((tenant, name))
         return found[1] if found else None
+
+    def by_country(self) -> bool:
+        """Whether any serves some countries alone."""
+        return any(one.by_country for _, one in self._connected.values())
 
     def in_pool(self, pool: str) -> Connected | None:
         """An account by its pool; of a shared one any tenant's."""

@@ -310,6 +310,10 @@ class Desk:
         known = self._catalog.get(template)
         return [c for c in self._accounts.of(tenant, channel) if self._carries(c, known)]
 
+    def by_country(self) -> bool:
+        """Whether any account serves some countries alone."""
+        return self._accounts.by_country()
+
     def bound(self, tenant: Tenant, template: Template, channel: Channel) -> bool:
         """Whether an account of this channel can carry the template (gateway.intake.asks.Bindings)."""
         return any(self._carries(c, template) for c in self._accounts.of(tenant, channel))

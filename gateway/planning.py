@@ -22,15 +22,20 @@ from gateway.quotas.model import EVERYONE, Load, Quota, with_changes
 from gateway.quotas.plan import Plan, plan
 from gateway.work import Queue
 
-CALL_S = 0.3
-"""Seconds that a call is taken to last where nothing is known of it."""
+CALL_S, TURN_S = 0.3, 0.25
+"""Seconds that a call is taken to last where nothing is known of it; and from the end of one until the next begins in
+its place: the outcome is written together with others, and the next one is decided on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """So many reminders of a queue that fall due together and expire together."""
+    """So many reminders of a queue that fall due together and expire together.
+
+    `country`: of their numbers, where accounts differ by that.
+    """
 
     queue: Queue
+    country: str | None
     due: datetime
     expires: datetime
     count: int
@@ -56,8 +61,8 @@ class Stock:
 class PlanStore(Protocol):
     """Where it is read from."""
 
-    async def stock(self, mode: Mode) -> Stock:
-        """All that waits in a mode."""
+    async def stock(self, mode: Mode, *, by_country: bool) -> Stock:
+        """All that waits in a mode; by its numbers' countries, or all of them together."""
 
     async def tallies(self, held: Sequence[Quota], now: datetime) -> Mapping[str, Tally]:
         """What buckets of these quotas have counted until now."""
@@ -68,6 +73,9 @@ class Accounts(Protocol):
 
     def ways_of(self, tenant: Tenant, channel: Channel, template: str) -> list[Connected]:
         """Those of a queue, by name."""
+
+    def by_country(self) -> bool:
+        """Whether any of them serves some countries alone."""
 
 
 class Planning:
@@ -87,7 +95,9 @@ class Planning:
         BadInput with every fault of the proposal, at `/quotas/{name}/…`.
         """
         async with self._one:
-            stock = await self._store.stock(Mode(owner.partition("/")[2]))
+            stock = await self._store.stock(
+                Mode(owner.partition("/")[2]), by_country=self._accounts.by_country()
+            )
             proposed = with_changes(stock.quotas, dict(_changes(owner, wanted, stock)))
             terms = [
                 Terms(quotas=held, tallies=await self._store.tallies(held, stock.now))
@@ -158,12 +168,13 @@ class _Ways:
 
     def waiting(self) -> Iterator[Waiting]:
         """The groups, each dealt to its ways."""
-        dealt: dict[str, list[tuple[Way, float, _Dealt]]] = {}
+        dealt: dict[tuple[str, str | None], list[tuple[Way, float, _Dealt]]] = {}
         for group in self._stock.groups:
-            name = group.queue.name
-            if name not in dealt:
-                dealt[name] = [(way, share, _Dealt()) for way, share in self._ways(group.queue)]
-            for way, share, own in dealt[name]:
+            alike = group.queue.name, group.country
+            if alike not in dealt:
+                ways = self._ways(group.queue, group.country)
+                dealt[alike] = [(way, share, _Dealt()) for way, share in ways]
+            for way, share, own in dealt[alike]:
                 count = own.next(share * group.count)
                 if count:
                     yield Waiting(way=way, due=self._due(group, way), expires=group.expires, count=count)
@@ -176,8 +187,9 @@ class _Ways:
         pause = first_of_queue(self._stock.pauses, group.queue, self._stock.now)
         return group.due if pause is None else max(group.due, pause.until or never)
 
-    def _ways(self, queue: Queue) -> Iterator[tuple[Way, float]]:
-        able = self._accounts.ways_of(queue.tenant, queue.channel, queue.template)
+    def _ways(self, queue: Queue, country: str | None) -> Iterator[tuple[Way, float]]:
+        ways = self._accounts.ways_of(queue.tenant, queue.channel, queue.template)
+        able = [one for one in ways if country is None or one.serves(country)]
         if not able:
             yield _nowhere(queue), 1.0
             return
@@ -204,7 +216,7 @@ class _Ways:
             weight=float(account.weight or 1),
             segments=float(segments),
             price=price,
-            call_s=self._stock.call_s.get((tenant, account.name), CALL_S),
+            call_s=self._stock.call_s.get((tenant, account.name), CALL_S) + TURN_S,
         )
 
 

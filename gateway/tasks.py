@@ -1,12 +1,22 @@
-"""Ending tasks for sure."""
+"""Running a program's coroutine, and ending tasks for sure."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from typing import Any
 
 AGAIN_S = 1.0
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """Run a program, by uvloop where it is installed."""
+    try:
+        import uvloop  # noqa: PLC0415 (an optional speed-up)
+    except ImportError:
+        asyncio.run(main)
+    else:
+        uvloop.run(main)
 
 
 async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:

@@ -322,6 +322,7 @@ SHOWN = {
     "quota_limit": ("What a quota allows: starts a second, units, calls at once, money.", ("quota", "limit")),
     "quota_used": ("What of it is used, of quotas that count.", ("quota", "of", "limit")),
     "quota_budget_used_ratio": ("The share of a quota's budget that is used.", ("quota", "of")),
+    "quota_budget_alarm_ratio": ("The share of a quota's budget at which its alarm rings.", ("quota",)),
     "quota_pace_factor": ("What throttles, breakers and ramps leave of a quota's pace.", ("quota",)),
     "account_breaker": ("1 for how the breaker of an account that had trouble stands.", ("account", "state")),
     "account_pace_factor": ("The share of its pace that such an account has now.", ("account",)),

@@ -40,6 +40,8 @@ QUIET_S = 1
 ANSWERS_S = 5.0
 """A Redis that says nothing for so long is away."""
 PAUSE_S = 1.0
+JOB_S = 20.0
+"""A job waits so long for its drain; the drain goes on, and other rings are heard."""
 
 log = get(__name__)
 
@@ -184,7 +186,7 @@ class Listener:
 
     async def _listen(self) -> None:
         async def drain(ctx: dict[Any, Any], channel: str, **_none: Any) -> None:  # noqa: ARG001 (arq's form)
-            await asyncio.shield(self._drains.start(channel))
+            await asyncio.wait([self._drains.start(channel)], timeout=JOB_S)
 
         pool = await create_pool(
             self._settings, job_serializer=_dumps, job_deserializer=orjson.loads, default_queue_name=QUEUE

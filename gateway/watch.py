@@ -72,6 +72,12 @@ class Watch:
         show(
             "quota_budget_used_ratio", {(u.quota, u.of): u.number for u in tuned.used if u.limit == "budget"}
         )
+        budgets = {
+            quota_label(quota): quota.budget for quota in in_force(config.quotas, config.moment.policy)
+        }
+        show(
+            "quota_budget_alarm_ratio", {(q,): float(b.alarm_at) for q, b in budgets.items() if b is not None}
+        )
         show("quota_pace_factor", {(quota,): factor for quota, factor in tuned.factors.items()})
         show("account_breaker", {(pool, s.breaker): 1 for pool, s in config.standings.items()})
         show(

@@ -541,7 +541,8 @@ def test_a_quota_is_set_changed_and_unset_with_what_stood_before(shell):
         "evening (channel=wechat): none → 5/s, 100/day, closed 12:00-14:00, version 1",
         "applied by 1/1 workers",
     ]
-    changed, until, applied = second.out.splitlines()
+    changed, stood, until, applied = second.out.splitlines()
+    assert re.fullmatch(r"what stood was set by operator on \S+Z: agreed with the provider", stood)
     assert changed.endswith("5/s, 100/day, closed 12:00-14:00 → 4/s burst 2, closed 12:00-14:00, version 2")
     assert re.fullmatch(r"until \S+Z, then 5/s, 100/day, closed 12:00-14:00", until)
     assert applied == "applied by 1/1 workers"

@@ -84,7 +84,7 @@ def test_a_screen_of_80_columns_says_it_all():
 
     assert drawn[0] == "02:00:00 UTC   due 312, oldest 4.2s   workers 3/3   pace by redis"
     assert [line.split() for line in drawn if line.startswith("sms ")] == [
-        ["sms", "acme", "normal", "9000", "312", "4.2s", "49.8", "in", "3m"]
+        ["sms", "acme", "normal", "9000", "312", "4.2s", "49.8", "~6.3s"]
     ]
     assert [line.split() for line in drawn if line.startswith("sms-cn")] == [
         ["sms-cn", "49.8/50", "9120/20000", "day", "46%", "1"],
@@ -122,7 +122,7 @@ def test_what_there_is_nothing_of_is_left_out():
 def test_a_lane_is_shown_where_no_plan_says_when_it_clears_and_one_that_only_waits_too():
     urgent = {**LANE, "priority": "urgent", "due": 186}
     without = lines(queues=None, lanes=[urgent, LANE])
-    later = lines(lanes=[], starts=[])
+    later = lines(lanes=[], starts=[], accounts=[])
 
     assert [line.split()[2:] for line in without if line.startswith("sms ")] == [
         ["urgent", "-", "186", "4.2s", "49.8", "~3.7s"],
@@ -132,6 +132,17 @@ def test_a_lane_is_shown_where_no_plan_says_when_it_clears_and_one_that_only_wai
     assert [line.split() for line in later if line.startswith("sms ")] == [
         ["sms", "acme", "normal", "9000", "0", "-", "-", "in", "3m"]
     ]
+
+
+def test_a_plan_says_when_a_lane_clears_where_no_account_of_the_tenant_is_in_trouble():
+    (lane,) = [line for line in lines(accounts=[]) if line.startswith("sms ")]
+    (of_another,) = [
+        line for line in lines(accounts=[{**ACCOUNT, "tenant": "beta"}]) if line.startswith("sms ")
+    ]
+    (shared,) = [line for line in lines(accounts=[{**ACCOUNT, "tenant": "*"}]) if line.startswith("sms ")]
+
+    assert [line.split()[-2:] for line in (lane, of_another)] == [["in", "3m"]] * 2
+    assert shared.split()[-1] == "~6.3s"
 
 
 def test_the_fullest_quotas_come_first_and_the_rest_is_counted():

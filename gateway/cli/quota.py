@@ -50,10 +50,15 @@ def list_command(door: Door, *, as_json: bool) -> None:
         return
     columns = ("name", "of", "covers", "limits", "used", "applied")
     show.table(columns, [_row(item) for item in found], empty="no quota: gateway quota set NAME key=value…")
+    if any(item["granted_by"] != "redis" for item in found):
+        show.say("pace by sql: Redis is away, or was and is watched for a while")
 
 
 def _row(item: Mapping[str, Any]) -> tuple[object, ...]:
-    return item["name"], item["owner"], _covers(item), limits(item), _used(item), _applied(item)
+    slowed = f", now {item['factor']:.0%} of it" if item["factor"] < 1 else ""
+    ends = f", until {show.at(item['until'])}" if item["until"] else ""
+    said = f"{limits(item)}{slowed}{ends}"
+    return item["name"], item["owner"], _covers(item), said, _used(item), _applied(item)
 
 
 @quota.command("show")
@@ -130,9 +135,10 @@ def set_command(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Done:
-    """A change: what stood (None: nothing) and what stands."""
+    """A change: what stood (None: nothing), who had made it so (None: nobody), and what stands."""
 
     before: Mapping[str, Any] | None
+    change_before: Mapping[str, Any] | None
     after: Mapping[str, Any]
 
 
@@ -141,8 +147,12 @@ async def _set(
 ) -> _Done:
     body = {**said, **(await _end(session, until) if until is not None else {})}
     await session.put(_path(name), {**body, "version": await _seen(session, name, version)})
-    change = await _newest(session, name)
-    return _Done(before=change and change["before"], after=await _taken_up(session, name))
+    changes = await _newest(session, name, 2)
+    return _Done(
+        before=changes[0]["before"] if changes else None,
+        change_before=changes[1] if len(changes) > 1 else None,
+        after=await _taken_up(session, name),
+    )
 
 
 async def _end(session: Session, until: str) -> Mapping[str, Any]:
@@ -153,14 +163,14 @@ async def _seen(session: Session, name: str, version: int | None) -> int | None:
     """The version that was seen, else that of one's own that stands; the deployment's of that name is another's."""
     if version is not None:
         return version
-    change = await _newest(session, name)
-    return change["version"] if change and change["after"] else None
+    changes = await _newest(session, name, 1)
+    return changes[0]["version"] if changes and changes[0]["after"] else None
 
 
-async def _newest(session: Session, name: str) -> Mapping[str, Any] | None:
-    """The latest change of one's own."""
-    found = await session.items(f"{_path(name)}/history", {}, 1)
-    return found[0] if found else None
+async def _newest(session: Session, name: str, most: int) -> Sequence[Mapping[str, Any]]:
+    """The latest changes of one's own."""
+    found: Sequence[Mapping[str, Any]] = await session.items(f"{_path(name)}/history", {}, most)
+    return found
 
 
 @contextmanager
@@ -192,6 +202,8 @@ def _tell(done: _Done) -> None:
     after = done.after
     was = limits(done.before) if done.before else "none"
     show.say(f"{after['name']} ({_covers(after)}): {was} → {limits(after)}, version {after['version']}")
+    if done.before and (made := done.change_before):
+        show.say(f"what stood was set by {made['who']} on {show.at(made['at'])}: {made['reason']}")
     if after["until"]:
         stood = after["before"]
         show.say(f"until {show.at(after['until'])}, then {limits(stood) if stood else 'none'}")
@@ -202,17 +214,23 @@ def _tell(done: _Done) -> None:
 @click.argument("name")
 @_VERSION
 @_REASON
+@_JSON
 @with_session()
-def unset(door: Door, *, name: str, version: int | None, reason: str) -> None:
+def unset(door: Door, *, name: str, version: int | None, reason: str, as_json: bool) -> None:
     """Unset the quota NAME: what its account comes with holds again, if anything."""
-    with named(_PLACES), _stale_told(name):
-        door.run(lambda session: _unset(session, name, version, reason))
+    with named(_PLACES), _stale_told(name, as_json=as_json):
+        change = door.run(lambda session: _unset(session, name, version, reason))
+    if as_json:
+        show.as_json(change)
+        return
     show.say(f"{name}: unset")
 
 
-async def _unset(session: Session, name: str, version: int | None, reason: str) -> None:
+async def _unset(session: Session, name: str, version: int | None, reason: str) -> Mapping[str, Any]:
+    """The change, as the history has it."""
     seen = await _seen(session, name, version)
     await session.post(f"{_path(name)}/delete", {"version": seen, "reason": reason})
+    return (await _newest(session, name, 1))[0]
 
 
 @quota.command()

@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from examples import accounts as example_accounts
-from gateway import telemetry
+from gateway import tasks, telemetry
 from gateway.accounts import parse
 from gateway.api.app import build, build_health
 from gateway.api.server import Server, bind, server
@@ -78,12 +78,7 @@ def _run(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
             loop.add_signal_handler(name, asked)
         await main(stop)
 
-    try:
-        import uvloop  # noqa: PLC0415 (an optional speed-up)
-    except ImportError:
-        asyncio.run(watched())
-    else:
-        uvloop.run(watched())
+    tasks.run(watched())
 
 
 async def _serve(gateway: Gateway, http: Server, taken: socket.socket, stop: asyncio.Event) -> None:

@@ -166,7 +166,11 @@ def _table(columns: str, sides: str, rows: Rows) -> Table | None:
 
 
 def _lanes(seen: Json) -> Rows:
-    """Lanes by priority, then by what is due; when each clears comes from the plan, else from the present pace."""
+    """Lanes by priority, then by what is due; when each clears comes from the plan, else from the present pace.
+
+    A plan knows nothing of accounts that fail or are throttled: where a tenant has such ones, it is the present pace.
+    """
+    troubled = {tenant for _, tenant, *_ in _accounts(seen)}
     lanes: dict[LaneKey, dict[str, Any]] = {}
     for queue in seen["queues"] or ():
         lanes[_lane(queue)] = {"waiting": queue["waiting"], "clears_at": queue["clears_at"]}
@@ -182,7 +186,7 @@ def _lanes(seen: Json) -> Rows:
             _span(lane["oldest"]) if "oldest" in lane else "-",
             _number(starts.get(key[:2])),
             _until(lane["clears_at"], seen["at"])
-            if "clears_at" in lane
+            if "clears_at" in lane and troubled.isdisjoint((key[1], "*"))
             else _at_this_pace(key, lanes, starts),
         )
         for key, lane in ordered

@@ -17,6 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from threading import Thread
 
+from gateway import tasks
 from gateway.simulators.ledger import Ledger
 
 NAMES = ("twilio", "aliyun", "wechat", "smtp")
@@ -83,7 +84,7 @@ def _stop_event(*, with_parent: bool) -> asyncio.Event:
 def main() -> None:
     """Run the command line; a port or file that cannot be used ends with exit code 2."""
     try:
-        asyncio.run(run(options()))
+        tasks.run(run(options()))
     except OSError as wrong:
         sys.exit(_unusable(wrong))
 

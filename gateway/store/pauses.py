@@ -400,14 +400,17 @@ class Pauses:
         return shown
 
     async def shown(self, owner: Tenant, name: str) -> dict[str, Any]:
-        """One of the owner's (for the deployment: anybody's), and who works by it; NotFound.
+        """One that holds for the owner (for the deployment: anybody's), and who works by it; NotFound.
 
         While it holds, what it holds up is counted anew: what came since, and what of it expires, is not left unseen.
+        Of the deployment's a tenant sees no numbers: they are everybody's.
         """
         async with self._db.read() as conn:
-            row = await self._find(conn, owner, name)
+            row = await _one_of(conn, _seen_by(owner), name)
             moment = await self._db.moment(conn)
             workers = await applied(conn, row.seq)
+        if row.owner != owner and not _is_deployment(owner):
+            return {**self._listed(row, owner, moment), "applied": workers}
         if row.waiting is None:
             row = await self._counted(row)
         told = {**self._shown(row, moment), "applied": workers}
@@ -428,10 +431,7 @@ class Pauses:
 
     async def _find(self, conn: AsyncConnection, owner: Tenant, name: str) -> Row[Any]:
         mine = _seen_by(owner) if _is_deployment(owner) else _PAUSE.owner == owner
-        row = (await conn.execute(select(schema.pause).where(mine, _PAUSE.id == name))).one_or_none()
-        if row is None:
-            raise NotFound
-        return row
+        return await _one_of(conn, mine, name)
 
     def _shown(self, row: Row[Any], moment: Moment) -> dict[str, Any]:
         stands = row.resumed_at is not None or _is_asked(row, moment)
@@ -513,6 +513,13 @@ async def _earlier(conn: AsyncConnection, wanted: Wanted, owner: Tenant, moment:
         raise Conflict(
             "what this request set has ended: send a new key to set it again", code="already_resumed"
         )
+    return row
+
+
+async def _one_of(conn: AsyncConnection, which: ColumnElement[bool], name: str) -> Row[Any]:
+    row = (await conn.execute(select(schema.pause).where(which, _PAUSE.id == name))).one_or_none()
+    if row is None:
+        raise NotFound
     return row
 
 

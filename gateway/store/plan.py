@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, and_, case, func, literal, or_, select
+from sqlalchemy import BigInteger, ColumnElement, and_, case, func, literal, null, or_, select
 
 from gateway.domain import Channel, Mode, Tenant, from_us, to_us
 from gateway.planning import Group, Stock
@@ -39,12 +39,16 @@ class PlanStore:
         self._db = database
         self._most = most
 
-    async def stock(self, mode: Mode) -> Stock:
+    async def stock(self, mode: Mode, *, by_country: bool) -> Stock:
         """All that waits in a mode, the quotas and pauses that hold, and how starts went lately."""
         async with self._db.read() as conn:
             moment = await self._db.moment(conn)
             for fine in FINE:
-                rows = list(await conn.execute(_groups(mode, moment, fine).limit(self._most + 1)))
+                rows = list(
+                    await conn.execute(
+                        _groups(mode, moment, fine, by_country=by_country).limit(self._most + 1)
+                    )
+                )
                 if len(rows) <= self._most:
                     break
             lately = await conn.execute(_lately(moment))
@@ -54,7 +58,7 @@ class PlanStore:
                 quotas=await quotas.read(conn),
                 own=await quotas.of_accounts(conn),
                 pauses=await pauses.read(conn),
-                groups=[_group(row.queue, row.due, row.expires, row.number, moment) for row in rows],
+                groups=[_group(row, moment) for row in rows],
                 lately=[(counted.load_of(row.bucket), int(row.number)) for row in lately],
                 call_s={(Tenant(row.tenant), row.account): float(row.us) / 1e6 for row in calls},
             )
@@ -69,8 +73,11 @@ class PlanStore:
         return found
 
 
-def _groups(mode: Mode, moment: Moment, fine: int) -> Any:
-    """Reminders that wait, by queue, due time and expiry; what a quota put off is due: it waits for no other reason."""
+def _groups(mode: Mode, moment: Moment, fine: int, *, by_country: bool) -> Any:
+    """Reminders that wait, by queue, due time and expiry; what a quota put off is due: it waits for no other reason.
+
+    `by_country`: also by where the first of the borrower's living numbers on that channel is from.
+    """
     now = to_us(moment.policy)
     is_due = or_(_REMINDER.next_at <= now, _REMINDER.reason == "quota")
     grouped = (
@@ -80,6 +87,7 @@ def _groups(mode: Mode, moment: Moment, fine: int) -> Any:
                 "due"
             ),
             _rounded(_REMINDER.expires_at, now, fine).label("expires"),
+            (_country() if by_country else null()).label("country"),
         )
         .where(
             _REMINDER.next_at.is_not(None),
@@ -89,8 +97,24 @@ def _groups(mode: Mode, moment: Moment, fine: int) -> Any:
         .subquery()
         .c
     )
-    return select(grouped.queue, grouped.due, grouped.expires, func.count().label("number")).group_by(
-        grouped.queue, grouped.due, grouped.expires
+    alike = (grouped.queue, grouped.country, grouped.due, grouped.expires)
+    return select(*alike, func.count().label("number")).group_by(*alike)
+
+
+def _country() -> ColumnElement[str]:
+    address = schema.address.c
+    return (
+        select(address.country)
+        .where(
+            address.tenant == _REMINDER.tenant,
+            address.borrower == _REMINDER.borrower,
+            address.channel == _REMINDER.channel,
+            address.dead_at.is_(None),
+        )
+        .order_by(address.position)
+        .limit(1)
+        .correlate(schema.reminder)
+        .scalar_subquery()
     )
 
 
@@ -103,17 +127,23 @@ def _rounded(at: ColumnElement[int], now: int, fine: int) -> ColumnElement[int]:
     return case(*nearer, else_=at - at % (GRAINS_S[-1] * second))
 
 
-def _group(name: str, due: int, expires: int, number: int, moment: Moment) -> Group:
-    channel, tenant, template, priority = name.split("|")
+def _group(row: Any, moment: Moment) -> Group:
+    channel, tenant, template, priority = row.queue.split("|")
     queue = Queue(
-        name=name,
+        name=row.queue,
         channel=Channel(channel),
         tenant=Tenant(tenant),
         template=template,
         priority=int(priority),
         oldest=moment.policy,
     )
-    return Group(queue=queue, due=from_us(due), expires=from_us(expires), count=number)
+    return Group(
+        queue=queue,
+        country=row.country,
+        due=from_us(row.due),
+        expires=from_us(row.expires),
+        count=row.number,
+    )
 
 
 def _lately(moment: Moment) -> Any:

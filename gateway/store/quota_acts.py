@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 import orjson
-from sqlalchemy import Row, bindparam, select, text
+from sqlalchemy import Row, bindparam, select, text, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -30,16 +30,20 @@ from gateway.store.log import Log
 from gateway.store.pages import Page, page, place
 from gateway.store.quota_views import Shown, look
 from gateway.store.rows import us
-from gateway.upkeep import Alarm
+from gateway.upkeep import Alarm, Changed
 
 GATEWAY = "gateway"
 """Who takes back what was set until an instant."""
 ITS_TIME = "its `until` has come"
 LONGEST = timedelta(days=366)
+SLICE = 500
+_LATELY_US, _HEARD_US, _TURNS_US = 3_600_000_000, 10_000_000, 20_000_000
+"""Changes of the last hour are looked at; by then workers have heard of one; for its turn nothing waits longer."""
 QUOTA_LOCK = 0x7163  # any number that only this product uses
 """Advisory transaction lock: changes of quotas wait for each other."""
 
 _QUOTA, _CHANGE, _COUNT = schema.quota.c, schema.change.c, schema.quota_count.c
+_REMINDER = schema.reminder.c
 _KIND = "quota"
 _LOCK = text("SELECT pg_advisory_xact_lock(:key)")
 
@@ -235,6 +239,51 @@ class Quotas:
                 owner=stood.owner, name=stood.name, said={}, version=None, reason=ITS_TIME, who=GATEWAY
             )
             await self._act(conn, moment, wanted, row, stood, comes)
+
+    async def changed(self) -> list[Changed]:
+        """Quotas that changed of late."""
+        async with self._db.read() as conn:
+            now = to_us((await self._db.moment(conn)).real)
+            asked = select(_QUOTA.owner, _QUOTA.name, _QUOTA.version, _QUOTA.set_at)
+            rows = await conn.execute(asked.where(_QUOTA.set_at > now - _LATELY_US))
+            return [
+                Changed(owner=r.owner, name=r.name, version=r.version, age_s=(now - r.set_at) / 1e6)
+                for r in rows
+            ]
+
+    async def let_go(self, changed: Changed) -> bool:
+        """Make due a slice of what one put off for long before it changed; whether there may be more.
+
+        What waits for its turn in a pace is left alone. A name of two owners lets go of both's: they are decided anew.
+        """
+        name, _, mode = changed.owner.partition("/")
+        async with self._db.write() as conn:
+            moment = await self._db.moment(conn)
+            now = to_us(moment.policy)
+            waiting = (
+                select(_REMINDER.tenant, _REMINDER.id)
+                .where(
+                    _REMINDER.by == changed.name,
+                    _REMINDER.next_at > now + _TURNS_US,
+                    _REMINDER.state == "deferred",
+                    _REMINDER.reason == "quota",
+                    _REMINDER.updated_at < now - round(changed.age_s * 1e6) + _HEARD_US,
+                    _REMINDER.tenant.like(f"%/{mode}")
+                    if name == EVERYONE
+                    else _REMINDER.tenant == changed.owner,
+                )
+                .order_by(_REMINDER.next_at)
+                .limit(SLICE)
+                .with_for_update(skip_locked=True)
+            )
+            keys = [(row.tenant, row.id) for row in await conn.execute(waiting)]
+            if keys:
+                await conn.execute(
+                    update(schema.reminder)
+                    .where(tuple_(_REMINDER.tenant, _REMINDER.id).in_(keys), _REMINDER.state == "deferred")
+                    .values(next_at=now)
+                )
+        return len(keys) == SLICE
 
     async def prune(self) -> None:
         """Delete counts that are too old to matter."""

@@ -11,6 +11,7 @@ import orjson
 from sqlalchemy import ColumnElement, Row, and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway.bodies import write_instant
 from gateway.domain import Channel, Tenant, from_us, to_us, ulid
 from gateway.errors import NotFound
 from gateway.masking import MASK, mask_any, mask_id, mask_name
@@ -87,11 +88,18 @@ class Reads:
         return {} if quota is None else {"reason": "quota", "by": quota}
 
     async def decision(self, tenant: Tenant, name: str) -> dict[str, Any] | None:
-        """A reminder's latest decision; NotFound when there is no such reminder."""
+        """A reminder's latest decision; NotFound when there is no such reminder.
+
+        One that could go and is held where it starts (a quota, a pause, an account) says that, and by which.
+        """
         async with self._db.read() as conn:
             row = await _one(conn, name, tenant)
         decided: dict[str, Any] | None = orjson.loads(row.decision) if row.decision else None
-        return decided
+        if decided is None or row.state != "deferred" or row.by is None:
+            return decided
+        until = write_instant(from_us(row.next_at)) if row.next_at is not None else None
+        held = {"action": "defer", "reason": row.reason, "until": until, "again": True}
+        return {**decided, **held, "deliver_by": None, "opens": None, "ends": None, "note": row.by}
 
     async def reminders(self, tenant: Tenant, wanted: Filter, *, limit: int, after: str | None) -> Page:
         """Reminders, the newest first. Ids sort by the instant they were accepted at."""

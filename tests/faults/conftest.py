@@ -17,9 +17,9 @@ def postgres_template(postgres):
 
 
 @pytest.fixture
-def simulators(tmp_path):
-    """Simulators of the test's own: their ledger holds nothing else."""
-    with sendrig.simulating(tmp_path) as running:
+def simulators(data_folder):
+    """Simulators of the test's own: their ledger holds nothing else, and waits for no disk."""
+    with sendrig.simulating(data_folder) as running:
         yield running
 
 

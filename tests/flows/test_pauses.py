@@ -252,7 +252,10 @@ async def test_a_tenant_sees_its_own_and_in_short_the_deployments(api, key_of, o
     assert {item["id"] for item in (await root.get(PAUSES)).json()["items"]} == {
         *(whole["id"], mine["id"], theirs["id"])
     }
-    assert (await ops.get(f"{PAUSES}/{whole['id']}")).status_code == 404
+    short = await ops.get(f"{PAUSES}/{whole['id']}")
+    assert (short.status_code, short.json()["applied"]["missing"]) == (200, [])
+    assert not {"calling", "waiting", "expires_meanwhile"} & short.json().keys()
+    assert (await ops.get(f"{PAUSES}/{whole['id']}/reminders")).status_code == 404
     assert (await ops.get(f"{PAUSES}/{theirs['id']}")).status_code == 404
     assert (await root.get(f"{PAUSES}/{theirs['id']}")).status_code == 200
     await resume(ops, whole["id"], 404)

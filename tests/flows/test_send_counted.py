@@ -1,19 +1,22 @@
 """Counted quotas from the queue to the provider's ledger: money, hours that are closed, a worker that dies."""
 
 import asyncio
+from datetime import timedelta
 from decimal import Decimal
 
-from makers import reminder, rows
+import pytest
+from makers import NOW, reminder, rows
 from sendrig import ON_SQLITE, TENANT
+from sqlalchemy import text
 
+from gateway.domain import to_us
 from gateway.errors import Unavailable
 from gateway.store.quota_acts import Wanted
 
 
-async def set_quota(rig, name, **said):
-    wanted = Wanted(
-        owner=TENANT, name=name, said={"zone": "Asia/Shanghai", **said}, version=None, reason="r", who="tests"
-    )
+async def set_quota(rig, name, version=None, **said):
+    said = {"zone": "Asia/Shanghai", **said}
+    wanted = Wanted(owner=TENANT, name=name, said=said, version=version, reason="r", who="tests")
     return await rig.services.quotas.put(wanted)
 
 
@@ -141,3 +144,39 @@ async def test_what_a_dead_worker_was_let_do_stays_counted(rig):
 
     assert {row.ref for row in await called(rig) if row.state == "calling"} == set(died)
     assert len(rig.reached()) + len(died) == 4
+
+
+@pytest.mark.parametrize("taken_away", [False, True])
+async def test_what_a_days_count_put_off_goes_as_soon_as_there_is_more_of_it(rig, taken_away):
+    """Ten hours before midnight; what another quota put off, and what waits for its turn, stays."""
+    await set_quota(rig, "day", per_day=2)
+    ids = await texts(rig, 5)
+    hours = to_us(NOW + timedelta(hours=14))
+    said = {
+        ids[0]: ("day", hours),
+        ids[1]: ("day", hours),
+        ids[2]: ("other", hours),
+        ids[3]: ("day", to_us(NOW) + 9_000_000),
+    }
+    async with rig.database.write() as conn:
+        for name, (by, at) in said.items():
+            await conn.execute(
+                text(
+                    "UPDATE reminder SET state = 'deferred', reason = 'quota', by = :by, next_at = :at WHERE id = :id"
+                ),
+                {"by": by, "at": at, "id": name},
+            )
+    quotas = rig.services.quotas
+    if taken_away:
+        await quotas.delete(Wanted(owner=TENANT, name="day", said={}, version=1, reason="r", who="tests"))
+    else:
+        await set_quota(rig, "day", version=1, per_day=100)
+
+    (changed,) = await quotas.changed()
+    more = await quotas.let_go(changed)
+
+    now = to_us((await rig.gateway.store.moment()).policy)
+    found = {row.id: row.next_at for row in await rows(rig.database, "reminder")}
+    assert not more
+    assert {name for name, at in found.items() if at <= now} == {ids[0], ids[1], ids[4]}
+    assert (found[ids[2]], found[ids[3]]) == (hours, said[ids[3]][1])
