@@ -5,12 +5,15 @@ from decimal import Decimal
 from hashlib import sha256
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from liquid.exceptions import LiquidError
 
 from gateway.domain import Account, Channel, Mode, Money
 from gateway.errors import BadInput
 from gateway.masking import Pii
 from gateway.templating import Catalog, ValidWhile, Values, check_facts, is_plain, render
-from gateway.templating.engine import cut, money, plain_money, produce
+from gateway.templating.engine import compiled, cut, money, plain_money, produce, quickly
 from gateway.templating.values import spoken
 
 CATALOG = Catalog.load()
@@ -305,3 +308,88 @@ def test_a_text_is_true_on_some_dates_only(valid_while, day_before, same_day, da
 )
 def test_a_number_is_said_digit_by_digit_and_nothing_else_is(number, said):
     assert spoken(number) == said
+
+
+SOURCES = sorted(
+    {
+        (source, language)
+        for template in CATALOG.templates.values()
+        for text in template.texts.values()
+        for source, language in (
+            (part, text.language) for part in (text.main, text.subject, text.second) if part
+        )
+    }
+    | {
+        (source, binding.language)
+        for template in CATALOG.templates.values()
+        for binding in template.bindings
+        for source in binding.variables.values()
+    }
+)
+ODD = [
+    "{{ name }}",
+    "{{name|cut:3}} {{ dpd }}",
+    "{% if signature %}a{{ name }}{% else %}b{% endif %}c",
+    "{% if signature %}a{% endif %}",
+    "{% if signature %}a{% if name %}b{% endif %}{% endif %}",
+    "{% if dpd != 1 %}s{% endif %}",
+    "{%- if signature -%} a {%- endif -%}",
+    "{% else %}",
+    "{% if signature %}",
+    "{% endif %}",
+    "{{ missing }}",
+    "{% if missing %}a{% endif %}",
+    "{{ amount }}",
+    "{{ amount | money | cut: 4 }}",
+    "{{ name | money }}",
+    "{{ name | nothing }}",
+    "{{ name | cut }}",
+    "{{ empty }}",
+    "{{ true }}",
+    "{% if blank %}a{% endif %}",
+    "{{ 'name' }}",
+    "{% raw %}{{ name }}{% endraw %}",
+    "{% comment %}{{ name }}{% endcomment %}",
+    "{% assign name = 'x' %}{{ name }}",
+    "{{ name",
+    "}} {{ name }}",
+    "{{ name | cut: 2 }}" * 40,
+]
+CONTEXTS = st.fixed_dictionaries(
+    {
+        "name": st.text(max_size=30).filter(is_plain),
+        "creditor": st.sampled_from(["示例信贷", "Example Credit", "", "{{ name }}", "{% if name %}"]),
+        "amount": st.decimals(0, 10**7, places=2).map(lambda amount: Money(amount=amount, currency="CNY")),
+        "due_date": st.dates(date(2026, 1, 1), date(2027, 12, 31)),
+        "dpd": st.integers(0, 400),
+        "signature": st.sampled_from([None, "示例信贷"]),
+        "callback": st.sampled_from([None, "1 2 0"]),
+        "pay_url": st.just("https://pay.example/1"),
+    }
+)
+
+
+def by_the_library(source, language, context):
+    try:
+        return compiled(source, language).render(context).strip()
+    except LiquidError as wrong:
+        return type(wrong)
+
+
+@settings(max_examples=40, deadline=None)
+@given(CONTEXTS)
+def test_what_is_filled_in_quickly_is_what_the_library_makes_of_it(context):
+    quick = 0
+    for source, language in [*SOURCES, *((source, "en") for source in ODD)]:
+        made = quickly(source, language, context)
+        assert made is None or made == by_the_library(source, language, context), source
+        quick += made is not None
+    assert quick > 0.9 * len(SOURCES)
+
+
+@pytest.mark.parametrize(
+    "source", ["{{ missing }}", "{{ name | money }}", "{{ name | cut }}", "{{ name", "{% else %}"]
+)
+def test_a_mistake_in_a_source_is_the_librarys_to_tell(source):
+    with pytest.raises(LiquidError):
+        produce(source, "en", {"name": "Li", "dpd": 1})

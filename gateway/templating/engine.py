@@ -9,10 +9,11 @@ Filters (all that a template may use):
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
 from functools import cache, lru_cache
-from typing import cast
+from typing import NamedTuple, TypeAlias, cast
 
 from liquid import BoundTemplate, Environment, StrictUndefined
 
@@ -70,7 +71,8 @@ def compiled(source: str, language: str) -> BoundTemplate:
 
 def produce(source: str, language: str, context: Mapping[str, object]) -> str:
     """Fill a source in, without the white space around it. Values are never read as templates."""
-    return compiled(source, language).render(context).strip()
+    made = quickly(source, language, context)
+    return compiled(source, language).render(context).strip() if made is None else made
 
 
 def primary(language: str) -> str:
@@ -136,3 +138,113 @@ def _english(day: date) -> str:
 
 _DATES = {"zh": (_chinese, _full_chinese), "en": (_english, _english)}
 """Language → its date and its full date; ISO 8601 for all others."""
+
+
+# The same without the library's machinery: most of what is sent is text with a few values and one choice.
+
+_PARTS = re.compile(
+    r"(?P<out>\{\{ *(?P<name>[a-z_]+) *(?:\| *(?P<filter>[a-z_]+) *(?:: *(?P<number>[0-9]+) *)?)?\}\})"
+    r"|\{% *(?:if +(?P<if>[a-z_]+)|(?P<word>else|endif)) *%\}"
+)
+_WORDS = {
+    "and",
+    "or",
+    "not",
+    "in",
+    "contains",
+    "true",
+    "false",
+    "nil",
+    "null",
+    "empty",
+    "blank",
+    "if",
+    "else",
+}
+_LONG = 1_000
+"""Longer texts are the library's, which knows how long one may be."""
+
+
+class _Value(NamedTuple):
+    """What stands for a variable."""
+
+    name: str
+    shown: Callable[..., object] | None
+    arguments: tuple[int, ...]
+
+
+class _Choice(NamedTuple):
+    """One of two, by whether a variable is set."""
+
+    name: str
+    then: Sequence[_Part]
+    otherwise: Sequence[_Part]
+
+
+_Part: TypeAlias = str | _Value | _Choice
+
+
+def quickly(source: str, language: str, context: Mapping[str, object]) -> str | None:
+    """What `compiled` makes of it, where that is plain to see; else None, and it is asked, for its errors, too."""
+    parts = _parts(source, language)
+    if parts is None:
+        return None
+    try:
+        text = "".join(_said(parts, context)).strip()
+    except (KeyError, TypeError):
+        return None
+    return text if len(text) <= _LONG else None
+
+
+def _said(parts: Sequence[_Part], context: Mapping[str, object]) -> Iterator[str]:
+    for part in parts:
+        if isinstance(part, str):
+            yield part
+        elif isinstance(part, _Choice):
+            value = context[part.name]
+            yield from _said(part.otherwise if value is None or value is False else part.then, context)
+        else:
+            yield _word(
+                context[part.name] if part.shown is None else part.shown(context[part.name], *part.arguments)
+            )
+
+
+def _word(value: object) -> str:
+    if type(value) is str:
+        return value
+    if type(value) is int:
+        return str(value)
+    if value is None:
+        return ""
+    raise TypeError("the library knows what becomes of it")
+
+
+@lru_cache(maxsize=4_096)
+def _parts(source: str, language: str) -> Sequence[_Part] | None:
+    """A source taken apart; None where it has more than values, filters of ours and choices that are not nested."""
+    filters = environment(language).filters
+    outer: list[_Part] = []
+    then: list[_Part] = []
+    otherwise: list[_Part] = []
+    now, chosen, end = outer, "", 0
+    for found in _PARTS.finditer(source):
+        now.append(source[end : found.start()])
+        end = found.end()
+        if found["out"]:
+            if found["name"] in _WORDS or found["filter"] not in (None, *filters):
+                return None
+            arguments = (int(found["number"]),) if found["number"] else ()
+            now.append(_Value(found["name"], filters.get(found["filter"] or ""), arguments))
+        elif found["if"] and now is outer and found["if"] not in _WORDS:
+            chosen, then, otherwise = found["if"], [], []
+            now = then
+        elif found["word"] == "else" and now is then and chosen:
+            now = otherwise
+        elif found["word"] == "endif" and chosen:
+            outer.append(_Choice(chosen, tuple(then), tuple(otherwise)))
+            now, chosen = outer, ""
+        else:
+            return None
+    now.append(source[end:])
+    left = "".join(part for one in (outer, then, otherwise) for part in one if isinstance(part, str))
+    return None if chosen or "{{" in left or "{%" in left or "}}" in left or "%}" in left else tuple(outer)
