@@ -94,7 +94,8 @@ class Simulator:
     push_url: str | None
     pushes: Pushes
     faults: Faults = field(default_factory=Faults)
-    nonces: deque[str] = field(default_factory=lambda: deque(maxlen=NONCES))
+    nonces: dict[str, None] = field(default_factory=dict)
+    """The latest NONCES, oldest first."""
     sent: dict[str, deque[Sent]] = field(default_factory=dict)
 
     async def call(self, request: web.Request) -> web.StreamResponse:
@@ -136,7 +137,9 @@ class Simulator:
             raise Refused("InvalidTimeStamp.Expired", status=400)
         if headers["x-acs-signature-nonce"] in self.nonces:
             raise Refused("SignatureNonceUsed", status=400)
-        self.nonces.append(headers["x-acs-signature-nonce"])
+        self.nonces[headers["x-acs-signature-nonce"]] = None
+        if len(self.nonces) > NONCES:
+            del self.nonces[next(iter(self.nonces))]
         return query
 
     def send(self, query: Mapping[str, str]) -> dict[str, Any]:

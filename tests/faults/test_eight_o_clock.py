@@ -37,9 +37,7 @@ async def test_what_opens_at_eight_is_spread_by_weight_and_priority(fleet_of, fi
     assert reason.endswith("HOURS")
     assert fleet.sent() == []
     await fleet.rig.advance(minutes=10)
-    await fleet.until(
-        lambda: asyncio.sleep(0.5, len(fleet.sent()) == total), patience=total / RATE * 1.2 + 60
-    )
+    await fleet.until(lambda: asyncio.sleep(1, fleet.reached() == total), patience=total / RATE * 1.2 + 60)
 
     times = {lane: fleet.sent_to(numbers) for lane, numbers in lanes.items()}
     everything = sorted(at for one in times.values() for at in one)
