@@ -182,7 +182,7 @@ class Rooms:
     def deal(self, view: View, channel: str, most: int) -> dict[str, int]:
         """How many to pick of each queue of a channel, `most` together."""
         waiting = [w for name, w in view.queues.items() if name.partition("|")[0] == channel]
-        return self._shares[channel].deal(waiting, view.left, most)
+        return self._shares[channel].deal(waiting, view.left, most, self._starts.claims(channel))
 
     def reckoned(self, view: View, dealt: Mapping[str, int]) -> float:
         """How many of these will start."""

@@ -153,6 +153,11 @@ class Starts:
                     held[f"counted|{bucket.key}"] += bucket.units(load)
         return held
 
+    def claims(self, channel: str) -> Counter[tuple[str, int]]:
+        """What waits for its start on a channel, by tenant and lane."""
+        loads = (one.load for one in self._waiting)
+        return Counter((load.tenant, load.priority) for load in loads if load.channel == channel)
+
     def behind(self) -> bool:
         """Whether what waits has come too late for its slot just now: more work would only make it later."""
         return bool(self._waiting) and asyncio.get_running_loop().time() < self._late_until

@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 from math import inf
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -30,36 +31,45 @@ def waiter(
 
 
 def test_tenants_share_by_weight():
-    dealt = Shares().deal([waiter("a", weight=3.0), waiter("b")], {"pool": 40}, 40)
+    dealt = Shares().deal([waiter("a", weight=3.0), waiter("b")], {"pool": 40}, 40, {})
 
     assert dealt == {"a1": 30, "b1": 10}
 
 
 def test_an_idle_tenants_share_goes_to_the_others_at_once():
     shares = Shares()
-    shares.deal([waiter("a")], {"pool": 100}, 100)
+    shares.deal([waiter("a")], {"pool": 100}, 100, {})
 
-    assert shares.deal([waiter("a"), waiter("b")], {"pool": 10}, 10) == {"a1": 5, "b1": 5}
+    assert shares.deal([waiter("a"), waiter("b")], {"pool": 10}, 10, {}) == {"a1": 5, "b1": 5}
 
 
 def test_a_room_of_one_comes_round_to_every_tenant():
     shares, waiting = Shares(), [waiter(t) for t in "abc"]
 
-    got = [name for _ in range(9) for name in shares.deal(waiting, {"pool": 1}, 10)]
+    got = [name for _ in range(9) for name in shares.deal(waiting, {"pool": 1}, 10, {})]
 
     assert Counter(got) == {"a1": 3, "b1": 3, "c1": 3}
 
 
 def test_the_urgent_go_first_and_normal_and_bulk_keep_their_floors():
-    dealt = Shares().deal([waiter(lane=lane) for lane in range(3)], {"pool": 200}, 200)
+    dealt = Shares().deal([waiter(lane=lane) for lane in range(3)], {"pool": 200}, 200, {})
 
     assert dealt["a1"] == pytest.approx(20, abs=2)
     assert dealt["a2"] == pytest.approx(10, abs=2)
     assert sum(dealt.values()) == 200
 
 
+def test_of_a_lane_with_a_floor_one_is_picked_wherever_none_waits_for_its_start():
+    waiting = [waiter(lane=lane) for lane in range(3)]
+
+    assert Shares().deal(waiting, {"pool": 4}, 4, {}) == {"a2": 1, "a1": 1, "a0": 2}
+    assert Shares().deal(waiting, {"pool": 4}, 4, {("a", 1): 1, ("a", 2): 1}) == {"a0": 4}
+
+
 def test_what_is_dealt_on_one_channel_leaves_the_floors_of_another():
-    rooms = Rooms(live=None, desk=None, grants=None, starts=None, worker="w")
+    rooms = Rooms(
+        live=None, desk=None, grants=None, starts=SimpleNamespace(claims=lambda _channel: {}), worker="w"
+    )
     names = ("sms|a|care|0", "sms|a|care|2", "email|a|care|2")
     waiting = {name: waiter(lane=int(name[-1]), name=name) for name in names}
     view = View(now=NOW, queues=waiting, left={"pool": 100})
@@ -73,58 +83,58 @@ def test_what_is_dealt_on_one_channel_leaves_the_floors_of_another():
 
 
 def test_of_one_lane_the_queue_with_the_oldest_goes_first():
-    assert Shares().deal([waiter(name="new"), waiter(name="old", age=9)], {"pool": 1}, 5) == {"old": 1}
+    assert Shares().deal([waiter(name="new"), waiter(name="old", age=9)], {"pool": 1}, 5, {}) == {"old": 1}
 
 
 def test_what_needs_room_of_something_full_stays_and_the_rest_goes_on():
     waiting = [waiter(name="full", keys=("pool", "day")), waiter(name="free", keys=("pool",))]
 
-    assert Shares().deal(waiting, {"pool": 5, "day": 0}, 9) == {"free": 5}
+    assert Shares().deal(waiting, {"pool": 5, "day": 0}, 9, {}) == {"free": 5}
 
 
 def test_more_is_picked_of_a_queue_of_which_rules_let_few_go():
-    assert Shares().deal([waiter(uses=0.25)], {"pool": 10}, 100) == {"a1": 40}
+    assert Shares().deal([waiter(uses=0.25)], {"pool": 10}, 100, {}) == {"a1": 40}
 
 
 def test_a_lane_of_which_little_goes_leaves_the_next_one_half_of_what_may_be_picked():
     waiting = [waiter(lane=0, uses=0.125), waiter(lane=1, uses=0.25)]
 
-    assert Shares().deal(waiting, {"pool": 40}, 60) == {"a0": 30, "a1": 30}
+    assert Shares().deal(waiting, {"pool": 40}, 60, {}) == {"a0": 30, "a1": 30}
 
 
 def test_of_a_lane_of_which_nothing_is_known_yet_a_few_are_tried_and_the_next_one_has_the_rest():
     waiting = [waiter(lane=0, on_trial=True), waiter(lane=1)]
 
-    assert Shares().deal(waiting, {"pool": 40}, 60) == {"a0": 10, "a1": 30}
-    assert Shares().deal(waiting, {"pool": 10}, 60) == {"a0": 5, "a1": 5}
-    assert Shares().deal(waiting[:1], {"pool": 40}, 60) == {"a0": 10}
+    assert Shares().deal(waiting, {"pool": 40}, 60, {}) == {"a0": 10, "a1": 30}
+    assert Shares().deal(waiting, {"pool": 10}, 60, {}) == {"a0": 5, "a1": 5}
+    assert Shares().deal(waiting[:1], {"pool": 40}, 60, {}) == {"a0": 10}
 
 
 def test_queues_that_go_through_the_same_account_share_its_room_however_many_others_they_could_go_through():
     ways = (Way(1.0, 200.0, ("cn",)), Way(0.0, 0.0, ("world",)))
     waiting = [waiter("a", ways=ways), waiter("b", ways=ways)]
 
-    assert Shares().deal(waiting, {"cn": 10, "world": 60}, 100) == {"a1": 5, "b1": 5}
-    assert Shares().deal(waiting, {"cn": 0, "world": 60}, 100) == {}
+    assert Shares().deal(waiting, {"cn": 10, "world": 60}, 100, {}) == {"a1": 5, "b1": 5}
+    assert Shares().deal(waiting, {"cn": 0, "world": 60}, 100, {}) == {}
 
 
 def test_while_one_account_is_full_so_many_are_picked_as_will_fill_the_other():
     half = (Way(0.5, 100.0, ("cn",)), Way(0.5, 100.0, ("world",)))
 
-    assert Shares().deal([waiter(ways=half)], {"cn": 0, "world": 6}, 100) == {"a1": 11}
-    assert Shares().deal([waiter(ways=half)], {"cn": 6, "world": 6}, 100) == {"a1": 12}
+    assert Shares().deal([waiter(ways=half)], {"cn": 0, "world": 6}, 100, {}) == {"a1": 11}
+    assert Shares().deal([waiter(ways=half)], {"cn": 6, "world": 6}, 100, {}) == {"a1": 12}
 
 
 def test_a_queue_that_no_account_serves_is_looked_at_for_what_it_is():
     nobody = replace(waiter(), ways=())
 
-    assert Shares().deal([nobody], {}, 3) == {"a1": 3}
+    assert Shares().deal([nobody], {}, 3, {}) == {"a1": 3}
 
 
 def test_a_tenant_whose_work_is_mostly_suppressed_is_dealt_more_to_have_its_share_of_the_starts():
     waiting = [waiter("a", uses=0.25), waiter("b")]
 
-    assert Shares().deal(waiting, {"pool": 40}, 500) == {"a1": 80, "b1": 20}
+    assert Shares().deal(waiting, {"pool": 40}, 500, {}) == {"a1": 80, "b1": 20}
 
 
 @given(
@@ -147,7 +157,7 @@ def test_no_key_is_dealt_beyond_its_room_and_nothing_that_fits_is_left(drawn, le
         for n, (tenant, lane, weight, keys, uses) in enumerate(drawn)
     ]
 
-    dealt = Shares().deal(waiting, left, most)
+    dealt = Shares().deal(waiting, left, most, {})
 
     used = {key: sum(dealt.get(w.name, 0) * w.uses for w in waiting if key in w.ways[0].keys) for key in left}
     assert all(used[key] <= max(0, left[key]) for key in left)

@@ -5,7 +5,7 @@ The take deals the starts themselves, over all workers; this only keeps a worker
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -62,10 +62,21 @@ class Shares:
     _reached: float = 0.0
     _had: dict[str, float] = field(default_factory=dict)
     _owed: dict[tuple[str, int], float] = field(default_factory=lambda: defaultdict(float))
+    _claims: Counter[tuple[str, int]] = field(default_factory=Counter)
 
-    def deal(self, waiting: Sequence[Waiter], left: Mapping[str, float], most: int) -> dict[str, int]:
-        """How many of each queue to pick, `most` together; `left` is the room by key."""
-        room = dict(left)
+    def deal(
+        self,
+        waiting: Sequence[Waiter],
+        left: Mapping[str, float],
+        most: int,
+        claims: Mapping[tuple[str, int], int],
+    ) -> dict[str, int]:
+        """How many of each queue to pick, `most` together; `left` is the room by key.
+
+        `claims`: what this worker has decided on and waits for its start, by tenant and lane. Of a lane with a floor
+        there is always one, where any waits: the take deals its floor to claims, and makes up for what it owes.
+        """
+        room, self._claims = dict(left), Counter(claims)
         dealt: dict[str, int] = defaultdict(int)
         open_ = [w for w in waiting if w.room(room) >= 1]
         for w in open_:
@@ -95,12 +106,15 @@ class Shares:
         for each in lanes:
             self._owed[tenant, each] += FLOORS[each] * chosen.uses
         self._owed[tenant, lane] = max(0.0, self._owed[tenant, lane] - chosen.uses)
+        self._claims[tenant, lane] += 1
         return chosen
 
     def _lane(self, tenant: str, lanes: Sequence[int]) -> int:
         """Bulk, then normal, where it is owed its floor; else the highest that waits."""
-        owed = [lane for lane in reversed(lanes) if FLOORS[lane] and self._owed[tenant, lane] >= 1]
-        return owed[0] if owed else lanes[0]
+        for lane in reversed(lanes):
+            if FLOORS[lane] and (self._owed[tenant, lane] >= 1 or not self._claims[tenant, lane]):
+                return lane
+        return lanes[0]
 
 
 def _at_most(waiter: Waiter, room: Mapping[str, float], most: float) -> float:
