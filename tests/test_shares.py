@@ -59,11 +59,15 @@ def test_the_urgent_go_first_and_normal_and_bulk_keep_their_floors():
     assert sum(dealt.values()) == 200
 
 
-def test_of_a_lane_with_a_floor_one_is_picked_wherever_none_waits_for_its_start():
-    waiting = [waiter(lane=lane) for lane in range(3)]
+def test_a_lane_of_which_none_waits_for_its_start_is_picked_before_it_is_owed_and_no_more_often():
+    waiting, claimed = [waiter(lane=lane) for lane in range(3)], {("a", 1): 1, ("a", 2): 1}
 
-    assert Shares().deal(waiting, {"pool": 4}, 4, {}) == {"a2": 1, "a1": 1, "a0": 2}
-    assert Shares().deal(waiting, {"pool": 4}, 4, {("a", 1): 1, ("a", 2): 1}) == {"a0": 4}
+    assert Shares().deal(waiting, {"pool": 8}, 8, {}) == {"a0": 7, "a1": 1}
+    assert Shares().deal(waiting, {"pool": 8}, 8, claimed) == {"a0": 8}
+    shares, got = Shares(), Counter[str]()
+    for _ in range(100):
+        got.update(shares.deal(waiting, {"pool": 10}, 10, {}))
+    assert (got["a1"], got["a2"]) == (pytest.approx(100, abs=2), pytest.approx(50, abs=2))
 
 
 def test_what_is_dealt_on_one_channel_leaves_the_floors_of_another():

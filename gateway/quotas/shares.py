@@ -30,6 +30,10 @@ class Way(NamedTuple):
     keys: tuple[str, ...]
 
 
+AHEAD = 0.5
+"""Of a token that a lane is owed: so much sooner it is picked where none of it waits for its start."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiter:
     """A queue with something due.
@@ -73,8 +77,8 @@ class Shares:
     ) -> dict[str, int]:
         """How many of each queue to pick, `most` together; `left` is the room by key.
 
-        `claims`: what this worker has decided on and waits for its start, by tenant and lane. Of a lane with a floor
-        there is always one, where any waits: the take deals its floor to claims, and makes up for what it owes.
+        `claims`: what this worker has decided on and waits for its start, by tenant and lane. Of a lane of which there
+        is none one is picked before it is owed: the take deals floors to claims.
         """
         room, self._claims = dict(left), Counter(claims)
         dealt: dict[str, int] = defaultdict(int)
@@ -105,14 +109,15 @@ class Shares:
         self._had[tenant] += chosen.uses / chosen.weight
         for each in lanes:
             self._owed[tenant, each] += FLOORS[each] * chosen.uses
-        self._owed[tenant, lane] = max(0.0, self._owed[tenant, lane] - chosen.uses)
+        self._owed[tenant, lane] = max(-AHEAD, self._owed[tenant, lane] - chosen.uses)
         self._claims[tenant, lane] += 1
         return chosen
 
     def _lane(self, tenant: str, lanes: Sequence[int]) -> int:
         """Bulk, then normal, where it is owed its floor; else the highest that waits."""
         for lane in reversed(lanes):
-            if FLOORS[lane] and (self._owed[tenant, lane] >= 1 or not self._claims[tenant, lane]):
+            ahead = 0.0 if self._claims[tenant, lane] else AHEAD
+            if FLOORS[lane] and self._owed[tenant, lane] >= 1 - ahead:
                 return lane
         return lanes[0]
 
