@@ -280,7 +280,7 @@ class Deaths:
             attempts = [row for row in await rows(database, "attempt") if row.origin == "gateway"]
             reminders = await rows(database, "reminder")
             verdict = check(self.accepted, self.fleet.rig.reached(), reminders, attempts)
-            if not verdict.unsettled:
+            if not verdict.unsettled and verdict.settles():
                 break
         return verdict
 

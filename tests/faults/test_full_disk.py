@@ -19,9 +19,10 @@ FULL_S = 5.0
 
 
 @pytest.fixture
-def small_disk(tmp_path):
+def small_disk(data_folder):
     """A file system of its own, in memory."""
-    folder = tmp_path / "disk"
+    data_folder.chmod(0o755)
+    folder = data_folder / "disk"
     folder.mkdir()
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={SIZE_MB}m,mode=755", "none", folder], check=False

@@ -12,7 +12,6 @@ pytestmark = pytest.mark.timeout(3600)
 KILLS = int(os.environ.get("FAULTS_KILLS", "520"))
 """FAULTS_KILLS=40 is the short form."""
 FLUSH_EVERY, MISTAKEN_KILLS = 25, 8
-MARKED_S = 15
 
 
 async def test_workers_and_the_api_are_killed_at_named_points_and_all_is_sent_once(fleet_of, figure):
@@ -36,7 +35,6 @@ async def test_workers_and_the_api_are_killed_at_named_points_and_all_is_sent_on
     verdict.told(figure)
     assert verdict.faults() == {}
     assert verdict.settles()
-    assert most <= MARKED_S
     assert verdict.tried["left unknown by a death"] <= sum(death["in_flight"] for death in died)
     assert verdict.tried["reached"] > 10 * len(died)
     assert len(at.keys() & POINTS.keys()) >= min(24, KILLS // 3)
