@@ -33,6 +33,13 @@ def small_disk(data_folder):
     subprocess.run(["umount", "-l", folder], check=True)
 
 
+@pytest.fixture
+def server(small_disk):
+    """A PostgreSQL that has no other room."""
+    with serving(small_disk) as running:
+        yield running
+
+
 def fill(folder):
     """Leave not a byte."""
     for number in range(SIZE_MB // BALLAST_MB + 1):
@@ -50,32 +57,31 @@ def free(folder):
 
 
 async def test_the_disk_is_full_again_and_again_and_all_is_sent_once(
-    small_disk, simulators, tmp_path, figure
+    server, small_disk, simulators, tmp_path, figure
 ):
     r, done = Random(SEED), Counter()
-    with serving(small_disk) as server:
-        await server.say("CREATE DATABASE small")
-        await fleet.upgraded(server.url("small"))
-        async with fleet.brought_up(server.url("small"), tmp_path, simulators, 0) as small:
-            work = Deaths(small, SEED)
+    await server.say("CREATE DATABASE small")
+    await fleet.upgraded(server.url("small"))
+    async with fleet.brought_up(server.url("small"), tmp_path, simulators, 0) as small:
+        work = Deaths(small, SEED)
 
-            async def draw():
-                for _ in range(TIMES):
-                    await asyncio.sleep(r.uniform(3, 6))
-                    await asyncio.to_thread(fill, small_disk)
-                    assert shutil.disk_usage(small_disk).free < BALLAST_MB << 20
-                    done["full"] += 1
-                    await asyncio.sleep(FULL_S)
-                    free(small_disk)
-                    if server.process.poll() is not None:
-                        done["started again"] += 1
-                        await asyncio.to_thread(server.start)
+        async def draw():
+            for _ in range(TIMES):
+                await asyncio.sleep(r.uniform(3, 6))
+                await asyncio.to_thread(fill, small_disk)
+                assert shutil.disk_usage(small_disk).free < BALLAST_MB << 20
+                done["full"] += 1
+                await asyncio.sleep(FULL_S)
+                free(small_disk)
+                if server.process.poll() is not None:
+                    done["started again"] += 1
+                    await asyncio.to_thread(server.start)
 
-            try:
-                await work.through(draw)
-                verdict = await work.settled()
-            finally:
-                work.end()
+        try:
+            await work.through(draw)
+            verdict = await work.settled()
+        finally:
+            work.end()
     figure("a disk of PostgreSQL", ", ".join(f"{how} {n}" for how, n in done.items()))
     verdict.told(figure)
     assert verdict.faults() == {}
