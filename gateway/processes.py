@@ -41,7 +41,7 @@ async def _kept(command: Sequence[str], environ: Mapping[str, str], stop: asynci
                     process.send_signal(signal.SIGTERM)
                 return await ended
             wait = SOON_S if loop.time() - began > LIVED_S else min(2 * wait, LATE_S)
-            log.error("process_died", pid=process.pid, code=ended.result(), again_s=wait)
+            log.error("process_died", pid=process.pid, code=str(ended.result()))
             await asyncio.wait([stopping], timeout=wait)
             if stop.is_set():
                 return ended.result()

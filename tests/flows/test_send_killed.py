@@ -237,8 +237,8 @@ def at_rest(data):
 
 
 def parked(data):
-    """Attempts that nobody could tell of."""
-    return read(data, "SELECT ref, adapter FROM attempt WHERE state = 'unknown'")
+    """Attempts that nobody could tell of, and that nobody is asked about any more."""
+    return read(data, "SELECT ref, adapter FROM attempt WHERE state = 'unknown' AND settle_at IS NULL")
 
 
 def tells(attempt, ledger):
