@@ -62,21 +62,18 @@ class Watch:
         """Look once."""
         tuned = await self._store.tuned()
         config, show = tuned.config, self._metrics.show
+        book = {quota_label(quota): quota for quota in in_force(config.quotas, config.moment.policy)}
         limits: dict[tuple[str, ...], float] = {
-            (quota_label(quota), limit): number
-            for quota in in_force(config.quotas, config.moment.policy)
-            for limit, number in limits_of(quota)
+            (label, limit): number for label, quota in book.items() for limit, number in limits_of(quota)
         }
         show("quota_limit", limits)
         show("quota_used", {(u.quota, u.of, u.limit): u.number for u in tuned.used if u.limit != "budget"})
         show(
             "quota_budget_used_ratio", {(u.quota, u.of): u.number for u in tuned.used if u.limit == "budget"}
         )
-        budgets = {
-            quota_label(quota): quota.budget for quota in in_force(config.quotas, config.moment.policy)
-        }
         show(
-            "quota_budget_alarm_ratio", {(q,): float(b.alarm_at) for q, b in budgets.items() if b is not None}
+            "quota_budget_alarm_ratio",
+            {(label,): float(quota.budget.alarm_at) for label, quota in book.items() if quota.budget},
         )
         show("quota_pace_factor", {(quota,): factor for quota, factor in tuned.factors.items()})
         show("account_breaker", {(pool, s.breaker): 1 for pool, s in config.standings.items()})

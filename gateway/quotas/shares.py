@@ -6,9 +6,10 @@ The take deals the starts themselves, over all workers; this only keeps a worker
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from heapq import heapify, heappop, heapreplace
 from math import inf
 from typing import NamedTuple
 
@@ -81,37 +82,58 @@ class Shares:
         is none one is picked before it is owed: the take deals floors to claims.
         """
         room, self._claims = dict(left), Counter(claims)
-        dealt: dict[str, int] = defaultdict(int)
         open_ = [w for w in waiting if w.room(room) >= 1]
         for w in open_:
             self._had[w.tenant] = max(self._had.get(w.tenant, 0.0), self._reached)
-        at_most = {w.name: _at_most(w, room, most) for w in open_}
-        for _ in range(most):
-            some = [w for w in open_ if dealt[w.name] < at_most[w.name]]
-            some = some or [w for w in open_ if not w.on_trial]
-            if not some:
-                break
-            chosen = self._next(some)
-            dealt[chosen.name] += 1
-            for way in chosen.ways:
-                for key in way.keys:
-                    room[key] -= chosen.uses * way.share
-            open_ = [w for w in open_ if w.room(room) >= w.uses]
-        return {name: number for name, number in dealt.items() if number}
+        dealt = Counter[str]()
+        self._fill(open_, room, dealt, most, {w.name: _at_most(w, room, most) for w in open_})
+        self._fill([w for w in open_ if not w.on_trial], room, dealt, most, {})
+        return dict(dealt)
 
-    def _next(self, waiting: Sequence[Waiter]) -> Waiter:
-        tenant = min({w.tenant for w in waiting}, key=lambda t: (self._had[t], t))
-        mine = [w for w in waiting if w.tenant == tenant]
-        lanes = sorted({w.lane for w in mine})
-        lane = self._lane(tenant, lanes)
-        chosen = min((w for w in mine if w.lane == lane), key=lambda w: w.oldest)
+    def _fill(
+        self,
+        waiting: Sequence[Waiter],
+        room: dict[str, float],
+        dealt: Counter[str],
+        most: int,
+        at_most: Mapping[str, float],
+    ) -> None:
+        """Deal until nothing that waits fits; what was dealt and the room are changed."""
+        lines: dict[str, dict[int, list[Waiter]]] = defaultdict(lambda: defaultdict(list))
+        for w in sorted(waiting, key=lambda w: w.oldest, reverse=True):
+            lines[w.tenant][w.lane].append(w)
+        turns = [(self._had[tenant], tenant) for tenant in lines]
+        heapify(turns)
+        number = dealt.total()
+        while turns and number < most:
+            _, tenant = turns[0]
+            lanes = lines[tenant]
+            lane = self._lane(tenant, sorted(lanes))
+            first = lanes[lane][-1]
+            if dealt[first.name] >= at_most.get(first.name, inf) or first.room(room) < first.uses:
+                lanes[lane].pop()
+                if not lanes[lane]:
+                    del lanes[lane]
+                if not lanes:
+                    heappop(turns)
+                continue
+            number += 1
+            dealt[first.name] += 1
+            for way in first.ways:
+                for key in way.keys:
+                    room[key] -= first.uses * way.share
+            self._charge(first, lanes)
+            heapreplace(turns, (self._had[tenant], tenant))
+
+    def _charge(self, chosen: Waiter, lanes: Iterable[int]) -> None:
+        """What its tenant had, and what that tenant's lanes that wait are owed from now on."""
+        tenant = chosen.tenant
         self._reached = self._had[tenant]
         self._had[tenant] += chosen.uses / chosen.weight
-        for each in lanes:
-            self._owed[tenant, each] += FLOORS[each] * chosen.uses
-        self._owed[tenant, lane] = max(-AHEAD, self._owed[tenant, lane] - chosen.uses)
-        self._claims[tenant, lane] += 1
-        return chosen
+        for lane in lanes:
+            self._owed[tenant, lane] += FLOORS[lane] * chosen.uses
+        self._owed[tenant, chosen.lane] = max(-AHEAD, self._owed[tenant, chosen.lane] - chosen.uses)
+        self._claims[tenant, chosen.lane] += 1
 
     def _lane(self, tenant: str, lanes: Sequence[int]) -> int:
         """Bulk, then normal, where it is owed its floor; else the highest that waits."""

@@ -16,6 +16,7 @@ from gateway.ports import Moment
 from gateway.store import schema, stopped
 from gateway.store.changes import Changes
 from gateway.store.database import Database
+from gateway.store.due import make_due
 from gateway.store.live import raise_seq
 from gateway.store.log import Log
 from gateway.store.pauses import pause_of
@@ -103,7 +104,8 @@ class FollowUps:
             return False
         async with self._db.write() as conn:
             over = to_us(moment.real - GOES_ON)
-            freed = await _free(conn, [row.id for row in ended], to_us(moment.policy))
+            those = _REMINDER.by.in_([row.id for row in ended])
+            freed = await make_due(conn, those, most=SLICE, now=to_us(moment.policy))
             if freed < SLICE:
                 await _done(conn, [(r.owner, r.id) for r in ended if r.resumed_at < over])
         return freed == SLICE
@@ -132,25 +134,6 @@ class FollowUps:
                     followed=not stop.handed and row.resumed_at is None,
                 )
             )
-
-
-async def _free(conn: AsyncConnection, names: Sequence[str], now: int) -> int:
-    """Make due what waits under these, but for what somebody is at work on; how many that were."""
-    waiting = (
-        select(_REMINDER.tenant, _REMINDER.id)
-        .where(_REMINDER.by.in_(names), _REMINDER.next_at > now, _REMINDER.state == "deferred")
-        .limit(SLICE)
-        .with_for_update(skip_locked=True)
-    )
-    keys = [(row.tenant, row.id) for row in await conn.execute(waiting)]
-    for start in range(0, len(keys), SLICE // 2):
-        part = keys[start : start + SLICE // 2]
-        await conn.execute(
-            update(schema.reminder)
-            .where(tuple_(_REMINDER.tenant, _REMINDER.id).in_(part))
-            .values(next_at=now, updated_at=now)
-        )
-    return len(keys)
 
 
 async def _done(conn: AsyncConnection, keys: Sequence[tuple[str, str]]) -> None:

@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 import orjson
-from sqlalchemy import Row, bindparam, select, text, tuple_, update
+from sqlalchemy import Row, bindparam, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -26,6 +26,7 @@ from gateway.quotas.model import EVERYONE, Quota, in_force
 from gateway.store import counted, live, quotas, schema
 from gateway.store.changes import Changes
 from gateway.store.database import Database
+from gateway.store.due import make_due, owned
 from gateway.store.log import Log
 from gateway.store.pages import Page, page, place
 from gateway.store.quota_views import Shown, look
@@ -256,34 +257,20 @@ class Quotas:
 
         What waits for its turn in a pace is left alone. A name of two owners lets go of both's: they are decided anew.
         """
-        name, _, mode = changed.owner.partition("/")
         async with self._db.write() as conn:
-            moment = await self._db.moment(conn)
-            now = to_us(moment.policy)
-            waiting = (
-                select(_REMINDER.tenant, _REMINDER.id)
-                .where(
-                    _REMINDER.by == changed.name,
-                    _REMINDER.next_at > now + _TURNS_US,
-                    _REMINDER.state == "deferred",
-                    _REMINDER.reason == "quota",
-                    _REMINDER.updated_at < now - round(changed.age_s * 1e6) + _HEARD_US,
-                    _REMINDER.tenant.like(f"%/{mode}")
-                    if name == EVERYONE
-                    else _REMINDER.tenant == changed.owner,
-                )
-                .order_by(_REMINDER.next_at)
-                .limit(SLICE)
-                .with_for_update(skip_locked=True)
+            now = to_us((await self._db.moment(conn)).policy)
+            made = await make_due(
+                conn,
+                owned(changed.owner),
+                _REMINDER.by == changed.name,
+                _REMINDER.reason == "quota",
+                _REMINDER.next_at > now + _TURNS_US,
+                _REMINDER.updated_at < now - round(changed.age_s * 1e6) + _HEARD_US,
+                order=(_REMINDER.next_at,),
+                most=SLICE,
+                now=now,
             )
-            keys = [(row.tenant, row.id) for row in await conn.execute(waiting)]
-            if keys:
-                await conn.execute(
-                    update(schema.reminder)
-                    .where(tuple_(_REMINDER.tenant, _REMINDER.id).in_(keys), _REMINDER.state == "deferred")
-                    .values(next_at=now)
-                )
-        return len(keys) == SLICE
+        return made == SLICE
 
     async def prune(self) -> None:
         """Delete counts that are too old to matter."""

@@ -27,6 +27,7 @@ from gateway.store import schema
 from gateway.store.accounts import account_of
 from gateway.store.among import among, keyed
 from gateway.store.database import Database
+from gateway.store.due import make_due, owned
 from gateway.store.live import raise_seq
 from gateway.store.statements import Worded
 from gateway.work import Refusal, Start
@@ -273,30 +274,16 @@ async def _let_in(
 ) -> int:
     """Make up to `most` reminders due that wait because this account, or else one beside it, was down."""
     owner, _, account = pool.partition("|")
-    name, _, mode = owner.partition("/")
     reminder = schema.reminder.c
-    now = to_us(moment.policy)
-    waiting = (
-        select(reminder.tenant, reminder.id)
-        .where(
-            reminder.by.in_([account, *beside]),
-            reminder.next_at > now,
-            reminder.state == "deferred",
-            reminder.reason == "account_down",
-            reminder.tenant.like(f"%/{mode}") if name == EVERYONE else reminder.tenant == owner,
-        )
-        .order_by(reminder.by != account, reminder.next_at)
-        .limit(most)
-        .with_for_update(skip_locked=True)
+    return await make_due(
+        conn,
+        owned(owner),
+        reminder.by.in_([account, *beside]),
+        reminder.reason == "account_down",
+        order=(reminder.by != account, reminder.next_at),
+        most=most,
+        now=to_us(moment.policy),
     )
-    keys = [(row.tenant, row.id) for row in await conn.execute(waiting)]
-    if keys:
-        await conn.execute(
-            update(schema.reminder)
-            .where(tuple_(reminder.tenant, reminder.id).in_(keys), reminder.state == "deferred")
-            .values(next_at=now)
-        )
-    return len(keys)
 
 
 async def _known(conn: AsyncConnection, pools: Collection[str]) -> None:
