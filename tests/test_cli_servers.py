@@ -353,7 +353,8 @@ def test_one_command_runs_several_workers_replaces_who_dies_and_ends_all_togethe
         pytest.fail((tmp_path / "said").read_text())
 
     with valkey(tmp_path) as redis, (tmp_path / "said").open("w") as said:
-        words = ["worker", "--processes", "2", "--redis-url", f"redis://{redis}"]
+        words = ["worker", "--processes", "2", "--worker-listen", "127.0.0.1:0"]
+        words += ["--redis-url", f"redis://{redis}"]
         parent = subprocess.Popen([*PROGRAM, *words], env=environ, stdout=said, stderr=said)
         try:
             one, _ = owners(2)

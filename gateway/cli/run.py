@@ -351,11 +351,12 @@ def worker(context: click.Context, processes: int, options: PlaceOptions) -> Non
 
 
 def _listening(settings: Settings, number: int) -> list[str]:
-    """The words by which one of several listens on a port of its own."""
+    """The words by which one of several listens on a port of its own; of 0 each takes any that is free."""
     if settings.worker_listen is None:
         return []
     host, port = split_listen(settings.worker_listen)
-    return ["--worker-listen", f"{host}:{port + number}"]
+    at = f"[{host}]" if ":" in host else host
+    return ["--worker-listen", f"{at}:{port + number if port else 0}"]
 
 
 async def _workers(words: Sequence[Sequence[str]], environ: Mapping[str, str], stop: asyncio.Event) -> None:
