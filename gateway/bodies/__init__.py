@@ -1,7 +1,7 @@
 """The bodies that services send, checked: what is wrong is said all at once, and never repeated."""
 
 from gateway.bodies.faults import codes, pointer, read
-from gateway.bodies.kinds import Day, Id, Instant, Place, Reason, Word, fault, phone_place, write_instant
+from gateway.bodies.kinds import Day, Id, Instant, Place, Reason, Word, fault, write_instant
 from gateway.bodies.models import (
     MAX_DAYS_AHEAD,
     ActorIn,
@@ -19,6 +19,7 @@ from gateway.bodies.models import (
     EventItem,
     MoneyIn,
     ReminderIn,
+    ThawIn,
 )
 
 __all__ = [
@@ -43,10 +44,10 @@ __all__ = [
     "Place",
     "Reason",
     "ReminderIn",
+    "ThawIn",
     "Word",
     "codes",
     "fault",
-    "phone_place",
     "pointer",
     "read",
     "write_instant",

@@ -9,7 +9,8 @@ import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Annotated, Any
+from functools import lru_cache
+from typing import Annotated, Any, NamedTuple
 
 import phonenumbers
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, StringConstraints, WithJsonSchema
@@ -17,7 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from gateway.masking import Pii, reads_as_personal, scrub
 from gateway.policy.localtime import read_date, read_instant, zone_names
-from gateway.policy.numbers import COUNTRY, NUMBER, number_clue
+from gateway.policy.numbers import COUNTRY, NUMBER, number_place
 from gateway.policy.zones import Clue, zones_of_place
 from gateway.templating import is_plain
 
@@ -204,7 +205,7 @@ _OFCOM_DRAMA = re.compile(r"\+44(7700900|1632960|2079460)[0-9]{3}")
 def normal_address(channel: str, value: str) -> str:
     """The one spelling of an address: E.164, an e-mail with a small domain, a WeChat openid."""
     if channel in PHONES:
-        return _phone(value)
+        return read_phone(value).e164
     if channel == "email":
         return _email(value)
     if channel == "wechat" and not _OPENID.fullmatch(value):
@@ -212,7 +213,17 @@ def normal_address(channel: str, value: str) -> str:
     return value
 
 
-def _phone(value: str) -> str:
+class Phone(NamedTuple):
+    """A number that can exist: its one spelling, its country (ISO 3166), and what it says of the zone."""
+
+    e164: str
+    country: str | None
+    clue: Clue | None
+
+
+@lru_cache(64)
+def read_phone(value: str) -> Phone:
+    """A number as services write it. The last few are remembered: most stand under two channels of a borrower."""
     wanted = fault("phone_impossible", "send a number that can exist, in E.164: + country code and number")
     if not value.startswith("+"):
         raise wanted
@@ -221,9 +232,11 @@ def _phone(value: str) -> str:
     except phonenumbers.NumberParseException:
         raise wanted from None
     e164 = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
-    if number.extension or not (phonenumbers.is_valid_number(number) or _OFCOM_DRAMA.fullmatch(e164)):
+    if not number.extension and _OFCOM_DRAMA.fullmatch(e164):
+        return Phone(e164, "GB", Clue(NUMBER, COUNTRY, zones_of_place("GB")))
+    if number.extension or not phonenumbers.is_valid_number(number):
         raise wanted
-    return e164
+    return Phone(e164, *number_place(number))
 
 
 def _email(value: str) -> str:
@@ -236,10 +249,3 @@ def _email(value: str) -> str:
     if not _EMAIL.fullmatch(normal):
         raise fault("email_invalid", "send one address without a name: user@example.com")
     return normal
-
-
-def phone_place(e164: str) -> tuple[str | None, Clue | None]:
-    """The country of a normal phone number, and what it says of the zone."""
-    if _OFCOM_DRAMA.fullmatch(e164):
-        return "GB", Clue(NUMBER, COUNTRY, zones_of_place("GB"))
-    return phonenumbers.region_code_for_number(phonenumbers.parse(e164)), number_clue(e164)

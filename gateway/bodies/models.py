@@ -13,6 +13,7 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    PrivateAttr,
     StringConstraints,
     Tag,
     ValidationInfo,
@@ -21,6 +22,7 @@ from pydantic import (
 )
 
 from gateway.bodies.kinds import (
+    PHONES,
     AddressValue,
     Amount,
     Currency,
@@ -33,6 +35,7 @@ from gateway.bodies.kinds import (
     Language,
     NationalId,
     PersonName,
+    Phone,
     Place,
     PolicyFact,
     Reason,
@@ -41,9 +44,11 @@ from gateway.bodies.kinds import (
     Zone,
     fault,
     normal_address,
+    read_phone,
 )
 from gateway.domain import ActorRole, AddressKind, Channel, DebtState, Priority, Purpose
 from gateway.masking import Pii
+from gateway.policy.zones import Clue
 
 MAX_ADDRESSES = 20
 MAX_DAYS_AHEAD = 90
@@ -98,6 +103,7 @@ class AddressIn(Body):
     channel: Channel = _lax()
     value: AddressValue
     kind: AddressKind = _lax(default=AddressKind.UNKNOWN)
+    _phone: Phone | None = PrivateAttr(default=None)
 
     @field_validator("value")
     @classmethod
@@ -105,6 +111,21 @@ class AddressIn(Body):
         if "channel" not in info.data:
             return value
         return Pii(normal_address(info.data["channel"], value.reveal("checked at intake")))
+
+    def model_post_init(self, _: Any) -> None:
+        """Keep what was read of a phone number: it takes long."""
+        if self.channel in PHONES:
+            self._phone = read_phone(self.value.reveal("read at intake"))
+
+    @property
+    def country(self) -> str | None:
+        """A phone number's (ISO 3166)."""
+        return self._phone and self._phone.country
+
+    @property
+    def clue(self) -> Clue | None:
+        """What a phone number says of the zone."""
+        return self._phone and self._phone.clue
 
 
 class TimeZoneIn(Body):
@@ -347,6 +368,12 @@ class CancelIn(Body):
     """Why a reminder is cancelled."""
 
     reason: Reason = ""
+
+
+class ThawIn(Body):
+    """Why calls may be made again after a failover."""
+
+    reason: Annotated[Reason, Field(min_length=1)]
 
 
 EventType = Literal["paid", "disputed", "promised", "hardship", "reopened"]

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from gateway.bodies import AddressIn, BorrowerIn, phone_place
+from gateway.bodies import AddressIn, BorrowerIn
 from gateway.domain import AddressKind, Channel, Tenant
 from gateway.errors import Fault
 from gateway.intake.asks import Blind, IntakeTx, SubjectKey
@@ -183,17 +183,16 @@ def _address(
     value = given.value.reveal("sealed for the store")
     index = blind_address(blind, given.channel, value)
     kept = old.get((given.channel, index))
-    country, clue = phone_place(value) if given.channel in _PHONE_CHANNELS else (None, None)
     if kept is not None:
-        return replace(kept, position=position, kind=given.kind.value, country=country, clue=clue)
+        return replace(kept, position=position, kind=given.kind.value, country=given.country, clue=given.clue)
     return Address(
         channel=given.channel,
         blind=index,
         position=position,
         value_enc=key.seal(value.encode(), table="address", column="value_enc", row=index.hex()),
         kind=given.kind.value,
-        country=country,
-        clue=clue,
+        country=given.country,
+        clue=given.clue,
         dead_at=None,
     )
 

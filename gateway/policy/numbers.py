@@ -53,18 +53,22 @@ class _Known(NamedTuple):
 def number_clue(number: str) -> Clue | None:
     """The zones of an E.164 number, of its exchange where it has one; None where it says nothing."""
     try:
-        parsed = phonenumbers.parse(number)
+        return number_place(phonenumbers.parse(number))[1]
     except phonenumbers.NumberParseException:
         return None
+
+
+def number_place(parsed: PhoneNumber) -> tuple[str | None, Clue | None]:
+    """The country of a number (ISO 3166), and what it says of the zone."""
     region, kind = phonenumbers.region_code_for_number(parsed), phonenumbers.number_type(parsed)
     if region in (None, _INTERNATIONAL) or kind in _NOWHERE:
-        return None
+        return region, None
     roams = kind == PhoneNumberType.MOBILE and parsed.country_code not in _LOCAL_MOBILES
     if not roams and phonenumbers.is_number_geographical(parsed):
         found = _by_prefix(parsed)
         if found is not None:
-            return found
-    return _clue(COUNTRY, zones_of_place(region))
+            return region, found
+    return region, _clue(COUNTRY, zones_of_place(region))
 
 
 def kept_clue(found: Mapping[str, Any] | Sequence[str] | None) -> Clue | None:

@@ -10,10 +10,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import BigInteger, Table, and_, bindparam, case, delete, insert, or_, select, update
+from sqlalchemy import BigInteger, Table, and_, bindparam, case, delete, or_, select, update
 from sqlalchemy import Row as Found
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -26,6 +24,7 @@ from gateway.store import intake_rows as rows_of
 from gateway.store import schema
 from gateway.store.database import Database, chunks
 from gateway.store.log import Log
+from gateway.store.statements import add
 from gateway.telemetry import get
 
 T = TypeVar("T")
@@ -34,7 +33,7 @@ log = get(__name__)
 
 TRIES = 8
 """How often contended work is begun."""
-RECORDS, ROWS = 100, 250
+RECORDS, ROWS = 500, 1000
 """Records and rows that are made ready at a stretch."""
 UNCALLED = ("waiting", "deferred", "sending")
 """States of reminders that can still be moved or cancelled, as long as `called` is false."""
@@ -104,7 +103,7 @@ class IntakeTx:
 
     async def _insert(self, table: Table, rows: Iterable[Row]) -> None:
         for part in chunks([{"tenant": self._tenant, **row} for row in rows], ROWS):
-            await self.conn.execute(insert(table), part)
+            await add(self.conn, table, part)
 
     async def _insert_first(self, table: Table, rows: Iterable[Row]) -> None:
         """Insert, in the order of the primary key; Contended when another was first with any."""
@@ -112,11 +111,7 @@ class IntakeTx:
         given = sorted(
             ({"tenant": self._tenant, **row} for row in rows), key=lambda row: [row[key] for key in keys]
         )
-        if not given:
-            return
-        new = sqlite_insert(table) if self._alone else postgresql_insert(table)
-        result = await self.conn.execute(new.on_conflict_do_nothing().returning(table.c.tenant), given)
-        if len(result.all()) < len(given):
+        if given and await add(self.conn, table, given, free=True) < len(given):
             raise Contended
 
     # Idempotency.

@@ -7,12 +7,15 @@ of them may write the same row.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import orjson
-from sqlalchemy import CompoundSelect, CursorResult, Select, Table, Update, insert, text
+from sqlalchemy import CompoundSelect, CursorResult, Select, Table, TextClause, Update, insert, literal, text
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 _POSTGRESQL = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]  # SQLAlchemy ships it untyped
@@ -61,6 +64,32 @@ class Together:
         sql, fixed = _worded(write, f"w{place}_")
         self._fixed |= fixed
         return f"w{place} AS ({sql})"
+
+
+async def add(
+    conn: AsyncConnection, table: Table, rows: Sequence[Mapping[str, Any]], *, free: bool = False
+) -> int:
+    """Insert rows, all of the same columns, at once; how many. `free`: those whose keys are taken are left out."""
+    if conn.dialect.name == "postgresql":
+        given = orjson.dumps(rows, default=_hex).decode()
+        added = await conn.execute(_added(table, tuple(rows[0]), free), {"rows": given})
+        return int(added.rowcount)
+    new = sqlite_insert(table)
+    if not free:
+        await conn.execute(new, rows)
+        return len(rows)
+    found = await conn.execute(new.on_conflict_do_nothing().returning(literal(1)), rows)
+    return len(found.all())
+
+
+@cache
+def _added(table: Table, columns: tuple[str, ...], free: bool) -> TextClause:  # noqa: FBT001 (it is a key)
+    names = ", ".join(columns)
+    return text(
+        f"INSERT INTO {table.name} ({names}) SELECT {names}"  # noqa: S608 (names of the schema)
+        f" FROM json_populate_recordset(CAST(NULL AS {table.name}), CAST(:rows AS json))"
+        f"{' ON CONFLICT DO NOTHING' if free else ''}"
+    )
 
 
 class Worded:
