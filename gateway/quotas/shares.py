@@ -31,8 +31,9 @@ class Way(NamedTuple):
     keys: tuple[str, ...]
 
 
-AHEAD = 0.5
-"""Of a token that a lane is owed: so much sooner it is picked where none of it waits for its start."""
+AHEAD = 0.8
+"""Of a token that a lane is owed: so much sooner it is picked where none of it waits for its start. Each worker
+reckons by itself; that one of them has it at hand when the take owes it must not be left to chance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

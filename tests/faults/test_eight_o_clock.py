@@ -51,7 +51,9 @@ async def test_what_opens_at_eight_is_spread_by_weight_and_priority(fleet_of, fi
     behind = [passed_over(times, tenant) for tenant in WEIGHTS]
     figure("of a tenant's starts, while urgent ones wait, of those", f"{1 - max(behind):.3f}")
     assert max(behind) <= sum(FLOORS.values()) + SPARE
-    assert [lane for lane in FLOORS for tenant in WEIGHTS if below_its_floor(times, tenant, lane)] == []
+    short = max(below_its_floor(times, tenant, lane) for lane in FLOORS for tenant in WEIGHTS)
+    figure("starts that a lane was below its floor at most, while urgent ones wait", short)
+    assert short <= TOKENS
 
 
 def fair(times, first, last):
@@ -77,13 +79,9 @@ def passed_over(times, tenant):
 
 
 def below_its_floor(times, tenant, lane):
-    """Whether a lane, while it and urgent ones waited, was more than TOKENS behind its least share of the tenant."""
+    """How many starts a lane, while it and urgent ones waited, was behind its least share of the tenant at most."""
     own = times[tenant, lane]
     all_of_it = sorted(at for name in EACH for at in times[tenant, name])
-    urgent = times[tenant, "urgent"]
-    for number, at in enumerate(all_of_it, 1):
-        if at >= min(own[-1], urgent[-1]):
-            return False
-        if bisect_left(own, at + 1) < FLOORS[lane] * number - TOKENS:
-            return True
-    return False
+    end = min(own[-1], times[tenant, "urgent"][-1])
+    waited = enumerate((at for at in all_of_it if at < end), 1)
+    return max(FLOORS[lane] * number - bisect_left(own, at + 1) for number, at in waited)
