@@ -6,7 +6,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from gateway.accounts import Connected
 from gateway.deciding import Ready
 from gateway.domain import Handed, HandOver, Outcome, Receipt, Tenant
 from gateway.errors import Unavailable
+from gateway.poison import sifted
 from gateway.ports import Entry, Moment
 from gateway.quotas.model import Book
 from gateway.standing import Ending
@@ -23,6 +24,8 @@ from gateway.work import Attempt, Facts, Key, Outturn, Refusal, Start, Step, Sub
 
 FLUSH, APART, MANY = 0.02, 0.15, 32
 """Seconds that outcomes wait for each other before T2, and that fewer than MANY wait after the T2 before."""
+UNWRITTEN = "unwritten"
+"""The code of an ending of which the store refused the provider's own words."""
 RETRY = 1.0
 """Seconds between two tries to reach a store that is not there."""
 
@@ -139,12 +142,23 @@ class Endings:
     async def _write_surely(self, ended: Sequence[Ended]) -> None:
         while True:
             try:
-                await self._write(ended)
+                await self._write_sifted(ended)
             except Unavailable:
                 log.warning("store_away", waiting=len(ended))
                 await asyncio.sleep(RETRY)
             else:
                 return
+
+    async def _write_sifted(self, ended: Sequence[Ended]) -> None:
+        """All of them; of one on which that breaks, what its provider said is left out: it must hold up no other.
+
+        What was written before the store went away says nothing new the second time.
+        """
+        _, broken = await sifted(ended, lambda some, _alone: self._write(some))
+        for one in broken:
+            log.error("ending_poison", error=type(one.error).__name__, exc_info=one.error)
+            bare = replace(one.item.handed, code=UNWRITTEN, provider_id=None)
+            await self._write([replace(one.item, handed=bare)])
 
     async def _write(self, ended: Sequence[Ended]) -> None:
         """T2, guarded by the attempt's own state: only a `calling`, or an unknown of a lost owner, takes an ending.
@@ -156,7 +170,10 @@ class Endings:
         async with self._store.transaction() as tx:
             await tx.lock_persons(refused)
             current = await tx.attempts([e.ready.intent.ref for e in ended])
-            outturns = [self._outturn(e, current[e.ready.intent.ref], tx.moment) for e in ended]
+            kept = [(e, current[e.ready.intent.ref]) for e in ended if e.ready.intent.ref in current]
+            if len(kept) < len(ended):  # the store failed over and forgot them; the journal tells of them
+                log.error("attempts_forgotten", count=len(ended) - len(kept))
+            outturns = [self._outturn(e, attempt, tx.moment) for e, attempt in kept]
             known = [o for o in outturns if o is not None]
             await tx.finish(known)
             await tx.learn([e.ready.ending(e.handed) for e in ended])

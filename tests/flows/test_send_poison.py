@@ -156,3 +156,26 @@ async def test_what_stays_poison_waits_longer_each_time_and_is_over_when_its_tim
     assert waits[:4] == [quarter, 4 * quarter, 16 * quarter, 64 * quarter]
     assert (row.state, row.reason) == ("expired", "expired")
     assert from_us(row.updated_at) >= from_us(row.expires_at)
+
+
+async def test_an_outcome_that_cannot_be_written_holds_up_no_other(rig):
+    """Then the worker ends: only that lets others settle the call."""
+    names, spoilt_refs = await several(rig), []
+
+    async def spoils_one(granted):
+        if granted and not spoilt_refs:
+            spoilt_refs.append(min(granted))
+            async with rig.database.write() as conn:
+                one = schema.attempt.c.ref == min(granted)
+                await conn.execute(update(schema.attempt).where(one).values(channel="pigeon"))
+
+    async def others_written():
+        return (await rig.states()).get(("sent", None)) == len(names) - 1
+
+    async with rig.sender(after_go=spoils_one) as sender:
+        draining = asyncio.create_task(sender.drain())
+        await rig.until(others_written)
+        draining.cancel()
+
+    assert len(rig.reached()) == len(names)
+    assert [a.state for a in await rig.attempts() if a.ref in spoilt_refs] == ["calling"]
