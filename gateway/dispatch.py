@@ -104,7 +104,7 @@ class Dispatch:
         """Work a channel until nothing more of it can start and all that was started is written."""
         under_way: set[asyncio.Future[None]] = set()
         looks = 0
-        while not self._quiet and self._owner.fit and self._live.fresh:
+        while not self._quiet and self._owner.fit and self._live.sends:
             if self._starts.behind():
                 await asyncio.sleep(LOOK_S)
                 continue

@@ -16,6 +16,7 @@ from gateway.quotas.asked import Pace
 from gateway.quotas.counting import Left
 from gateway.quotas.model import Book, Bucket, Load, Quota, Unit, in_force
 from gateway.standing import Standing
+from gateway.telemetry import get
 from gateway.work import Word
 
 EVERY_S = 0.5
@@ -28,6 +29,8 @@ FACTOR = "factor"
 """Begins the key of a pace that a factor makes."""
 LEAST = 1 / 16
 """Of a pace at least this much is left by a factor."""
+
+log = get(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +45,8 @@ class Config:
     pauses: tuple[Pause, ...]
     standings: Mapping[str, Standing]
     left: Mapping[str, Left]
+    frozen: bool
+    """Whether the database failed over and may have forgotten calls (gateway.store.server)."""
 
 
 class ConfigStore(Protocol):
@@ -77,15 +82,22 @@ class Live:
         config = await self._store.read([bucket for bucket, _ in self._watched.values()])
         if before is None or config.quotas is not before.quotas or any(q.until for q in config.quotas):
             self._book = in_force(config.quotas, config.moment.policy)
+        if config.frozen and not self.frozen:
+            log.error("frozen", hint="the database failed over: see docs/failover.md and `gateway db thaw`")
         self._config, self._read_at = config, began
         if owner is not None and config.seq != self._told:
             await self._store.applied(owner, config.seq)
             self._told = config.seq
 
     @property
-    def fresh(self) -> bool:
-        """Whether it was read lately enough to send by."""
-        return self._monotonic() - self._read_at < STALE_S
+    def sends(self) -> bool:
+        """Whether it was read lately enough to send by, and lets anything be sent at all."""
+        return self._monotonic() - self._read_at < STALE_S and not self.config.frozen
+
+    @property
+    def frozen(self) -> bool:
+        """Whether nothing is sent because the database failed over; False where it was never read."""
+        return self._config is not None and self._config.frozen
 
     @property
     def now(self) -> Moment:

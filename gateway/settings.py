@@ -229,6 +229,11 @@ class Settings(BaseSettings):
     one_person: bool = Field(
         default=False, description="one holder alone may resume a stop; it is on record wherever the stop is"
     )
+    journal: Path | None = Field(
+        default=None,
+        description="folder on a worker's own disk where every call is noted before it is made: for a PostgreSQL "
+        "whose standby may lag",
+    )
     worker_listen: ListenAt | None = Field(
         default=None, description="host:port where a worker answers /livez, /readyz and /metrics"
     )

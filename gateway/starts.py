@@ -18,6 +18,7 @@ from gateway.domain import Handed, HandOver, Message
 from gateway.endings import RETRY, Endings, Opens, freed
 from gateway.errors import Unavailable
 from gateway.live import FACTOR, Live
+from gateway.ports import Moment
 from gateway.quotas.asked import AHEAD_US, LATE_US, Grants, Group, Pace, Wanted
 from gateway.quotas.model import Book, Load
 from gateway.telemetry import Metrics, get
@@ -45,6 +46,13 @@ class StartStore(Opens, Protocol):
 
     async def go(self, intents: Sequence[Intent], owner: str, word: Word | None, book: Book) -> Went:
         """Which may be called now, and why others may not."""
+
+
+class Journal(Protocol):
+    """Where what was given a go is noted before it is called, beside a store that may fail over and forget it."""
+
+    async def note(self, intents: Sequence[Intent], now: Moment) -> None:
+        """Note these on this host's own disk; OSError when that cannot be done: then none of them may be called."""
 
 
 class Owner(Protocol):
@@ -106,6 +114,7 @@ class Starts:
         self,
         *,
         store: StartStore,
+        journal: Journal,
         grants: Grants,
         live: Live,
         owner: Owner,
@@ -114,6 +123,7 @@ class Starts:
         links: Links,
     ) -> None:
         self._store = store
+        self._journal = journal
         self._grants = grants
         self._live = live
         self._owner = owner
@@ -198,7 +208,7 @@ class Starts:
         if late:
             self._leave(late)
             self._spawn(self._withdraw(late, why={} if self.behind() else self._out_of_pace(late)))
-        able = self._able(now) if self._live.fresh else []
+        able = self._able(now) if self._live.sends else []
         paces = self._paces(able)
         free = [one for one in able if not paces[one.way]]
         paced = [one for one in able if paces[one.way]]
@@ -294,7 +304,9 @@ class Starts:
                 self._no_go.set()
         self._metrics.took("go", loop.time() - asked)
         refused = [one for one, _ in started if one.ready.intent.ref not in went.granted]
-        granted = [(one, slot) for one, slot in started if one.ready.intent.ref in went.granted]
+        granted = await self._noted(
+            [(one, slot) for one, slot in started if one.ready.intent.ref in went.granted]
+        )
         now = loop.time()
         self._come_late([one for one, slot in granted if now > slot.latest])
         for one, slot in granted:
@@ -305,6 +317,16 @@ class Starts:
         with suppress(Unavailable):
             await freed(self._store, [one.ready.person for one in refused])
         self._over(refused, called=True)
+
+    async def _noted(self, granted: Sequence[tuple[Waiting, Slot]]) -> Sequence[tuple[Waiting, Slot]]:
+        """Those that may be called, now that they are noted: all of them, or none."""
+        try:
+            await self._journal.note([one.ready.intent for one, _ in granted], self._live.now)
+        except OSError as wrong:
+            log.exception("journal_failed", error=type(wrong).__name__, count=len(granted))
+            self._spawn(self._withdraw([one for one, _ in granted], called=True))
+            return []
+        return granted
 
     def _count(self, one: Waiting) -> None:
         for bucket in self._live.book.buckets(one.load):

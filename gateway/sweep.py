@@ -33,6 +33,9 @@ class SweepTx(DispatchTx, Protocol):
     async def orphans(self, owners: Sequence[str], limit: int) -> dict[str, Attempt]:
         """What dead owners left."""
 
+    async def frozen(self) -> bool:
+        """Whether the database may have forgotten calls: then no intent is surely one that was not called."""
+
 
 class SweepStore(Protocol):
     """The store, as the sweep uses it."""
@@ -91,6 +94,8 @@ class Sweep:
 
     async def _void_overdue(self) -> None:
         async with self._store.transaction() as tx:
+            if await tx.frozen():
+                return
             voided = await tx.void(await tx.overdue_intents(GRACE, LIMIT))
         await freed(self._store, [(a.tenant, a.person) for a in voided])
 
@@ -100,6 +105,8 @@ class Sweep:
         if not dead:
             return
         async with self._store.transaction() as tx:
+            if await tx.frozen():
+                return
             left = (await tx.orphans(dead, LIMIT)).values()
             voided = await tx.void([(a.tenant, a.ref) for a in left if a.state == "intent"])
             called = [a for a in left if a.state == "calling"]

@@ -329,6 +329,7 @@ SHOWN = {
     "pauses": ("Pauses and stops in force.", ("kind",)),
     "pace_source": ("1 for which of redis and sql grants the pace.", ("source",)),
     "workers": ("Living workers, by whether they work by the newest configuration.", ("applied",)),
+    "frozen": ("1 while nothing is sent: the database failed over and may have forgotten calls.", ("by",)),
 }
 """Gauges of which a process knows every value at once: name → (help, labels)."""
 

@@ -84,6 +84,7 @@ class Watch:
         held = [pause.kind for pause in config.pauses if pause.holds(config.moment.policy)]
         show("pauses", {(kind,): held.count(kind) for kind in Kind})
         show("pace_source", {(source,): float(source == config.source) for source in SOURCES})
+        show("frozen", {("failover",): float(config.frozen)})
         show("workers", {("yes",): tuned.workers - tuned.behind, ("no",): tuned.behind})
 
 

@@ -61,8 +61,10 @@ from gateway.store.audits import Audits
 from gateway.store.backlog import BacklogStore
 from gateway.store.database import Database
 from gateway.store.dispatch import DispatchStore
+from gateway.store.failover import Failover
 from gateway.store.followup import FollowUps
 from gateway.store.intake import IntakeStore
+from gateway.store.journal import Journal, NoJournal
 from gateway.store.keys import Operator, Setup
 from gateway.store.live_config import LiveRows
 from gateway.store.log import Log
@@ -231,6 +233,7 @@ class Gateway:
             one_person=settings.one_person,
         )
         self.quotas = Quotas(self.database, self.log, secrets.token_bytes, channel_of=channel_of)
+        self.failover = Failover(self.database, self.log, secrets.token_bytes, ways=self.accounts.ways)
         self.backlog = Backlog(BacklogStore(self.database), self.metrics)
         self.watch = Watch(TunedRows(self.database, channel_of), self.metrics)
         self.health = Health(self.database, settings.data)
@@ -361,8 +364,10 @@ class Gateway:
     def dispatch(self, owner: Owner, store: SendStore) -> Dispatch:
         """What decides and calls for an owner."""
         endings = Endings(store, self.place.quarantine)
+        journal = self.place.settings.journal
         starts = Starts(
             store=store,
+            journal=NoJournal() if journal is None else Journal(journal, owner.id, time.time),
             grants=self.pace,
             live=self.live,
             owner=owner,

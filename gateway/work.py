@@ -48,6 +48,8 @@ class Work:
 
     tenant: Tenant
     id: str
+    key: str
+    """The idempotency key that it was handed in under."""
     fence: int
     tries: int
     step: int

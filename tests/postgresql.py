@@ -32,7 +32,7 @@ class Server:
     def start(self):
         """Start it and wait until it answers."""
         with (self.home.parent / "log").open("a") as log:
-            self.process = subprocess.Popen(self.command, stdout=log, stderr=log, cwd=self.home, **_who())
+            self.process = subprocess.Popen(self.command, stdout=log, stderr=log, cwd=self.home, **who())
         for _ in range(200):
             if self.process.poll() is not None:
                 break
@@ -51,6 +51,14 @@ class Server:
 
     def url(self, name):
         return f"postgresql://postgres:{self.password}@127.0.0.1:{self.port}/{name}"
+
+    async def ask(self, question):
+        """The first value of an answer."""
+        conn = await asyncpg.connect(self.url("postgres"))
+        try:
+            return await conn.fetchval(question)
+        finally:
+            await conn.close()
 
     async def say(self, *statements, on="postgres"):
         conn = await asyncpg.connect(self.url(on))
@@ -81,13 +89,13 @@ def _binaries(folder):
     return copied / "bin"
 
 
-def _free_port():
+def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
-def _who():
+def who():
     return {"user": _NOBODY, "group": _NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
 
 
@@ -113,9 +121,9 @@ def serving(folder):
         check=True,
         capture_output=True,
         cwd=home,
-        **_who(),
+        **who(),
     )
-    port = _free_port()
+    port = free_port()
     server = Server(
         command=[
             *(binaries / "postgres", "-D", home / "data", "-p", str(port)),

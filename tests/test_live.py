@@ -43,6 +43,7 @@ async def knows(*quotas, standing=None, pauses=()):
         pauses=pauses,
         standings={LOAD.pool: standing} if standing else {},
         left={},
+        frozen=False,
     )
     live = Live(Told(config), lambda: 0.0)
     await live.refresh()

@@ -36,6 +36,7 @@ CONFIG = Config(
     pauses=(PAUSE,),
     standings={"*/live|sms-cn": Standing(breaker=Breaker.OPEN)},
     left={},
+    frozen=False,
 )
 TUNED = Tuned(
     config=CONFIG,

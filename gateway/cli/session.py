@@ -169,7 +169,7 @@ class Door:
         headers = {name: value for name, value in chosen.items() if value is not None}
         settings = load(**self.options)
         if self.url is None and settings.database.get_backend_name() == "postgresql":
-            async with _within(settings, _operator(self.operator)) as wire:
+            async with _within(settings, operator_name(self.operator)) as wire:
                 yield Session(wire, headers)
             return
         if self.operator is not None:
@@ -356,7 +356,7 @@ def _asgi(app: Callable[..., Awaitable[None]], beside: Mapping[str, str]) -> Wir
     return wire
 
 
-def _operator(given: str | None) -> str:
+def operator_name(given: str | None) -> str:
     """Who acts: as given, else the user of this machine."""
     try:
         name = given or getpass.getuser()

@@ -37,7 +37,7 @@ from gateway.domain import Channel, Tenant, from_us, to_us
 from gateway.ports import Entry, Moment
 from gateway.quotas.model import Book, Load
 from gateway.standing import Ending
-from gateway.store import counted, schema, standing
+from gateway.store import counted, schema, server, standing
 from gateway.store.among import among, given, json, keyed
 from gateway.store.database import Database, chunks
 from gateway.store.facts import FactsTx
@@ -793,6 +793,10 @@ class DispatchTx(FactsTx):
             .limit(limit)
         )
         return await self.attempts([r.ref for r in rows])
+
+    async def frozen(self) -> bool:
+        """Whether the database failed over and may have forgotten calls."""
+        return await server.frozen(self.conn)
 
     async def to_settle(self, limit: int) -> dict[str, Attempt]:
         """Unknown attempts whose quarantine is over."""

@@ -1,4 +1,4 @@
-"""What go is guarded by: pauses, whose word the pace is, how accounts stand and which quotas there are.
+"""What go is guarded by: pauses, whose word the pace is, how accounts stand, which quotas there are, a failover.
 
 All of it in one statement, after another has taken the lock that setters take alone: in one with the lock it would
 be read as it stood before the lock was had.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 import orjson
 from sqlalchemy import text
@@ -20,23 +21,29 @@ from gateway.ports import Moment
 from gateway.standing import Standing, from_json
 from gateway.store.live import GO_LOCK
 from gateway.store.pauses import pause
+from gateway.store.server import FROZEN
 from gateway.work import Refusal, Start, Word
+
+FAILOVER = "failover"
+"""Who stops whatever would be called while the database may have forgotten calls."""
+AGAIN = timedelta(minutes=1)
+"""After this, what it stopped is looked at again."""
 
 _SHARED = text("SELECT pg_advisory_xact_lock_shared(:key)")
 
 
-def _stands(all_of: str, array: str) -> str:
+def _stands(all_of: str, array: str, frozen: str) -> str:
     return f"""
 SELECT (SELECT CAST({all_of}({array}(owner, id, kind, scope, until)) AS TEXT) FROM pause
         WHERE resumed_at IS NULL AND (until IS NULL OR until > :now)) AS pauses,
        (SELECT CAST({all_of}({array}(owner, name, version)) AS TEXT) FROM quota WHERE NOT gone) AS versions,
        (SELECT CAST({all_of}({array}(pool, state)) AS TEXT) FROM standing WHERE state <> '{{}}') AS standings,
-       source, epoch FROM live WHERE id = 1"""  # noqa: S608 (functions' names of ours)
+       source, epoch, {frozen} AS frozen FROM live WHERE id = 1"""  # noqa: S608 (functions' names of ours)
 
 
 _STANDS = {
-    "sqlite": text(_stands("json_group_array", "json_array")),
-    "postgresql": text(_stands("json_agg", "json_build_array")),
+    "sqlite": text(_stands("json_group_array", "json_array", FROZEN["sqlite"])),
+    "postgresql": text(_stands("json_agg", "json_build_array", FROZEN["postgresql"])),
 }
 
 
@@ -51,9 +58,13 @@ class Stands:
     """Of the quotas that were set, by owner and name."""
     standings: Mapping[str, Standing]
     """Of the accounts of which something is to be said, by pool."""
+    frozen: bool
 
     def barred(self, starts: Sequence[Start]) -> dict[str, Refusal]:
-        """Which of these starts a pause bars, by ref."""
+        """Which of these starts a pause bars, by ref; after a failover all of them."""
+        if self.frozen:
+            stopped = Refusal(reason="stopped", by=FAILOVER, again=self.now.policy + AGAIN)
+            return {start.ref: stopped for start in starts}
         found = ((start.ref, pauses.first(self.pauses, start, self.now.policy)) for start in starts)
         return {ref: one.refusal() for ref, one in found if one is not None}
 
@@ -79,4 +90,5 @@ async def as_they_stand(conn: AsyncConnection, moment: Moment) -> Stands:
         standings={
             pool: from_json(orjson.loads(state)) for pool, state in orjson.loads(row.standings or "[]")
         },
+        frozen=bool(row.frozen),
     )

@@ -12,9 +12,11 @@ from gateway.pauses import Pause
 from gateway.quotas.model import Bucket, Quota
 from gateway.store import counted, pauses, quotas, schema, standing
 from gateway.store.database import Database
+from gateway.store.server import FROZEN
 
 _FIRST = {
-    dialect: f", seq, source, epoch, (SELECT COALESCE(SUM(revision), 0) FROM account), {said} FROM live"  # noqa: S608
+    dialect: ", seq, source, epoch, (SELECT COALESCE(SUM(revision), 0) FROM account),"  # noqa: S608 (ours)
+    f" {FROZEN[dialect]}, {said} FROM live"
     for dialect, said in standing.SAID.items()
 }
 
@@ -42,7 +44,7 @@ class LiveRows:
     async def read(self, buckets: Iterable[Bucket]) -> Config:
         """Everything as it stands now, and what is left of these counted buckets."""
         async with self._db.read() as conn:
-            moment, (seq, source, epoch, revisions, said) = await self._db.moment_and(
+            moment, (seq, source, epoch, revisions, frozen, said) = await self._db.moment_and(
                 conn, _FIRST[self._db.dialect]
             )
             known = self._known
@@ -62,6 +64,7 @@ class LiveRows:
                 quotas=known.quotas,
                 pauses=known.pauses,
                 standings=standing.told(said),
+                frozen=bool(frozen),
                 left=await counted.left(conn, moment, some) if some else {},
             )
 

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway.domain import to_us
 from gateway.errors import SetupError
 from gateway.store.database import Database
+from gateway.store.server import remember
 
 AHEAD = 3
 """Months made ahead of time; what falls beyond them goes to a default partition."""
@@ -35,6 +36,7 @@ async def upgrade(database: Database) -> str:
         if not database.sqlite:
             await conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         await conn.run_sync(_upgrade)
+        await remember(conn)
         await make_months(conn, (await database.moment(conn)).policy)
         return await conn.run_sync(_version) or ""
 

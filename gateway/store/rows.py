@@ -49,6 +49,7 @@ def work_of(row: Row[Any]) -> Work:
     return Work(
         tenant=Tenant(row.tenant),
         id=row.id,
+        key=row.key,
         fence=row.fence,
         tries=row.tries,
         step=row.step,

@@ -379,13 +379,14 @@ async def opened(
     ports=None,
     clock=NOW,
     templates=None,
+    journal=None,
     **more,
 ):
     """A gateway with accounts of all five adapters, its policy clock at `clock`."""
     if database_url.startswith("postgresql"):
         database_url += "?sslmode=disable"
     place = Place(
-        settings=settings_of(database_url, vault_url, **({"templates": templates} if templates else {})),
+        settings=settings_of(database_url, vault_url, templates=templates, journal=journal),
         ring=ring,
         redis=redis,
         public_url=public_url or f"http://127.0.0.1:{free_port()}",
