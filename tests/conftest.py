@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from postgresql import serving
+from postgresql import MEMORY, serving
 from redis.asyncio import Redis
 from sqlalchemy import insert
 from sqlalchemy.engine import make_url
@@ -29,15 +29,11 @@ from gateway.vault import BlindIndex, KeyRing, KeyUse, Vault
 
 TENANT = Tenant("acme/live")
 
-_SHM = Path("/dev/shm")
-_MEMORY = _SHM if os.access(_SHM, os.W_OK) else None
-"""Where files are quick; a test's database need not outlive a power cut."""
-
 
 @pytest.fixture(scope="session")
 def postgres():
     """One for the length of the session."""
-    with tempfile.TemporaryDirectory(prefix="pg", dir=_MEMORY) as name, serving(Path(name)) as server:
+    with tempfile.TemporaryDirectory(prefix="pg", dir=MEMORY) as name, serving(Path(name)) as server:
         yield server
 
 
@@ -92,7 +88,7 @@ def sqlite_template(tmp_path_factory):
 @pytest.fixture
 def data_folder():
     """A folder for databases."""
-    with tempfile.TemporaryDirectory(prefix="gateway", dir=_MEMORY) as name:
+    with tempfile.TemporaryDirectory(prefix="gateway", dir=MEMORY) as name:
         yield Path(name)
 
 

@@ -15,6 +15,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+_SHM = Path("/dev/shm")
+MEMORY = _SHM if os.access(_SHM, os.W_OK) else None
+"""Where files are quick; a test's database need not outlive a power cut."""
 _NOBODY = 65534
 """PostgreSQL refuses to run as root; this uid needs no account."""
 
