@@ -116,7 +116,7 @@ class Dispatch:
                 and self._starts.waiting() > self._rooms.reckoned(view, dealt)
             ):
                 looks += 1
-                await asyncio.wait(under_way, timeout=LOOK_S)
+                await self._starts.fewer_wait(BATCH / 4, within_s=LOOK_S)
                 continue
             looks = 0
             due = await self._store.pick(dealt)

@@ -176,6 +176,12 @@ class Starts:
         """Intents that wait for their start."""
         return len(self._waiting)
 
+    async def fewer_wait(self, most: float, *, within_s: float) -> None:
+        """Return when no more than `most` intents wait for their start, or when the time is over."""
+        end = asyncio.get_running_loop().time() + within_s
+        while len(self._waiting) > most and asyncio.get_running_loop().time() < end:
+            await asyncio.sleep(TICK)
+
     async def no_go(self) -> None:
         """Return when no go is asked for (at once where none is, after others had their turn)."""
         await asyncio.sleep(0)
@@ -399,11 +405,14 @@ class Starts:
         ready = one.ready
         self._count(one)
         handed = await hand_over(ready, self._message(ready))
+        self._calling.subtract([one.pool])  # the line is free; what is told of it is written meanwhile
+        if self._waiting:
+            self._some.set()
         if handed.ending is HandOver.CONFIG:
             self._misconfigured[one.pool] = loop.time() + HELD_BACK
         self._metrics.called(ready.intent.channel, ready.intent.adapter, handed.ending, loop.time() - began)
         await self._endings.write(ready, handed)
-        self._over([one], called=True)
+        self._over([one], called=False)
 
     def _message(self, ready: Ready) -> Message:
         intent = ready.intent

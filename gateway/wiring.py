@@ -38,6 +38,7 @@ from gateway.pace.sql import SqlPace
 from gateway.pace.switch import Switch
 from gateway.planning import Planning
 from gateway.policy.calendars import Calendars
+from gateway.policy.content import blocks
 from gateway.policy.explain import sentences
 from gateway.policy.lasting import calendars_named, calendars_of_residence, reviews_due
 from gateway.policy.model import Cap
@@ -313,6 +314,7 @@ class Gateway:
 
     def worker(self) -> Worker:
         """The parts of a worker."""
+        blocks()  # made once, which takes half a second: no reminder shall wait for it
         direct = self.place.settings.database_direct_url or self.place.settings.database
         owners = Owners(
             self.database,

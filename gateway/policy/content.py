@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
 from typing import Any
 from unicodedata import normalize
@@ -71,7 +71,7 @@ class Block:
         return sorted(self.phrases.keys() - {_ANY})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Said:
     """One text as it is read or heard. `opening`: what comes before it is known who listens; `rest`: what follows.
 
@@ -85,6 +85,16 @@ class Said:
     rest: str = ""
     values: Mapping[str, Sequence[str]] = field(default_factory=dict)
     names: Sequence[str] = ()
+
+    @cached_property
+    def _normals(self) -> dict[str, str]:
+        return {}
+
+    def normal(self, text: str) -> str:
+        """`normal` of a part of it, remembered as long as this: many blocks are looked for in one text."""
+        if text not in self._normals:
+            self._normals[text] = normal(text)
+        return self._normals[text]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,9 +190,9 @@ def stands(block: Block, said: Said, *, unnamed: bool = False) -> bool | None:
     text, language = _part(block.part, said), primary(said.language)
     values = said.values.get(block.name, ())
     for name in said.names if unnamed else ():
-        text = text if name in values else _without(text, normal(name))
+        text = text if name in values else _without(text, said.normal(name))
     patterns = [block.phrases[key] for key in (_ANY, language) if key in block.phrases]
-    if any(_places(text, normal(value)) for value in values) or any(one.search(text) for one in patterns):
+    if any(_places(text, said.normal(value)) for value in values) or any(one.search(text) for one in patterns):
         return True
     return False if language in block.phrases or (values and not block.languages) else None
 
@@ -214,11 +224,11 @@ def _joined(left: str, right: str) -> bool:
 def _part(part: Part, said: Said) -> str:
     match part:
         case Part.WHOLE:
-            return normal(f"{said.opening}\n{said.rest}")
+            return said.normal(f"{said.opening}\n{said.rest}")
         case Part.OPENING:
-            return normal(said.opening)
+            return said.normal(said.opening)
         case Part.START:
-            return normal(said.opening)[:START]
+            return said.normal(said.opening)[:START]
 
 
 def normal(text: str) -> str:
