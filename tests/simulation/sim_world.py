@@ -45,6 +45,7 @@ from gateway.store import schema
 from gateway.store.accounts import AccountRows
 from gateway.store.dispatch import DispatchStore
 from gateway.store.intake import IntakeStore
+from gateway.store.journal import NoJournal
 from gateway.store.keys import Role
 from gateway.store.live_config import LiveRows
 from gateway.store.log import Log
@@ -302,6 +303,7 @@ class Worker:
         grants, endings = Grants(world), Endings(store, QUARANTINE)
         starts = Starts(
             store=store,
+            journal=NoJournal(),
             grants=grants,
             live=self.live,
             owner=self.owners,
