@@ -14,6 +14,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 import orjson
+from orjson import Fragment
 
 from gateway import outcomes
 from gateway.accounts import Accounts, Connected, choose, ordered
@@ -22,7 +23,7 @@ from gateway.errors import BadInput, Fault
 from gateway.masking import Pii
 from gateway.outcomes import Called, Ways
 from gateway.policy.content import breaches, concerning
-from gateway.policy.explain import decision_json
+from gateway.policy.explain import decision_json, findings_json
 from gateway.policy.gate import Alike, Decision, Reachable, decide
 from gateway.policy.inputs import written
 from gateway.policy.inuse import digest_of, members
@@ -33,6 +34,7 @@ from gateway.policy.packs import Packs, with_overrides
 from gateway.policy.zones import Zones
 from gateway.ports import Adapter, Entry, Moment
 from gateway.quotas.model import Load
+from gateway.sendlog.record import written as written_once
 from gateway.snapshot import Ask, events, snapshot, zones_of
 from gateway.standing import Ending, Standing
 from gateway.telemetry import get
@@ -59,6 +61,8 @@ from gateway.work import (
 log = get(__name__)
 
 LOOK_AGAIN = timedelta(minutes=15)
+MOST_WRITTEN = 256
+"""Different findings that are remembered as JSON."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +160,7 @@ class Desk:
         self._entropy = entropy
         self._tuned: dict[tuple[tuple[str, int], ...], Packs] = {}
         self._alike = Alike()
+        self._findings = Findings()
 
     async def prepare(self, keys: Iterable[Key]) -> Keys:
         """Fetch the data keys of these borrowers, before any lock is taken."""
@@ -199,7 +204,7 @@ class Desk:
             self._put_off(work, decision, ready, refused, moment, weighed)
             return
         decision = _until_free(decision, facts.history.get((work.tenant, work.person), ()))
-        said = _told(decision, faults)
+        said = _told(decision, faults, self._findings)
         verdict = _verdict(work, decision, said, ready, moment, facts.contacted.get((work.tenant, work.id)))
         if faults:
             weighed.entries.append(_unfit(work, faults, moment))
@@ -221,7 +226,7 @@ class Desk:
         put_off = replace(
             decision, action=Action.DEFER, reason=refused.reason, until=until, again=True, deliver_by=None
         )
-        said = {**decision_json(put_off), "by": refused.by}
+        said = {**decision_json(put_off, self._findings.written(put_off)), "by": refused.by}
         moves = waits != work.queue
         verdict = Verdict(
             work=work,
@@ -622,10 +627,29 @@ def _price(connected: Connected, rendered: Rendered) -> Money | None:
     return Money(amount=price.amount * parts, currency=price.currency)
 
 
-def _told(decision: Decision, faults: Sequence[Fault]) -> Mapping[str, Any]:
+class Findings:
+    """Findings as JSON: those of people who are alike are one and the same, and written once."""
+
+    def __init__(self) -> None:
+        self._written: dict[int, tuple[object, Fragment]] = {}
+
+    def written(self, decision: Decision) -> Fragment:
+        """A decision's."""
+        findings = decision.findings
+        known = self._written.get(id(findings))
+        if known is not None and known[0] is findings:
+            return known[1]
+        if len(self._written) >= MOST_WRITTEN:
+            self._written.clear()
+        made = written_once(findings_json(findings))
+        self._written[id(findings)] = findings, made
+        return made
+
+
+def _told(decision: Decision, faults: Sequence[Fault], findings: Findings) -> Mapping[str, Any]:
     """A decision as it is kept and shown, with what is wrong with a text that may not go."""
     told = [{"at": fault.at, "code": fault.code, "message": fault.message} for fault in faults]
-    return decision_json(decision) | ({"faults": told} if told else {})
+    return decision_json(decision, findings.written(decision)) | ({"faults": told} if told else {})
 
 
 def _verdict(

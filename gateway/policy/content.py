@@ -192,7 +192,9 @@ def stands(block: Block, said: Said, *, unnamed: bool = False) -> bool | None:
     for name in said.names if unnamed else ():
         text = text if name in values else _without(text, said.normal(name))
     patterns = [block.phrases[key] for key in (_ANY, language) if key in block.phrases]
-    if any(_places(text, said.normal(value)) for value in values) or any(one.search(text) for one in patterns):
+    if any(_places(text, said.normal(value)) for value in values) or any(
+        one.search(text) for one in patterns
+    ):
         return True
     return False if language in block.phrases or (values and not block.languages) else None
 

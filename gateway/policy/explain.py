@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 from importlib import resources
@@ -30,8 +30,11 @@ from gateway.policy.rules import RELAXED
 _HOUR, _MINUTE = 3600, 60
 
 
-def decision_json(decision: Decision) -> dict[str, Any]:
-    """A decision as the API shows it and the record keeps it; it names no person, number or address."""
+def decision_json(decision: Decision, findings: Any = None) -> dict[str, Any]:
+    """A decision as the API shows it and the record keeps it; it names no person, number or address.
+
+    `findings`: what stands in their place, where they are written already.
+    """
     return {
         "action": decision.action.value,
         "channel": None if decision.channel is None else decision.channel.value,
@@ -42,7 +45,7 @@ def decision_json(decision: Decision) -> dict[str, Any]:
         "reason": decision.reason,
         "at": _written(decision.at),
         "deliver_by": _written(decision.deliver_by),
-        "findings": [finding_json(finding) for finding in decision.findings],
+        "findings": findings_json(decision.findings) if findings is None else findings,
         "zones": [clue._asdict() for clue in decision.zones.evidence],
         "packs": [
             {
@@ -57,6 +60,11 @@ def decision_json(decision: Decision) -> dict[str, Any]:
         "calendars": decision.calendars,
         **({"note": decision.note} if decision.note is not None else {}),
     }
+
+
+def findings_json(findings: Iterable[Finding]) -> list[dict[str, Any]]:
+    """Findings in the API's shape."""
+    return [finding_json(finding) for finding in findings]
 
 
 def finding_json(finding: Finding) -> dict[str, Any]:

@@ -404,6 +404,8 @@ def _by_channels(look: _Look, reach: Mapping[Channel, timedelta]) -> _Word:
 
 def _with_all(word: _Word, words: Sequence[_Word]) -> _Word:
     """A channel's word with the findings and packs of every channel looked at."""
+    if len(words) == 1:
+        return word
     return replace(
         word,
         findings=tuple(finding for one in words for finding in one.findings),

@@ -161,6 +161,12 @@ def disagreements(leaf: bytes, side: bytes, keys: LogKeys) -> tuple[str, ...]:
     return _differing(said.get("ids", {}), ids) + _differing(said.get("sealed", {}), sealed)
 
 
+def written(value: Sequence[Json]) -> orjson.Fragment:
+    """A part of a body that many records have alike, checked and brought into canonical form once."""
+    _refuse_floats(value)
+    return orjson.Fragment(orjson.dumps(value, option=_CANONICAL))
+
+
 def _commitments(keys: LogKeys, salt: bytes, clear: Mapping[str, str]) -> dict[str, str]:
     if len(salt) != SALT_BYTES:
         raise ValueError("a record's salt has 16 bytes")
@@ -182,7 +188,7 @@ def _instant(at: datetime) -> str:
     return f"{at.isoformat(timespec='microseconds')[:26]}Z"
 
 
-_ATOMS = frozenset({str, int, bool, NoneType})
+_ATOMS = frozenset({str, int, bool, NoneType, orjson.Fragment})
 
 
 def _refuse_floats(value: Mapping[str, Json] | Sequence[Json]) -> None:
@@ -193,5 +199,5 @@ def _refuse_floats(value: Mapping[str, Json] | Sequence[Json]) -> None:
     for inner in inside:
         if isinstance(inner, (dict, list, tuple)):
             _refuse_floats(inner)
-        elif not isinstance(inner, (str, int, NoneType)):
+        elif not isinstance(inner, (str, int, NoneType, orjson.Fragment)):
             raise TypeError("a record holds text, whole numbers, lists and objects; write a decimal as text")

@@ -9,12 +9,16 @@ from dataclasses import replace
 
 import redis.asyncio
 
+import gateway.deciding
 import gateway.wiring
 from gateway.cli import main
 from gateway.dispatch import Dispatch
+from gateway.domain import DebtState
 from gateway.pace.switch import Switch
 from gateway.quotas.asked import Granted, Group, Wanted
+from gateway.snapshot import snapshot
 from gateway.store import counted
+from gateway.store.dispatch import DispatchTx
 from gateway.work import Refusal
 
 AT_MOST = 200
@@ -137,11 +141,29 @@ async def counted_in_redis(_conn, moment, book, starts):
     return refused
 
 
+def all_debts_open(ask, facts, *more):
+    """Nobody has paid."""
+    debts = {key: replace(debt, state=DebtState.OPEN) for key, debt in facts.debts.items()}
+    return snapshot(ask, replace(facts, debts=debts), *more)
+
+
+async def nothing_changed(_tx, intents):
+    """Whatever T1 decided on is still so."""
+    return list(intents)
+
+
+def pays_no_heed():
+    """Neither deciding nor go looks at debts."""
+    gateway.deciding.snapshot = all_debts_open
+    DispatchTx._unchanged = nothing_changed
+
+
 MUTANTS = {
     "fixed window": lambda: setattr(gateway.wiring, "Switch", FixedWindow),
     "full bucket": lambda: setattr(gateway.wiring, "Switch", FullBucket),
     "local share": lambda: setattr(gateway.wiring, "Switch", LocalShare),
     "takes first": lambda: setattr(gateway.wiring, "Dispatch", TakesFirst),
+    "pays no heed": pays_no_heed,
     "counted in redis": lambda: setattr(counted, "admit", counted_in_redis),
 }
 
