@@ -14,8 +14,8 @@ from gateway import outcomes
 from gateway.accounts import Connected
 from gateway.deciding import Ready
 from gateway.domain import Handed, HandOver, Outcome, Receipt, Tenant
-from gateway.errors import Unavailable
-from gateway.poison import sifted
+from gateway.errors import StoreRefused, Unavailable
+from gateway.poison import Broken, sifted
 from gateway.ports import Entry, Moment
 from gateway.quotas.model import Book
 from gateway.standing import Ending
@@ -140,25 +140,31 @@ class Endings:
                 e.written.set_result(None)
 
     async def _write_surely(self, ended: Sequence[Ended]) -> None:
-        while True:
+        left = {id(one): one for one in ended}
+
+        async def write(some: Sequence[Ended], _alone: bool) -> None:  # noqa: FBT001 (sifted)
+            await self._write(some)
+            for one in some:
+                del left[id(one)]
+
+        while left:
             try:
-                await self._write_sifted(ended)
+                _, broken = await sifted(list(left.values()), write)
+                for one in broken:
+                    await self._write_bare(one)
+                    del left[id(one.item)]
             except Unavailable:
-                log.warning("store_away", waiting=len(ended))
+                log.warning("store_away", waiting=len(left))
                 await asyncio.sleep(RETRY)
-            else:
-                return
 
-    async def _write_sifted(self, ended: Sequence[Ended]) -> None:
-        """All of them; of one on which that breaks, what its provider said is left out: it must hold up no other.
-
-        What was written before the store went away says nothing new the second time.
-        """
-        _, broken = await sifted(ended, lambda some, _alone: self._write(some))
-        for one in broken:
-            log.error("ending_poison", error=type(one.error).__name__, exc_info=one.error)
-            bare = replace(one.item.handed, code=UNWRITTEN, provider_id=None)
+    async def _write_bare(self, one: Broken[Ended]) -> None:
+        """One on which writing breaks, without what its provider said; raises when that breaks as well."""
+        log.error("ending_poison", error=type(one.error).__name__, exc_info=one.error)
+        bare = replace(one.item.handed, code=UNWRITTEN, provider_id=None)
+        try:
             await self._write([replace(one.item, handed=bare)])
+        except StoreRefused as refused:
+            raise RuntimeError("an outcome cannot be written") from refused
 
     async def _write(self, ended: Sequence[Ended]) -> None:
         """T2, guarded by the attempt's own state: only a `calling`, or an unknown of a lost owner, takes an ending.
@@ -183,7 +189,11 @@ class Endings:
     def _outturn(self, ended: Ended, attempt: Attempt, moment: Moment) -> Outturn | None:
         if ended.handed.ending.outcome is Outcome.REJECTED and _may_have_gone_again(ended.ready, attempt):
             return None
-        if attempt.state in ("calling", Outcome.UNKNOWN):
+        if attempt.state in (
+            "intent",
+            "calling",
+            Outcome.UNKNOWN,
+        ):  # an intent: its go was forgotten by a failover
             return outcomes.after_call(ended.ready.called(attempt), ended.handed, moment, self._quarantine)
         return None if attempt.ending else outcomes.overtaken(attempt, ended.handed, moment)
 

@@ -179,7 +179,7 @@ class Starts:
     async def fewer_wait(self, most: float, *, within_s: float) -> None:
         """Return when no more than `most` intents wait for their start, or when the time is over."""
         end = asyncio.get_running_loop().time() + within_s
-        while len(self._waiting) > most and asyncio.get_running_loop().time() < end:  # noqa: ASYNC110 (a lower bound)
+        while len(self._waiting) > most and asyncio.get_running_loop().time() < end:  # noqa: ASYNC110 (they go one by one)
             await asyncio.sleep(TICK)
 
     async def no_go(self) -> None:

@@ -3,12 +3,14 @@
 import os
 from types import SimpleNamespace
 
+import orjson
 import pytest
 
 from gateway.errors import SetupError
 from gateway.store import journal
 
-LINE = b'{"at": 1, "policy": 2, "key": "k-1", "attempt": {"ref": "at_1"}}\n'
+ROW = dict.fromkeys(journal._ROW) | {"ref": "at_1"}
+LINE = orjson.dumps({"at": 1, "key": "k-1", "step": 0, "attempt": ROW}) + b"\n"
 
 
 def written(folder, *lines, name="ow_1.100.jsonl"):
@@ -25,7 +27,7 @@ def test_a_line_that_was_being_written_at_a_death_is_left_out(tmp_path):
     assert refs(written(tmp_path, LINE, LINE[:-9])) == ["at_1"]
 
 
-@pytest.mark.parametrize("wrong", [b"{\n", b"[]\n", b'{"at": 1}\n'])
+@pytest.mark.parametrize("wrong", [b"{\n", b"[]\n", b'{"at": 1}\n', LINE.replace(b"fence", b"fense")])
 def test_a_file_that_is_no_journal_is_named(tmp_path, wrong):
     with pytest.raises(SetupError, match=r"ow_1\.100\.jsonl"):
         refs(written(tmp_path, wrong, LINE))
@@ -77,3 +79,18 @@ def test_half_a_line_does_not_stay_when_the_disk_is_full(tmp_path, monkeypatch):
     kept.close()
 
     assert refs([tmp_path / "journal"]) == ["at_1", "at_1"]
+
+
+def test_a_file_that_cannot_be_begun_leaves_the_one_before_in_use(tmp_path, monkeypatch):
+    clock = SimpleNamespace(now=1000.0)
+    kept = journal.Journal(tmp_path / "journal", "ow_1", lambda: clock.now)
+    clock.now += journal.FILE_S + 1
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", lambda *_words: (_ for _ in ()).throw(OSError(24, "Too many open files")))
+        with pytest.raises(OSError, match="Too many"):
+            kept._write(LINE)
+    kept._write(LINE)
+    kept.close()
+
+    assert refs([tmp_path / "journal"]) == ["at_1"]

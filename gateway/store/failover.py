@@ -12,7 +12,8 @@ from datetime import timedelta
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import bindparam, case, insert, or_, select, tuple_, update
+import orjson
+from sqlalchemy import bindparam, case, func, insert, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import outcomes
@@ -33,23 +34,27 @@ SLICE = 500
 CODE = "failover"
 """The code of attempts whose ending a failover made us forget."""
 
-_ATTEMPT, _REMINDER, _PERSON, _OWNER = (
+_ATTEMPT, _REMINDER, _BORROWER, _OWNER = (
     schema.attempt.c,
     schema.reminder.c,
-    schema.person.c,
+    schema.borrower.c,
     schema.owner.c,
 )
+_LIVE, _IDEMPOTENCY = schema.live.c, schema.idempotency.c
 _DEPLOYMENT = Tenant(f"{EVERY}/{Mode.LIVE}")
 
 Key = tuple[str, str]
+Marks = dict[Key, Noted]
+"""By reminder the latest of its goes that are brought back."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Thawed:
-    """What it came to. `brought_back`: attempts the server did not know; `unknown`: all that is asked of providers now.
+    """What it came to.
 
-    `forgotten`: reminders that it does not know though they were called (tenant, id, idempotency key): whoever handed
-    them in must not do so again.
+    `brought_back`: reminders of which the server did not know that they were called. `unknown`: calls that their
+    providers are asked about now. `forgotten`: reminders that it does not know though they were called (tenant, id,
+    idempotency key): whoever handed them in must not do so again.
     """
 
     brought_back: int = 0
@@ -96,11 +101,14 @@ class Failover:
         try:
             async with self._db.write() as conn:
                 moment = await self._begin(conn)
-                await _need_all(conn, moment, {*heard, *lost})
+                await _need_all(conn, {*heard, *lost})
+                tx, marks = DispatchTx(conn, moment, self._log), Marks()
                 for part in _parts(noted):
-                    await _bring_back(conn, part, thawed)
-                await _take_for_called(conn, lost)
-                await self._ask(DispatchTx(conn, moment, self._log), thawed)
+                    await self._count(tx, await _bring_back(tx, part, marks), thawed)
+                thawed.brought_back = len(marks)
+                await _take_for_called(conn, lost, marks)
+                await _mark(conn, marks)
+                await self._ask(tx, thawed)
                 after = {"brought_back": thawed.brought_back, "unknown": thawed.unknown}
                 after["forgotten"] = len(thawed.forgotten)
                 await self._end(conn, moment, who, reason, after)
@@ -136,6 +144,24 @@ class Failover:
             reason=reason,
         )
 
+    async def _count(self, tx: DispatchTx, forgotten: Sequence[Noted], thawed: Thawed) -> None:
+        """What was called for reminders that are not there counts as contacts with borrowers that are."""
+        places = {(o.attempt["tenant"], o.attempt["borrower"]) for o in forgotten}
+        persons = await _persons(tx.conn, _BORROWER, places)
+        contacts = [
+            _contact_row(
+                one, persons[place], to_us(tx.moment.policy + self._ways(one.attempt["adapter"]).final_after)
+            )
+            for one in forgotten
+            if (place := (one.attempt["tenant"], one.attempt["borrower"])) in persons
+        ]
+        if contacts:
+            await tx.conn.execute(insert(schema.attempt), contacts)
+        thawed.forgotten += [
+            {"tenant": o.attempt["tenant"], "id": o.attempt["reminder"], "idempotency_key": o.key}
+            for o in forgotten
+        ]
+
     async def _ask(self, tx: DispatchTx, thawed: Thawed) -> None:
         """Make every call without an ending unknown, to be asked about at once."""
         while refs := await _calling(tx.conn):
@@ -161,9 +187,14 @@ def _parts(noted: Iterable[Noted]) -> Iterator[dict[str, Noted]]:
         yield {one.attempt["ref"]: one for one in part}
 
 
-async def _need_all(conn: AsyncConnection, moment: Moment, known: Collection[str]) -> None:
-    """Conflict unless the journal of every worker that may have called lately is there, or known to be lost."""
-    since = to_us(moment.real - timedelta(seconds=KEPT_S))
+async def _need_all(conn: AsyncConnection, known: Collection[str]) -> None:
+    """Conflict unless the journal of every worker that may have called before it froze is there, or known to be lost.
+
+    Where no worker lived to see it freeze, the last heartbeat tells when that was.
+    """
+    seen = select(func.max(_OWNER.heartbeat_at)).scalar_subquery()
+    froze = select(case((_LIVE.frozen_at < seen, _LIVE.frozen_at), else_=seen)).scalar_subquery()
+    since = froze - int(KEPT_S * 1_000_000)
     owes = select(_ATTEMPT.owner).where(_ATTEMPT.state.in_(("intent", "calling")))
     rows = await conn.execute(
         select(_OWNER.id, _OWNER.place).where(or_(_OWNER.heartbeat_at > since, _OWNER.id.in_(owes)))
@@ -177,72 +208,80 @@ async def _need_all(conn: AsyncConnection, moment: Moment, known: Collection[str
         )
 
 
-async def _bring_back(conn: AsyncConnection, part: Mapping[str, Noted], thawed: Thawed) -> None:
-    """Let what was called stand as `calling`, as it did before: attempts that are not there, and those never marked."""
+async def _bring_back(tx: DispatchTx, part: Mapping[str, Noted], marks: Marks) -> list[Noted]:
+    """Let what was called stand as `calling`, as it did before; goes whose reminders are not there at all."""
+    conn = tx.conn
+    keys = [(one.attempt["tenant"], ref) for ref, one in part.items()]
     there = {
         r.ref: r.state
         for r in await conn.execute(
-            select(_ATTEMPT.ref, _ATTEMPT.state).where(
-                tuple_(_ATTEMPT.tenant, _ATTEMPT.ref).in_([(o.attempt["tenant"], r) for r, o in part.items()])
-            )
+            select(_ATTEMPT.ref, _ATTEMPT.state).where(tuple_(_ATTEMPT.tenant, _ATTEMPT.ref).in_(keys))
         )
     }
     unmarked = [one for ref, one in part.items() if there.get(ref) == "intent"]
     missing = [one for ref, one in part.items() if ref not in there]
-    reminders = await _there(conn, _REMINDER, {_place(one) for one in missing})
-    lost = [one for one in missing if _place(one) in reminders]
+    stands = await _reminders(conn, missing)
+    lost = [_as_it_stands(one, *stands[_place(one)]) for one in missing if _place(one) in stands]
     if unmarked:
-        await conn.execute(
-            update(schema.attempt)
-            .where(_ATTEMPT.tenant == bindparam("k_tenant"), _ATTEMPT.ref == bindparam("k_ref"))
-            .values(state="calling", called_at=bindparam("at")),
-            [{"k_tenant": o.attempt["tenant"], "k_ref": o.attempt["ref"], "at": o.at} for o in unmarked],
-        )
+        await tx.attempts([one.attempt["ref"] for one in unmarked])  # in the order of locks
+        await conn.execute(_CALLED, [_called_row(one) for one in unmarked])
     if lost:
         await conn.execute(insert(schema.attempt_ref), [_ref_row(one) for one in lost])
         await conn.execute(insert(schema.attempt), [_attempt_row(one) for one in lost])
-    if unmarked or lost:
-        await conn.execute(_MARK, [_mark_row(one) for one in (*unmarked, *lost)])
-    thawed.brought_back += len(lost)
-    await _count(conn, [one for one in missing if _place(one) not in reminders], thawed)
+    for one in (*unmarked, *lost):
+        latest = marks.setdefault(_place(one), one)
+        if (one.attempt["fence"], one.at) > (latest.attempt["fence"], latest.at):
+            marks[_place(one)] = one
+    return [one for one in missing if _place(one) not in stands]
 
 
-async def _count(conn: AsyncConnection, forgotten: Sequence[Noted], thawed: Thawed) -> None:
-    """What was called for reminders that are not there counts as contacts, of persons that are."""
-    persons = await _there(conn, _PERSON, {(o.attempt["tenant"], o.attempt["person"]) for o in forgotten})
-    contacts = [_contact_row(o) for o in forgotten if (o.attempt["tenant"], o.attempt["person"]) in persons]
-    if contacts:
-        await conn.execute(insert(schema.attempt), contacts)
-    thawed.forgotten += [
-        {"tenant": o.attempt["tenant"], "id": o.attempt["reminder"], "idempotency_key": o.key}
-        for o in forgotten
-    ]
+async def _reminders(conn: AsyncConnection, missing: Sequence[Noted]) -> dict[Key, tuple[str, str]]:
+    """Of those that are there, by the place noted: their ids and persons as they stand.
+
+    One that was forgotten and handed in again has another id, under the same idempotency key.
+    """
+    names = {_place(one): _place(one) for one in missing}
+    found = await _persons(conn, _REMINDER, names.values())
+    keys = {(one.attempt["tenant"], one.key): _place(one) for one in missing if _place(one) not in found}
+    asked = tuple_(_IDEMPOTENCY.tenant, _IDEMPOTENCY.key).in_(sorted(keys))
+    for row in await conn.execute(
+        select(_IDEMPOTENCY.tenant, _IDEMPOTENCY.key, _IDEMPOTENCY.answer).where(
+            _IDEMPOTENCY.route == "reminders", asked
+        )
+    ):
+        names[keys[row.tenant, row.key]] = row.tenant, orjson.loads(row.answer)["id"]
+    found |= await _persons(conn, _REMINDER, [name for name in names.values() if name not in found])
+    return {place: (name[1], found[name]) for place, name in names.items() if name in found}
 
 
-async def _there(conn: AsyncConnection, table: Any, keys: Collection[Key]) -> set[Key]:
-    """Which of these (tenant, id) a table has."""
+async def _persons(conn: AsyncConnection, table: Any, keys: Iterable[Key]) -> dict[Key, str]:
+    """Whose these rows (tenant, id) of a table are."""
     rows = await conn.execute(
-        select(table.tenant, table.id).where(tuple_(table.tenant, table.id).in_(sorted(keys)))
+        select(table.tenant, table.id, table.person).where(
+            tuple_(table.tenant, table.id).in_(sorted(set(keys)))
+        )
     )
-    return {(r.tenant, r.id) for r in rows}
+    return {(r.tenant, r.id): r.person for r in rows}
 
 
-async def _take_for_called(conn: AsyncConnection, lost: Collection[str]) -> None:
+async def _mark(conn: AsyncConnection, marks: Marks) -> None:
+    """Let reminders stand as T1 and go left them; a cancel that was confirmed meanwhile stands."""
+    if marks:
+        await conn.execute(_SENDING, [_mark_row(marks[place]) for place in sorted(marks)])
+
+
+async def _take_for_called(conn: AsyncConnection, lost: Collection[str], marks: Marks) -> None:
     """Of workers whose journals are gone, an intent may be one whose go was forgotten."""
-    where = _ATTEMPT.state == "intent", _ATTEMPT.owner.in_(sorted(lost))
     rows = await conn.execute(
         update(schema.attempt)
-        .where(*where)
+        .where(_ATTEMPT.state == "intent", _ATTEMPT.owner.in_(sorted(lost)))
         .values(state="calling", called_at=_ATTEMPT.started_at)
-        .returning(_ATTEMPT.tenant, _ATTEMPT.ref, _ATTEMPT.reminder, _ATTEMPT.fence)
+        .returning(_ATTEMPT.tenant, _ATTEMPT.ref, _ATTEMPT.reminder, _ATTEMPT.fence, _ATTEMPT.started_at)
     )
-    marks = [
-        {"k_tenant": r.tenant, "k_id": r.reminder, "k_ref": r.ref, "k_fence": r.fence}
-        for r in rows
-        if r.reminder
-    ]
-    if marks:
-        await conn.execute(_MARK, marks)
+    for row in rows:
+        if (row.tenant, row.reminder) not in marks:
+            noted = {"tenant": row.tenant, "ref": row.ref, "reminder": row.reminder, "fence": row.fence}
+            marks[row.tenant, row.reminder] = Noted(at=row.started_at, key="", step=0, attempt=noted)
 
 
 async def _calling(conn: AsyncConnection) -> list[str]:
@@ -250,22 +289,43 @@ async def _calling(conn: AsyncConnection) -> list[str]:
     return [r.ref for r in rows]
 
 
-_MARK = (
+def _larger(column: Any, bound: str) -> Any:
+    return case((column < bindparam(bound), bindparam(bound)), else_=column)
+
+
+_CALLED = (
+    update(schema.attempt)
+    .where(
+        _ATTEMPT.tenant == bindparam("k_tenant"),
+        _ATTEMPT.ref == bindparam("k_ref"),
+        _ATTEMPT.state == "intent",
+    )
+    .values(state="calling", called_at=bindparam("at"))
+)
+_SENDING = (
     update(schema.reminder)
     .where(_REMINDER.tenant == bindparam("k_tenant"), _REMINDER.id == bindparam("k_id"))
     .values(
-        state="sending",
+        state=case((_REMINDER.state == "cancelled", _REMINDER.state), else_="sending"),
         attempt=bindparam("k_ref"),
         called=True,
         next_at=None,
-        fence=case((_REMINDER.fence < bindparam("k_fence"), bindparam("k_fence")), else_=_REMINDER.fence),
+        fence=_larger(_REMINDER.fence, "k_fence"),
+        step=_larger(_REMINDER.step, "k_step"),
     )
 )
-"""As T1 and go left it."""
 
 
 def _place(noted: Noted) -> Key:
     return noted.attempt["tenant"], noted.attempt["reminder"]
+
+
+def _as_it_stands(noted: Noted, reminder: str, person: str) -> Noted:
+    return replace(noted, attempt={**noted.attempt, "reminder": reminder, "person": person})
+
+
+def _called_row(noted: Noted) -> dict[str, Any]:
+    return {"k_tenant": noted.attempt["tenant"], "k_ref": noted.attempt["ref"], "at": noted.at}
 
 
 def _mark_row(noted: Noted) -> dict[str, Any]:
@@ -275,6 +335,7 @@ def _mark_row(noted: Noted) -> dict[str, Any]:
         "k_id": row["reminder"],
         "k_ref": row["ref"],
         "k_fence": row["fence"],
+        "k_step": noted.step,
     }
 
 
@@ -288,7 +349,7 @@ def _attempt_row(noted: Noted) -> dict[str, Any]:
     return {**noted.attempt, "state": "calling", "called_at": noted.at}
 
 
-def _contact_row(noted: Noted) -> dict[str, Any]:
-    """A contact of which nobody knows how it ended: it counts for good."""
-    row = {**noted.attempt, "state": "unknown", "called_at": noted.at}
+def _contact_row(noted: Noted, person: str, final_at: int) -> dict[str, Any]:
+    """A contact of which nobody knows how it ended."""
+    row = {**noted.attempt, "person": person, "state": "unknown", "called_at": noted.at, "final_at": final_at}
     return {**row, "origin": "contact", "reminder": None, "deadline": None, "owner": None}

@@ -2,7 +2,7 @@
 
 A file holds lines of JSON, one for each go, in order:
 
-    {"at": µs real, "policy": µs, "key": "the reminder's idempotency key", "attempt": {its row, without the text}}
+    {"at": µs real, "key": "the reminder's idempotency key", "step": 0, "attempt": {its row, without the text}}
 
 It names nobody: ids that services chose, indexes that only the gateway's keys can make. A worker keeps its files for
 KEPT_S; a standby that lags longer than that is past help from here.
@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,24 @@ from gateway.work import Intent
 
 FILE_S, KEPT_S = 600.0, 7200.0
 """Seconds after which a worker begins another file, and for which it keeps what is full."""
-_UNNOTED = ("text_enc", "settle_tries")
+_ROW = (
+    *(
+        "tenant",
+        "ref",
+        "started_at",
+        "reminder",
+        "origin",
+        "person",
+        "borrower",
+        "debt",
+        "creditor",
+        "channel",
+    ),
+    *("adapter", "account", "address", "recipient_role", "actor_role", "actor_id", "technology", "flags"),
+    *("fence", "owner", "deadline", "segments", "price_amount", "price_currency", "template"),
+    *("template_version", "language", "text_hash", "borrower_revision", "debt_revision"),
+)
+"""What is noted of an attempt: all that is known before its call, but for the text."""
 _ENDS = ".jsonl"
 
 
@@ -42,10 +60,9 @@ class Journal:
         self._folder = folder
         self._owner = owner
         self._clock = clock
-        self._begun = float("-inf")
         self._writing = asyncio.Lock()
         try:
-            self._file = self._begin()
+            self._file, self._begun = self._begin()
         except OSError as wrong:
             raise SetupError(
                 f"{folder} cannot be written ({wrong.strerror}): give GATEWAY_JOURNAL a folder of this host's own"
@@ -61,8 +78,9 @@ class Journal:
 
     def _write(self, lines: bytes) -> None:
         if self._clock() - self._begun > FILE_S:
-            os.close(self._file)
-            self._file = self._begin()
+            full = self._file
+            self._file, self._begun = self._begin()
+            os.close(full)
             self._forget()
         whole, written = os.fstat(self._file).st_size, 0
         try:
@@ -75,23 +93,29 @@ class Journal:
             )  # nothing of it is called, and the next line must not hang on to half of one
             raise
 
-    def _begin(self) -> int:
+    def _begin(self) -> tuple[int, float]:
+        """Another file, open and surely there, and when it was begun."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._begun = self._clock()
-        path = self._folder / f"{self._owner}.{round(self._begun)}{_ENDS}"
+        now = self._clock()
+        path = self._folder / f"{self._owner}.{round(now)}{_ENDS}"
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        folder = os.open(self._folder, os.O_RDONLY)
         try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-        return file
+            folder = os.open(self._folder, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except OSError:
+            os.close(file)
+            raise
+        return file, now
 
     def _forget(self) -> None:
         """Delete what is past keeping, of whichever worker."""
         for path in self._folder.glob(f"*{_ENDS}"):
-            if self._clock() - path.stat().st_mtime > KEPT_S:
-                path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # another worker of this host was quicker
+                if self._clock() - path.stat().st_mtime > KEPT_S:
+                    path.unlink()
 
     def close(self) -> None:
         """Close the file."""
@@ -106,17 +130,19 @@ class NoJournal:
 
 
 def _line(intent: Intent, owner: str, now: Moment) -> bytes:
-    row = {k: v for k, v in intent_row(intent, owner, to_us(now.policy)).items() if k not in _UNNOTED}
-    noted = {"at": to_us(now.real), "policy": to_us(now.policy), "key": intent.work.key, "attempt": row}
+    row = intent_row(intent, owner, to_us(now.policy))
+    noted = {"at": to_us(now.real), "key": intent.work.key, "step": intent.work.step}
+    noted["attempt"] = {name: row[name] for name in _ROW}
     return orjson.dumps(noted) + b"\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Noted:
-    """One go: when (µs, real), under which key its reminder was handed in, and its attempt's row."""
+    """One go: when (µs, real), under which key its reminder was handed in, its step, and its attempt's row."""
 
     at: int
     key: str
+    step: int
     attempt: Mapping[str, Any]
 
 
@@ -132,11 +158,19 @@ def read(folders: Sequence[Path]) -> Iterator[Noted]:
     """
     for path in sorted(path for folder in folders for path in folder.glob(f"*{_ENDS}")):
         try:
-            lines = path.read_bytes().split(b"\n")
-            for line in lines[:-1]:
-                said = orjson.loads(line)
-                yield Noted(at=said["at"], key=said["key"], attempt=said["attempt"])
+            with path.open("rb") as lines:
+                yield from (_noted(line) for line in lines if line.endswith(b"\n"))
         except (OSError, ValueError, KeyError, TypeError):
             raise SetupError(
                 f"{path} cannot be read as a journal: bring the file as the worker left it"
             ) from None
+
+
+def _noted(line: bytes) -> Noted:
+    said = orjson.loads(line)
+    return Noted(
+        at=said["at"],
+        key=said["key"],
+        step=said["step"],
+        attempt={name: said["attempt"][name] for name in _ROW},
+    )

@@ -66,7 +66,7 @@ class Owners:
         """What was said of each duty, and until when on our own clock that holds."""
         self.id = owner_id
         self._lock_key = lock_key
-        self._heart = Heart(direct_url, owner_id, lock_key) if direct_url else None
+        self._heart = Heart(direct_url, owner_id, lock_key, place) if direct_url else None
 
     @property
     def fit(self) -> bool:
@@ -184,15 +184,19 @@ class Owners:
 
 
 _BEAT = (
-    "UPDATE owner SET dead_at = NULL,"
-    " heartbeat_at = CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT) WHERE id = $1"
+    "INSERT INTO owner (id, lock_key, started_at, heartbeat_at, place)"
+    " SELECT $1, $2, now_us, now_us, $3"
+    " FROM (SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT) AS now_us) AS clock"
+    " ON CONFLICT (id) DO UPDATE SET dead_at = NULL, heartbeat_at = excluded.heartbeat_at"
 )
+"""An owner that the database forgot, because it failed over, enters itself anew: nobody else could judge it dead."""
 
 
 class Heart:
     """Holds the session lock and beats, in a thread and a loop of its own, so that a busy process still beats."""
 
-    def __init__(self, url: str, owner_id: str, lock_key: int) -> None:
+    def __init__(self, url: str, owner_id: str, lock_key: int, place: str | None) -> None:
+        self._place = place
         self._url = url
         self._id = owner_id
         self._key = lock_key
@@ -254,7 +258,7 @@ class Heart:
                 return
             self._held_since = time.monotonic()
             while not self._stop.is_set():
-                await conn.execute(_BEAT, self._id)
+                await conn.execute(_BEAT, self._id, self._key, self._place)
                 self._beat_at = time.monotonic()
                 self._held.set()
                 await self._pause(BEAT_S)

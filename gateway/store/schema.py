@@ -287,6 +287,7 @@ live = Table(
     _instant("since"),  # real time of the last switch
     Column("hold_s", Integer, nullable=False),  # seconds until it may be switched back, doubled by each flap
     _text("server", null=True),  # whose commits these are (gateway.store.server); null: not written down yet
+    _instant("frozen_at", null=True),  # real time at which another server was first seen to answer
 )
 """One row. `seq` counts changes of what ops change live (quotas, pauses, standings): workers poll it and say how far
 they are (`owner.applied`)."""

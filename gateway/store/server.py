@@ -25,12 +25,15 @@ _REMEMBER = {
     for dialect, server in SERVER.items()
 }
 _ACCEPT = {
-    dialect: text(f"UPDATE live SET server = {server}, seq = seq + 1 WHERE id = 1")  # noqa: S608 (ours)
+    dialect: text(f"UPDATE live SET server = {server}, frozen_at = NULL, seq = seq + 1 WHERE id = 1")  # noqa: S608
     for dialect, server in SERVER.items()
 }
+_FROZE = text(
+    "UPDATE live SET frozen_at = CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT) WHERE id = 1"
+)
 _STANDING = {
     dialect: text(
-        f"SELECT server AS known, {server} AS answers, {FROZEN[dialect]} AS frozen FROM live WHERE id = 1"  # noqa: S608
+        f"SELECT server AS known, {server} AS answers, {FROZEN[dialect]} AS frozen, frozen_at FROM live WHERE id = 1"  # noqa: S608
     )
     for dialect, server in SERVER.items()
 }
@@ -47,10 +50,13 @@ async def accept(conn: AsyncConnection) -> None:
 
 
 async def standing(conn: AsyncConnection) -> Any:
-    """`known` (written down), `answers` (the one that does) and `frozen`."""
+    """`known` (written down), `answers` (the one that does), `frozen`, and `frozen_at`: when that was first seen."""
     return (await conn.execute(_STANDING[conn.dialect.name])).one()
 
 
 async def frozen(conn: AsyncConnection) -> bool:
-    """Whether nothing may be called, and nothing taken to be surely not called."""
-    return bool((await standing(conn)).frozen)
+    """Whether nothing may be called, and nothing taken to be surely not called; when that is first seen is written."""
+    now = await standing(conn)
+    if now.frozen and now.frozen_at is None:
+        await conn.execute(_FROZE)
+    return bool(now.frozen)

@@ -1,6 +1,7 @@
 """A PostgreSQL that is not the one that was: nothing is called, nothing withdrawn, until the journals told of calls."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from makers import borrower, by_id, debt, rows
@@ -107,13 +108,13 @@ async def test_what_was_called_before_a_failover_is_not_called_again_whatever_of
     thawed = await thaw(noted)
 
     assert thawed == foreseen
-    assert (thawed.brought_back, thawed.unknown) == (1, 3)
+    assert (thawed.brought_back, thawed.unknown) == (2, 3)
     assert thawed.forgotten == [{"tenant": TENANT, "id": gone.reminder, "idempotency_key": "k-5"}]
     unknown = dict.fromkeys((deciding.ref, go.ref, ending.ref), "unknown")
     assert await states(noted) == {kept.ref: "accepted", **unknown}
     assert {a.code for a in await noted.attempts() if a.state == "unknown"} == {"failover"}
     (contact,) = await rows(noted.database, "attempt", "origin = 'contact'")
-    assert (contact.borrower, contact.state, contact.final_at) == ("B-5", "unknown", None)
+    assert (contact.borrower, contact.state) == ("B-5", "unknown")
 
     await noted.duties.reconcile.once()
     await noted.drain()
@@ -137,6 +138,102 @@ async def test_after_the_thaw_calls_are_made_again(noted):
     await noted.drain()
 
     assert len(noted.reached()) == 2
+
+
+@ON_POSTGRESQL
+async def test_one_that_was_forgotten_and_handed_in_again_while_frozen_is_not_called_again(noted):
+    (attempt,) = await sent(noted, 1)
+    await forgets_reminder(noted, attempt)
+    await says(noted, ANOTHER, "DELETE FROM idempotency")
+    (again,) = await noted.take(by_id(1, channels=["sms"]))
+    assert again != attempt.reminder
+
+    thawed = await thaw(noted)
+    await noted.drain()
+
+    assert thawed.forgotten == []
+    assert (await noted.reminder(again)).state == "unknown"
+    assert len(noted.reached()) == 1
+
+
+@ON_POSTGRESQL
+async def test_a_cancel_while_frozen_takes_the_next_step_from_what_was_called(noted):
+    await noted.put(borrower(1), debt(1))
+    steps = [{"after_s": 60, "channel": "email"}]
+    (name,) = await noted.take(by_id(1, channels=["sms"], escalate=steps))
+    await noted.drain()
+    await forgets_deciding(noted, (await noted.attempts(name))[0])
+    await says(noted, ANOTHER)
+    await noted.intake.cancel(TENANT, name, {})
+
+    await thaw(noted)
+
+    row = await noted.reminder(name)
+    assert (row.state, row.next_at, row.called) == ("unknown", None, True)
+
+
+@ON_POSTGRESQL
+async def test_what_was_called_for_a_forgotten_reminder_counts_for_the_person_that_its_borrower_is_now(noted):
+    (attempt,) = await sent(noted, 1)
+    await forgets_reminder(noted, attempt)
+    await says(noted, ANOTHER, "UPDATE borrower SET person = 'pn_other'")
+
+    await thaw(noted)
+
+    (contact,) = await rows(noted.database, "attempt", "origin = 'contact'")
+    assert contact.person == "pn_other"
+
+
+@ON_POSTGRESQL
+async def test_of_two_calls_for_one_reminder_the_later_one_is_its_last_whichever_is_read_first(noted):
+    (attempt,) = await sent(noted, 1)
+    await forgets_deciding(noted, attempt)
+    await says(noted, ANOTHER)
+    (one,) = journal.read(folders(noted))
+    later = {**one.attempt, "ref": "at_later", "fence": one.attempt["fence"] + 1}
+    both = [replace(one, at=one.at + 1, attempt=later), one]
+
+    await noted.gateway.failover.thaw(both, heard=[attempt.owner], lost=(), dry_run=False, **BY)
+
+    row = await noted.reminder(attempt.reminder)
+    assert (row.attempt, row.fence, row.state) == ("at_later", 2, "unknown")
+    assert set((await states(noted)).values()) == {"unknown"}
+
+
+@ON_POSTGRESQL
+async def test_a_workers_own_word_about_a_call_whose_go_was_forgotten_is_taken(noted):
+    async def forgets(granted):
+        for ref in granted:
+            await says(noted, f"UPDATE attempt SET state = 'intent', called_at = NULL WHERE ref = '{ref}'")
+
+    await noted.put(borrower(1), debt(1))
+    (name,) = await noted.take(by_id(1, channels=["sms"]))
+    await noted.drain(after_go=forgets)
+
+    assert (await noted.reminder(name)).state == "sent"
+
+
+@ON_POSTGRESQL
+async def test_a_worker_that_was_forgotten_is_entered_with_its_next_beat(noted):
+    async with noted.sender() as sender:
+        await says(noted, "DELETE FROM owner")
+        await noted.until(lambda: rows(noted.database, "owner"))
+
+    (owner,) = await rows(noted.database, "owner")
+    assert (owner.id, owner.dead_at is None) == (sender.parts.owners.id, False)
+
+
+@ON_POSTGRESQL
+async def test_a_worker_that_died_with_the_first_server_is_named_however_long_it_stayed_frozen(
+    noted, tmp_path
+):
+    (attempt,) = await sent(noted, 1)
+    await forgets_deciding(noted, attempt)
+    await says(noted, ANOTHER)
+    await noted.aged(hours=10)
+
+    with pytest.raises(Conflict, match=attempt.owner):
+        await thaw(noted, heard=[tmp_path / "elsewhere"])
 
 
 @ON_POSTGRESQL

@@ -144,7 +144,7 @@ async def end_sessions_of_hearts(rig):
         ended = await conn.execute(
             text(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE datname = current_database() AND query LIKE 'UPDATE owner SET dead_at = NULL%'"
+                " WHERE datname = current_database() AND query LIKE 'INSERT INTO owner%ON CONFLICT%'"
             )
         )
         assert ended.all()

@@ -11,8 +11,10 @@ depends_on = None
 
 def upgrade() -> None:
     op.add_column('live', sa.Column('server', sa.Text(), nullable=True))
+    op.add_column('live', sa.Column('frozen_at', sa.BigInteger(), autoincrement=False, nullable=True))
 
 
 def downgrade() -> None:
     with op.batch_alter_table('live', schema=None) as batch_op:
+        batch_op.drop_column('frozen_at')
         batch_op.drop_column('server')
