@@ -292,22 +292,12 @@ class Starts:
 
     async def _go(self, started: Sequence[tuple[Waiting, Slot]], word: Word | None) -> None:
         """Ask for the go; a commit whose answer was lost counts as not given and is withdrawn."""
-        intents = [one.ready.intent for one, _ in started]
         loop = asyncio.get_running_loop()
         asked = loop.time()
-        try:
-            went = await self._store.go(intents, self._owner.id, word, self._live.book)
-        except Unavailable:
+        went = await self._went([one.ready.intent for one, _ in started], word)
+        if went is None:
             await self._withdraw([one for one, _ in started], called=True)
             return
-        except Exception as wrong:
-            log.exception("go_broke", error=type(wrong).__name__)
-            await self._withdraw([one for one, _ in started], called=True)
-            return
-        finally:
-            self._going -= 1
-            if not self._going:
-                self._no_go.set()
         self._metrics.took("go", loop.time() - asked)
         refused = [one for one, _ in started if one.ready.intent.ref not in went.granted]
         granted = await self._noted(
@@ -323,6 +313,23 @@ class Starts:
         with suppress(Unavailable):
             await freed(self._store, [one.ready.person for one in refused])
         self._over(refused, called=True)
+
+    async def _went(self, intents: Sequence[Intent], word: Word | None) -> Went | None:
+        """What the go came to, None where that is not known.
+
+        A T1 that waits for it holds locks: it may wait for this, which has its time-outs, and for nothing after it.
+        """
+        try:
+            return await self._store.go(intents, self._owner.id, word, self._live.book)
+        except Unavailable:
+            return None
+        except Exception as wrong:
+            log.exception("go_broke", error=type(wrong).__name__)
+            return None
+        finally:
+            self._going -= 1
+            if not self._going:
+                self._no_go.set()
 
     async def _noted(self, granted: Sequence[tuple[Waiting, Slot]]) -> Sequence[tuple[Waiting, Slot]]:
         """Those that may be called, now that they are noted: all of them, or none."""

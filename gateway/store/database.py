@@ -30,6 +30,8 @@ from gateway.store.schema import metadata
 READERS = 4
 POOL = 10
 _PLANS = ("enable_seqscan", "enable_bitmapscan", "jit")
+IDLE = "60s"
+"""A transaction that waits for so long between two statements ends: a process that is frozen in one holds locks."""
 IN_LIMIT = 500
 """How many values one IN list holds at most; SQLite's variables are bounded."""
 
@@ -215,6 +217,7 @@ def _postgresql(url: URL, size: int) -> AsyncEngine:
         cursor = dbapi.cursor()
         for setting in _PLANS:
             cursor.execute(f"SET {setting} = off")
+        cursor.execute(f"SET idle_in_transaction_session_timeout = '{IDLE}'")
         cursor.close()
         dbapi.commit()
 

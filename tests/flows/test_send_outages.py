@@ -4,12 +4,14 @@ import asyncio
 import os
 import signal
 from collections import Counter
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from makers import borrower, phone, reminder
 from sendrig import ON_SQLITE
+from sqlalchemy import text
 
 from gateway.embedded import Valkey
+from gateway.errors import Unavailable
 from gateway.settings import RedisTarget
 from gateway.starts import IN_FLIGHT
 from gateway.worker import work
@@ -45,6 +47,29 @@ def all_sent(rig):
 
 def reached(rig):
     return Counter(line["to"] for line in rig.reached())
+
+
+async def test_a_go_that_failed_holds_up_no_deciding_while_it_is_withdrawn(postgres_url, open_rig):
+    """T1 waits for a go and holds locks; what a withdrawal waits for may wait for those."""
+    rig, held = await open_rig(postgres_url), asyncio.Event()
+
+    async def fails(_intents):
+        held.set()
+        raise Unavailable("a lock was not to be had")
+
+    await rig.take(reminder(100, channels=["sms"]))
+    async with rig.sender(before_go=fails) as sender:
+        async with AsyncExitStack() as stack:
+            draining = asyncio.create_task(sender.drain_one("sms"))
+            await held.wait()
+            conn = await stack.enter_async_context(rig.database.write())
+            await conn.execute(text("SELECT 1 FROM reminder FOR UPDATE"))
+            await asyncio.sleep(0.2)  # the withdrawal waits for that lock
+            await asyncio.wait_for(sender.dispatch._starts.no_go(), 2)
+        sender.dispatch.quiet()
+        await asyncio.wait_for(draining, 20)
+
+    assert rig.reached() == []
 
 
 async def test_without_any_wake_up_everything_goes_out_by_the_sweep(rig):
