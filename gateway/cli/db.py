@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,10 +16,12 @@ from gateway.cli.options import PlaceOptions, place_options
 from gateway.cli.session import named, operator_name
 from gateway.errors import BadInput, Fault
 from gateway.settings import Settings, load
-from gateway.store import journal, migrate
+from gateway.store import migrate
 from gateway.store.database import Database
-from gateway.store.failover import Thawed
 from gateway.vault import KeyRing, Vault
+
+if TYPE_CHECKING:
+    from gateway.store.failover import Thawed
 
 
 @click.group()
@@ -105,7 +108,9 @@ def thaw(
 async def _thaw(
     settings: Settings, folders: Sequence[Path], lost: Sequence[str], *, who: str, reason: str, dry_run: bool
 ) -> Thawed:
-    from gateway.wiring import Gateway, Place  # noqa: PLC0415 (no other command of these needs all of it)
+    from gateway.store import journal  # noqa: PLC0415 (no other command of these needs all of it)
+    from gateway.store.failover import Thawed  # noqa: PLC0415
+    from gateway.wiring import Gateway, Place  # noqa: PLC0415
 
     ring = KeyRing.load(settings.keyring_file)
     gateway = Gateway(Place(settings=settings, ring=ring, redis=None, public_url=""))

@@ -175,7 +175,7 @@ async def test_an_outcome_that_cannot_be_written_holds_up_no_other(rig):
     async with rig.sender(after_go=spoils_one) as sender:
         draining = asyncio.create_task(sender.drain())
         await rig.until(others_written)
-        draining.cancel()
+        await sender.die(draining)
 
     assert len(rig.reached()) == len(names)
     assert [a.state for a in await rig.attempts() if a.ref in spoilt_refs] == ["calling"]
