@@ -94,7 +94,9 @@ def thaw(
             {"brought_back": thawed.brought_back, "unknown": thawed.unknown, "forgotten": thawed.forgotten}
         )
         return
-    show.say(f"{thawed.brought_back} attempts brought back, {thawed.unknown} asked of their providers now")
+    show.say(
+        f"{thawed.brought_back} reminders that were called brought back, {thawed.unknown} calls asked about now"
+    )
     show.table(
         ("tenant", "idempotency key", "reminder"),
         [(one["tenant"], one["idempotency_key"], one["id"]) for one in thawed.forgotten],
