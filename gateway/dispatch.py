@@ -28,7 +28,7 @@ ALONE_LASTS, BESIDE_LASTS = 0.06, 0.5
 """Seconds that a T1 is meant to last: where nobody else writes meanwhile (calls wait for their go), beside others."""
 PERMIT = timedelta(seconds=10)
 """From T1 to the call at most (real time); the decision holds for its whole length."""
-SLICE = 10
+SLICE = 4
 """Decisions between which other work of this process comes to its turn: calls have a time to begin at."""
 LOOK_S = 0.2
 """Seconds after which a drain with calls under way looks for more."""

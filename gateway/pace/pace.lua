@@ -321,13 +321,9 @@ local function waits(lane)
   return lane.first <= lane.last or lane.other <= #lane.others
 end
 
-local function charge(share, lane, normal, bulk)
-  if normal then
-    share[2] = min(share[2] + NORMAL, OWED_MOST)
-  end
-  if bulk then
-    share[3] = min(share[3] + BULK, OWED_MOST)
-  end
+local function charge(share, lane)
+  share[2] = min(share[2] + NORMAL, OWED_MOST)
+  share[3] = min(share[3] + BULK, OWED_MOST)
   if lane > 0 then
     share[lane + 1] = max(share[lane + 1] - 1, 0)
   end
@@ -407,9 +403,9 @@ local function deal(pool)
         pool.time = max(pool.time, hand.share[1])
         pool.dealt = now
         hand.share[1] = hand.share[1] + hand.step
-        charge(hand.share, lane, normal, bulk)
+        charge(hand.share, lane)
         hand.work[1] = hand.work[1] + hand.step
-        charge(hand.work, lane, normal, bulk)
+        charge(hand.work, lane)
         sink(heap, count, 1)
         if group.given == group.count then
           own = own - 1
@@ -430,7 +426,7 @@ local function deal(pool)
           gauge.work = gauge.work + other.counted[i + 1] * gauge.unit
         end
         hand.work[1] = hand.work[1] + hand.step
-        charge(hand.work, lane, normal, bulk)
+        charge(hand.work, lane)
         sink(heap, count, 1)
         other.count = other.count - 1
         if other.count == 0 then

@@ -24,7 +24,7 @@ STALE_US = 10_000_000
 CALM_US = 2_000_000
 """A rate that changes more often carries all that is owed along, so that no to and fro sheds it."""
 OWED_MOST = 2.0
-"""Slots that a lane may be behind its floor; what it could not use is forgotten."""
+"""Slots that a lane may be behind its floor; what is beyond them is forgotten."""
 
 
 @dataclass(slots=True)
@@ -246,13 +246,6 @@ class _Hand:
                 return lane
         return next((lane for lane in (0, 1, 2) if self.waits(lane)), None)
 
-    def charge(self, lane: int, owed: list[float]) -> None:
-        """One slot went to a lane."""
-        for low in (1, 2):
-            if self.waits(low):
-                owed[low] = min(owed[low] + FLOORS[low], OWED_MOST)
-        owed[lane] = max(owed[lane] - 1, 0.0)
-
 
 class _Table:
     """What one call deals with: own groups and the fresh claims of others, by pool."""
@@ -351,7 +344,7 @@ def _deal(table: _Table, name: str, starts: list[list[int]]) -> None:
             pool.time = max(pool.time, hand.share.time)
             pool.dealt = table.now
             hand.share.time += 1 / hand.weight
-            hand.charge(lane, hand.share.owed)
+            _charge(hand.share.owed, lane)
             _turn(turns, hand, lane, tenant)
             if group.next == len(group.segments):
                 hand.own[lane].pop()
@@ -388,8 +381,18 @@ def _grant(group: _Own, now: float) -> int:
 
 def _turn(turns: list[tuple[float, str]], hand: _Hand, lane: int, tenant: str) -> None:
     hand.time += 1 / hand.weight
-    hand.charge(lane, hand.owed)
+    _charge(hand.owed, lane)
     heapreplace(turns, (hand.time, tenant))
+
+
+def _charge(owed: list[float], lane: int) -> None:
+    """One slot went to a lane. A low lane is owed its floor of it also while no worker has any of it at hand.
+
+    Whether one has is chance: what waits, waits in the store, and is decided on shortly before it may start.
+    """
+    for low in (1, 2):
+        owed[low] = min(owed[low] + FLOORS[low], OWED_MOST)
+    owed[lane] = max(owed[lane] - 1, 0.0)
 
 
 def _hold_back(pool: Pool, hands: Iterable[_Hand]) -> None:

@@ -122,6 +122,15 @@ def test_lower_lanes_keep_their_floors_under_a_flood_of_urgent_and_no_more():
     assert crowd.by(lane)[0] == pytest.approx(85, rel=0.02)
 
 
+def test_a_lane_that_is_not_at_hand_all_the_time_keeps_its_floor_all_the_same():
+    urgent, bulk = (({"lane": number, "paces": ("a",)}, None) for number in (0, 2))
+    crowd = Crowd(Reference(), [a_pace(per_s=100, burst=1)], [urgent, bulk])
+    for turn in range(100):
+        crowd.queues = [urgent, bulk] if turn % 2 else [urgent]
+        crowd.run(0.2)
+    assert crowd.by(lane)[2] == pytest.approx(5, rel=0.04)
+
+
 def test_fifty_tenants_in_three_lanes_are_served_alike():
     names = [f"t{n:02}" for n in range(50)]
     paces = [a_pace("acc", 400, 40), *(a_pace(name, 40, 4) for name in names)]

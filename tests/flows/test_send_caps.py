@@ -65,8 +65,9 @@ class Unlocked(Met):
         return sorted(set(keys))
 
     async def facts(self, subjects):
+        found = await super().facts(subjects)
         self.meeting.come()
-        return await super().facts(subjects)
+        return found
 
 
 class OneStatement(Met):
