@@ -24,6 +24,8 @@ from gateway.telemetry import Metrics, get
 from gateway.work import Due, Key, Queue
 
 LEAST_BATCH = 10
+AT_ONCE = 2
+"""T1s of one drain under way at once: while one waits for its statements, another decides."""
 ALONE_LASTS, BESIDE_LASTS = 0.06, 0.5
 """Seconds that a T1 is meant to last: where nobody else writes meanwhile (calls wait for their go), beside others."""
 PERMIT = timedelta(seconds=10)
@@ -81,6 +83,7 @@ class Dispatch:
         self._endings = endings
         self._metrics = metrics
         self._quiet = False
+        self._at_once = 1 if one_writer else AT_ONCE
         self._batch = float(BATCH) / 4
 
     def quiet(self) -> None:
@@ -109,7 +112,7 @@ class Dispatch:
                 await asyncio.sleep(LOOK_S)
                 continue
             view = await self._rooms.look(await self._store.due_queues())
-            dealt = self._rooms.deal(view, channel, round(self._batch))
+            dealt = self._rooms.deal(view, channel, round(self._batch) * self._at_once)
             if (
                 under_way
                 and looks < MOST_LOOKS
@@ -137,16 +140,27 @@ class Dispatch:
             await asyncio.wait(under_way)
 
     async def _claim_surely(self, due: Sequence[Due], view: View) -> Weighed:
-        """T1 of all of them; on which it breaks, that is set aside and holds up nobody else."""
-        parts, broken = await sifted(due, partial(self._claim, view))
-        for one in broken:
-            error = type(one.error).__name__
-            log.error("reminder_poison", reminder=one.item.id, error=error, exc_info=one.error)
-            await self._store.put_aside(one.item, error)
-        claimed = Weighed()
-        for part in parts:
-            claimed.ready += part.ready
-            claimed.verdicts += part.verdicts
+        """T1 of all of them, several at once; on which it breaks, that is set aside and holds up nobody else.
+
+        Where the store fails one of them, what the others have claimed is kept; it is raised where it fails all.
+        """
+        claimed, failed = Weighed(), list[BaseException]()
+        shares = _shared(due, self._at_once)
+        work = partial(self._claim, view)
+        for done in await asyncio.gather(*(sifted(share, work) for share in shares), return_exceptions=True):
+            if isinstance(done, BaseException):
+                failed.append(done)
+                continue
+            parts, broken = done
+            for one in broken:
+                error = type(one.error).__name__
+                log.error("reminder_poison", reminder=one.item.id, error=error, exc_info=one.error)
+                await self._store.put_aside(one.item, error)
+            for part in parts:
+                claimed.ready += part.ready
+                claimed.verdicts += part.verdicts
+        if len(failed) == len(shares):
+            raise failed[0]
         return claimed
 
     async def _claim(self, view: View, due: Sequence[Due], alone: bool) -> Weighed:  # noqa: FBT001 (sifted)
@@ -191,3 +205,13 @@ class Dispatch:
         if count:
             fits = count * (ALONE_LASTS if self._one_writer else BESIDE_LASTS) / seconds
             self._batch = min(float(BATCH), max(float(LEAST_BATCH), (self._batch + fits) / 2))
+
+
+def _shared(due: Sequence[Due], parts: int) -> list[list[Due]]:
+    """In so many parts at most, none of them small; what a person has due is ranked together and stays together."""
+    places: dict[Key, int] = {}
+    most = max(1, min(parts, len(due) // LEAST_BATCH))
+    shares: list[list[Due]] = [[] for _ in range(most)]
+    for one in due:
+        shares[places.setdefault((one.tenant, one.person), len(places) % most)].append(one)
+    return [share for share in shares if share]

@@ -28,7 +28,7 @@ from gateway.ports import Moment
 from gateway.store.schema import metadata
 
 READERS = 4
-POOL = 10
+POOL = 12
 _PLANS = ("enable_seqscan", "enable_bitmapscan", "jit")
 IDLE = "60s"
 """A transaction that waits for so long between two statements ends: a process that is frozen in one holds locks."""

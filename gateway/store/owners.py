@@ -35,7 +35,7 @@ FRESH_S = 8.0
 """A heartbeat older than this bars calls: others may soon take this owner for dead."""
 STEADY_S = 3.0
 """Whoever has held its own lock for less than this judges nobody: after an outage all hearts come back first."""
-LEASE = timedelta(seconds=10)
+LEASE = timedelta(seconds=4)
 RENEWED_S = LEASE.total_seconds() / 3
 """Whoever leads a duty asks again after this; whoever does not, when the leader's lease would run out."""
 

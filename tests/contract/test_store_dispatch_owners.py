@@ -84,7 +84,7 @@ async def test_a_leader_keeps_all_its_leases_by_asking_for_one_and_writes_none_b
     leader = owners("ow_1", clock)
     assert [await leader.leads("sweep"), await leader.leads("reconcile")] == [True, True]
     first = await written()
-    await goes_by(database, clock, 3)
+    await goes_by(database, clock, 1)
     before = await written()
     assert [await leader.leads("sweep"), await leader.leads("reconcile")] == [True, True]
     assert await written() == before != first
@@ -102,9 +102,9 @@ async def test_a_follower_asks_when_the_lease_that_it_saw_runs_out(database, own
     clock = Clock()
     first, second = owners("ow_1", clock), owners("ow_2", clock)
     assert [await first.leads("sweep"), await second.leads("sweep")] == [True, False]
-    await goes_by(database, clock, 9)
+    await goes_by(database, clock, 3)
     assert [await first.leads("sweep"), await second.leads("sweep")] == [True, False]
-    await goes_by(database, clock, 9)
+    await goes_by(database, clock, 3)
 
     assert not await second.leads("sweep"), "it was renewed meanwhile"
     await goes_by(database, clock, 2)

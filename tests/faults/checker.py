@@ -117,13 +117,18 @@ def stands_wrong(row, lines, attempt):
     return "unexplained" if lines or row.state in REACHED else "lost"
 
 
-def at_rest(reminders, attempts, now):
-    """Whether nothing is due, under way or to be asked about: `now` is the policy clock in µs."""
+def at_rest(reminders, attempts, *, policy, real):
+    """Whether nothing is due, under way or to be asked about, by these two clocks (µs)."""
     return (
         not any(row.state in ("intent", "calling") for row in attempts)
-        and not any(row.state == "unknown" and row.settle_tries == 0 for row in attempts)
         and not any(
-            row.state in ("sending", "waiting") or (row.next_at is not None and row.next_at <= now)
+            row.state == "unknown"
+            and row.settle_at is not None
+            and (row.settle_tries == 0 or row.settle_at <= real)
+            for row in attempts
+        )
+        and not any(
+            row.state in ("sending", "waiting") or (row.next_at is not None and row.next_at <= policy)
             for row in reminders
         )
     )

@@ -303,7 +303,10 @@ class Deaths:
         database = self.fleet.rig.database
         (clock,) = await rows(database, "clock")
         return at_rest(
-            await rows(database, "reminder"), await rows(database, "attempt"), now() + clock.offset_us
+            await rows(database, "reminder"),
+            await rows(database, "attempt"),
+            policy=now() + clock.offset_us,
+            real=now(),
         )
 
 

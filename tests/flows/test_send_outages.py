@@ -7,7 +7,7 @@ from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from makers import borrower, phone, reminder
-from sendrig import ON_SQLITE
+from sendrig import ON_SQLITE, Hooked
 from sqlalchemy import text
 
 from gateway.embedded import Valkey
@@ -70,6 +70,31 @@ async def test_a_go_that_failed_holds_up_no_deciding_while_it_is_withdrawn(postg
         await asyncio.wait_for(draining, 20)
 
     assert rig.reached() == []
+
+
+class FailsOneShare(Hooked):
+    """A store that is away for one of the two shares that are claimed at once, after a first few by themselves."""
+
+    shares = ()
+
+    async def borrowers_of(self, persons):
+        self.shares = (*self.shares, len(persons))
+        if len(self.shares) == 3:
+            raise Unavailable("away for a moment")
+        return await super().borrowers_of(persons)
+
+
+async def test_a_share_that_the_store_fails_costs_the_others_nothing_and_goes_later(postgres_url, open_rig):
+    rig = await open_rig(postgres_url)
+    await rig.take(*some(range(100, 160)))
+    store = FailsOneShare(rig.gateway.store)
+
+    async with rig.sender(store=store) as sender:
+        await sender.drain()
+
+    assert store.shares[:4] == (10, 10, 20, 20)
+    assert reached(rig) == {phone(n): 1 for n in range(100, 160)}
+    assert {attempt.state for attempt in await rig.attempts()} == {"accepted"}
 
 
 async def test_without_any_wake_up_everything_goes_out_by_the_sweep(rig):
