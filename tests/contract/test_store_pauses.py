@@ -15,7 +15,7 @@ from gateway.pauses import Kind, Pause, PauseScope, first
 from gateway.quotas.model import Load, Scope
 from gateway.store import pauses as table
 from gateway.store import schema, stopped
-from gateway.store.database import Database
+from gateway.store.database import POOL, Database
 from gateway.store.guard import guard
 from gateway.store.keys import Role
 from gateway.store.live import GO_LOCK
@@ -182,7 +182,7 @@ async def test_a_go_that_hangs_keeps_the_pause_waiting_and_not_the_other_goes(po
 async def test_a_stop_is_set_while_every_other_connection_is_taken(postgresql, stops):
     await stops.put(wanted(account="sms-2"), OPS)
     async with asyncio.timeout(8):
-        taken = [postgresql.write() for _ in range(10)]
+        taken = [postgresql.write() for _ in range(POOL)]
         conns = [await each.__aenter__() for each in taken]
         try:
             made = await stops.put(wanted(), OPS)
@@ -190,7 +190,7 @@ async def test_a_stop_is_set_while_every_other_connection_is_taken(postgresql, s
             for each in taken:
                 await each.__aexit__(None, None, None)
 
-    assert len(conns) == 10
+    assert len(conns) == POOL
     assert (made["kind"], made["waiting"]) == ("stop", None)
     shown = await stops.shown(TENANT, made["id"])
     assert (shown["waiting"], shown["expires_meanwhile"]) == (0, 0)

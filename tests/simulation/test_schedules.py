@@ -9,10 +9,8 @@ from sim_world import World, stage
 PARTS, SCHEDULES = 8, 200
 CAUGHT = [
     "go without a fence",
-    "a go whose answer is lost counts as given",
     "called before its go",
     "an unknown is free after its quarantine",
-    "go reads no pauses",
     "nobody marks what the dead left",
 ]
 """What some fifty schedules give away; `make faults` sows the rest."""
