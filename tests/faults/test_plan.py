@@ -67,7 +67,7 @@ async def one(fleet, quotas, work, seed):
             name, **{"rate": None, "per_minute": None, "per_hour": None, "per_day": None, **said}
         )
     moment = await clock(fleet)
-    due = moment.policy + timedelta(seconds=LEAD_S)
+    due = moment.policy.replace(microsecond=0) + timedelta(seconds=LEAD_S)  # a plan knows whole seconds
     for tenant, priority, count in work:
         await fleet.take_for(
             tenant,
