@@ -18,7 +18,7 @@ BACKLOGS = 10
 PRIORITIES = [priority.value for priority in Priority]
 NEAR = 0.05
 """Of the drain time, or NEAREST_S where that is less: what falls due is found within a second, then learned about."""
-NEAREST_S = 3.0
+NEAREST_S = 1.5
 LENGTH_S = 60
 """Longer than any of these backlogs drains; what a day's quota keeps waits on."""
 LEAD_S = 15
