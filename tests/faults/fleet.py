@@ -146,10 +146,11 @@ class Fleet:
         await self.until(so)
 
     async def kill_one(self):
-        """One worker is gone in the middle of whatever it did."""
+        """One worker is gone in the middle of whatever it did; its process id."""
         worker = self.workers.pop()
         worker.kill()
         await asyncio.to_thread(worker.wait, 10)
+        return worker.pid
 
     def said(self):
         """The last of what each worker said."""
@@ -224,6 +225,19 @@ class Fleet:
     def reached_twice(self):
         """Who was reached more than once."""
         return {to for to, times in Counter(line["to"] for line in self.rig.reached()).items() if times > 1}
+
+    async def marked_s(self, died):
+        """Seconds from each death (s since 1970, by process) to the record that one of its calls is unknown, sorted."""
+        database = self.rig.database
+        (clock,) = await rows(database, "clock")
+        pids = {row.id: int(row.place.rpartition(":")[2]) for row in await rows(database, "owner")}
+        whose = {row.ref: pids[row.owner] for row in await rows(database, "attempt") if row.owner in pids}
+        marks = await rows(database, "record", "kind = 'outcome' AND state = 'unknown'")
+        return sorted(
+            (mark.at - clock.offset_us) / 1e6 - died[pid]
+            for mark in marks
+            if (pid := whose.get(mark.attempt)) in died and b"owner_lost" in bytes(mark.leaf)
+        )
 
     async def sources(self):
         """Who grants the pace, as SQL says it."""

@@ -286,17 +286,7 @@ class Deaths:
 
     async def marked_s(self):
         """Seconds from each death to the record that says of one of its calls that nobody knows, sorted."""
-        database = self.fleet.rig.database
-        (clock,) = await rows(database, "clock")
-        died = {death["pid"]: death["at"] for death in self.deaths()}
-        pids = {row.id: int(row.place.rpartition(":")[2]) for row in await rows(database, "owner")}
-        whose = {row.ref: pids[row.owner] for row in await rows(database, "attempt") if row.owner in pids}
-        marks = await rows(database, "record", "kind = 'outcome' AND state = 'unknown'")
-        return sorted(
-            (mark.at - clock.offset_us) / 1e6 - died[pid]
-            for mark in marks
-            if (pid := whose.get(mark.attempt)) in died and b"owner_lost" in bytes(mark.leaf)
-        )
+        return await self.fleet.marked_s({death["pid"]: death["at"] for death in self.deaths()})
 
     async def _at_rest(self):
         await asyncio.sleep(1)
