@@ -274,7 +274,12 @@ class Starts:
             self._started(started, (granted.source, granted.epoch))
         return len(started)
 
-    def _started(self, started: Sequence[tuple[Waiting, Slot]], word: Word | None) -> None:
+    def _started(self, granted: Sequence[tuple[Waiting, Slot]], word: Word | None) -> None:
+        """Ask for the go of those that wait still: what was given up during the take may be void any moment."""
+        waiting = {one.ready.intent.ref for one in self._waiting}
+        started = [(one, slot) for one, slot in granted if one.ready.intent.ref in waiting]
+        if not started:
+            return
         self._leave([one for one, _ in started])
         self._calling.update(one.pool for one, _ in started)
         self._going += 1

@@ -9,7 +9,7 @@ from makers import rows
 
 pytestmark = pytest.mark.timeout(1200)
 DRAINS = int(os.environ.get("FAULTS_DRAINS", "50"))
-RATE, WORKERS, BETWEEN_S, CALL_S = 100, 3, 1.0, 0.4
+RATE, WORKERS, BETWEEN_S, CALL_S = 50, 3, 1.0, 0.8
 LONGEST_S = 40.0
 """The longest call of any adapter, and ten seconds."""
 

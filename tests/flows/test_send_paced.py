@@ -1,11 +1,12 @@
 """A few seconds of what `make faults` looks at for minutes: two workers, one quota, and the ledger's word on it."""
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import paces
 import pytest
 from makers import reminder
+from sendrig import Hooked
 from test_send_outages import working
 
 from gateway.domain import Tenant
@@ -47,6 +48,44 @@ async def test_two_workers_keep_within_one_pace_over_flushes_and_reach_everybody
     lines = rig.reached()
     assert len({line["to"] for line in lines}) == len(lines) == PEOPLE
     assert paces.over(paces.instants(lines), RATE, BURST) == {}
+
+
+class Ending(Hooked):
+    """Redis hangs for a moment before the take; what is written after that comes later than its answer."""
+
+    def __init__(self, store, redis):
+        super().__init__(store)
+        self.redis, self.ends = redis, False
+
+    async def pick(self, wanted):
+        due = await super().pick(wanted)
+        await self.redis.client_pause(150)
+        return due
+
+    @asynccontextmanager
+    async def transaction(self):
+        await asyncio.sleep(0.4 if self.ends else 0)
+        async with super().transaction() as tx:
+            yield tx
+
+
+async def test_what_is_given_up_during_a_take_is_not_called_with_what_it_granted(two):
+    rig, _ = two
+    await set_quota(rig)
+    await rig.take(reminder(1, channels=["sms"]))
+    store = Ending(rig.gateway.store, rig.gateway._redis)
+    async with rig.sender(store=store) as sender:
+        draining = asyncio.create_task(sender.drain_one("sms"))
+        await rig.until(lambda: asyncio.sleep(0, sender.dispatch._starts.waiting()))
+        store.ends = True
+        sender.dispatch.quiet()
+        await sender.dispatch.finish()
+        await draining
+
+    assert [attempt.state for attempt in await rig.attempts()] == ["void"]
+    assert rig.reached() == []
+    await rig.drain()
+    assert len(rig.reached()) == 1
 
 
 async def test_what_no_window_may_hold_is_told_from_what_it_may():
