@@ -280,6 +280,8 @@ class Worker:
         self.world = world
         self.process = Process(name)
         self.going = None
+        self.ends = False
+        """Whether it was told to end: it is told so once."""
 
     def start(self):
         self.going = self.world.loop.create_task(self._work(), context=_within(self.process))
@@ -687,7 +689,9 @@ class World:
 
     def _drain(self):
         worker = self._one()
-        if worker is not None and hasattr(worker, "duties") and len(self.workers) < 6:
+        able = worker is not None and hasattr(worker, "duties") and not worker.ends
+        if able and len(self.workers) < 6:
+            worker.ends = True
             self.loop.create_task(worker.drain(), context=_within(worker.process))
             self._join(f"w{self.number()}")
 
