@@ -789,8 +789,8 @@ class World:
                 return
             await asyncio.sleep(0.5 if self.loop.time() < self.quiet_at else 60.0)
         await asyncio.sleep(RECEIPTS_S)
-        while self.stage.server.holder is not None or self._under_way():  # noqa: ASYNC110 (an observer)
-            await asyncio.sleep(0.01)
+        while (held := self.stage.server.holder is not None) or self._under_way():  # noqa: ASYNC110 (an observer)
+            await asyncio.sleep(0.01 if held else 60.0)
 
     def _under_way(self):
         soon = self.now_us() + 7_200_000_000
