@@ -149,6 +149,7 @@ class Dispatch:
         work = partial(self._claim, view)
         for done in await asyncio.gather(*(sifted(share, work) for share in shares), return_exceptions=True):
             if isinstance(done, BaseException):
+                log.warning("store_away")
                 failed.append(done)
                 continue
             parts, broken = done

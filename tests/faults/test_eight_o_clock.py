@@ -14,7 +14,7 @@ RATE, BURST = 120, 4
 EACH = {"urgent": 17_700, "normal": 9_400, "bulk": 6_250}
 WEIGHTS = {"acme": 2, "beta": 1, "gamma": 1}
 FLOORS = {"normal": 0.10, "bulk": 0.05}
-TOKENS, SPARE = 2, 0.02
+TOKENS, SPARE = 2, 0.01
 """How far below its floor a lane may be; what else may go before urgent ones that no worker has at hand."""
 NIGHT = NOW - timedelta(hours=2, minutes=10)
 """07:50 in Shanghai, where texts about debts begin at 08:00."""
