@@ -50,21 +50,35 @@ async def test_two_workers_keep_within_one_pace_over_flushes_and_reach_everybody
     assert paces.over(paces.instants(lines), RATE, BURST) == {}
 
 
+class Held:
+    """A pace whose grant is known, and told only when the test says so."""
+
+    def __init__(self, pace):
+        self._pace, self.granted, self.told = pace, asyncio.Event(), asyncio.Event()
+
+    async def room(self, paces, worker):
+        return await self._pace.room(paces, worker)
+
+    async def take(self, wanted):
+        granted = await self._pace.take(wanted)
+        if any(granted.starts):
+            self.granted.set()
+            await self.told.wait()
+        return granted
+
+
 class Ending(Hooked):
-    """Redis hangs for a moment before the take; what is written after that comes later than its answer."""
+    """While the worker ends, what is written to give work up waits: whoever was granted a start would be called."""
 
-    def __init__(self, store, redis):
+    def __init__(self, store, pace):
         super().__init__(store)
-        self.redis, self.ends = redis, False
-
-    async def pick(self, wanted):
-        due = await super().pick(wanted)
-        await self.redis.client_pause(150)
-        return due
+        self._pace, self.ends = pace, False
 
     @asynccontextmanager
     async def transaction(self):
-        await asyncio.sleep(0.4 if self.ends else 0)
+        if self.ends:
+            self._pace.told.set()
+            await asyncio.sleep(0.3)
         async with super().transaction() as tx:
             yield tx
 
@@ -73,10 +87,11 @@ async def test_what_is_given_up_during_a_take_is_not_called_with_what_it_granted
     rig, _ = two
     await set_quota(rig)
     await rig.take(reminder(1, channels=["sms"]))
-    store = Ending(rig.gateway.store, rig.gateway._redis)
+    pace = rig.gateway.pace = Held(rig.gateway.pace)
+    store = Ending(rig.gateway.store, pace)
     async with rig.sender(store=store) as sender:
         draining = asyncio.create_task(sender.drain_one("sms"))
-        await rig.until(lambda: asyncio.sleep(0, sender.dispatch._starts.waiting()))
+        await pace.granted.wait()
         store.ends = True
         sender.dispatch.quiet()
         await sender.dispatch.finish()
