@@ -58,7 +58,10 @@ class Graves(Protocol):
 
 
 class Sweep:
-    """Wakes channels in this process, and for all of them voids and marks what no owner will finish."""
+    """Wakes channels in this process, and for all of them voids and marks what no owner will finish.
+
+    Several may mark at once: what one has locked the others find marked.
+    """
 
     def __init__(
         self,
@@ -89,7 +92,7 @@ class Sweep:
             self._wake(channel)
         if await self._graves.leads("sweep"):
             await self._void_overdue()
-            await self._bury()
+        await self._bury()  # whoever leads may be the one that died
         self._metrics.swept()
 
     async def _void_overdue(self) -> None:

@@ -34,7 +34,8 @@ DEAD_AFTER = timedelta(seconds=10)
 FRESH_S = 8.0
 """A heartbeat older than this bars calls: others may soon take this owner for dead."""
 STEADY_S = 3.0
-"""Whoever has held its own lock for less than this judges nobody: after an outage all hearts come back first."""
+"""After an outage all hearts come back first: whose own session was lost, or whose server began anew, judges nobody
+for so long."""
 LEASE = timedelta(seconds=4)
 RENEWED_S = LEASE.total_seconds() / 3
 """Whoever leads a duty asks again after this; whoever does not, when the leader's lease would run out."""
@@ -183,6 +184,11 @@ class Owners:
             await conn.execute(update(schema.owner).where(_OWNER.id == self.id).values(dead_at=now))
 
 
+_LOCK = (
+    "SELECT pg_try_advisory_lock($1),"
+    " CAST(EXTRACT(EPOCH FROM clock_timestamp() - pg_postmaster_start_time()) AS float8)"
+)
+"""Whether the lock is held, and for how many seconds the server has been up."""
 _BEAT = (
     "INSERT INTO owner (id, lock_key, started_at, heartbeat_at, place)"
     " SELECT $1, $2, now_us, now_us, $3"
@@ -201,7 +207,7 @@ class Heart:
         self._id = owner_id
         self._key = lock_key
         self._beat_at = 0.0
-        self._held_since = 0.0
+        self._steady_from = 0.0
         self._held = threading.Event()
         self._stop = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -216,8 +222,8 @@ class Heart:
 
     @property
     def steady(self) -> bool:
-        """Fit, and so for a while."""
-        return self.fit and time.monotonic() - self._held_since > STEADY_S
+        """Fit, and no outage just over."""
+        return self.fit and time.monotonic() >= self._steady_from
 
     async def start(self) -> None:
         """Begin; returns when the lock is held."""
@@ -254,9 +260,11 @@ class Heart:
     async def _session(self) -> None:
         conn = await asyncpg.connect(self._url, timeout=5, command_timeout=5)
         try:
-            if not await conn.fetchval("SELECT pg_try_advisory_lock($1)", self._key):
+            held, up_s = await conn.fetchrow(_LOCK, self._key)
+            if not held:
                 return
-            self._held_since = time.monotonic()
+            calm_s = 0.0 if self._beat_at else up_s
+            self._steady_from = time.monotonic() + max(0.0, STEADY_S - calm_s)
             while not self._stop.is_set():
                 await conn.execute(_BEAT, self._id, self._key, self._place)
                 self._beat_at = time.monotonic()

@@ -35,6 +35,8 @@ TENANTS = ("acme", "beta", "gamma")
 AT_ONCE = 500
 """Reminders that are taken in as one batch."""
 PATIENCE_S = 120.0
+NO_WAKE = os.environ.get("FAULTS_WAKE") == "off"
+"""No wake-up comes through: Redis lets nobody touch the keys that it goes by."""
 PR_SET_PDEATHSIG = 1
 
 
@@ -71,6 +73,8 @@ class Redis:
             "logfile": self.folder / "log",
         }
         words = [str(word) for key, value in said.items() for word in (f"--{key}", value)]
+        if NO_WAKE:
+            words += ["--user", "default", "on", "nopass", "resetkeys", "~{gateway}:pace*", "&*", "+@all"]
         self.process = await asyncio.to_thread(
             subprocess.Popen, [valkey_binary(), *words], stdout=subprocess.DEVNULL
         )

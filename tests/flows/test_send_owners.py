@@ -88,6 +88,24 @@ async def test_what_a_dead_worker_meant_to_do_is_free_and_what_it_did_is_unknown
     assert (await states(rig))["void"] == 10
 
 
+async def test_several_mark_what_the_dead_left_at_once_though_the_leader_of_the_sweep_died_too(
+    postgres_url, open_rig
+):
+    rig = await open_rig(postgres_url)
+    async with busy(rig) as (sender, tasks), rig.sender() as other:
+        assert await sender.parts.owners.leads("sweep")
+        await sender.die(*tasks)
+        await judges(rig)
+        await rig.aged("owner.heartbeat_at", seconds=11)
+
+        assert not await rig.duties.owners.leads("sweep")
+        await asyncio.gather(*(duties.sweep.once() for duties in (rig.duties, other.parts)))
+
+        assert await states(rig) == {"void": 10, "unknown": 10}
+        told = Counter(row.state for row in await rows(rig.database, "record", "kind IN ('attempt', 'outcome')"))
+        assert told == {"void": 10, "unknown": 10}
+
+
 async def test_who_lives_is_not_judged_dead_and_who_was_is_alive_again_with_its_next_beat(
     postgres_url, open_rig
 ):
