@@ -164,14 +164,7 @@ class Desk:
 
     async def prepare(self, keys: Iterable[Key]) -> Keys:
         """Fetch the data keys of these borrowers, before any lock is taken."""
-        by_tenant: dict[Tenant, set[str]] = {}
-        for tenant, borrower in keys:
-            by_tenant.setdefault(tenant, set()).add(borrower)
-        return {
-            (tenant, name): key
-            for tenant, names in by_tenant.items()
-            for name, key in (await self._vault.keys_for(tenant, sorted(names), create=False)).items()
-        }
+        return await self._vault.keys(sorted(set(keys)), create=False)
 
     def weigh(
         self,

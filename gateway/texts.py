@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import orjson
@@ -33,6 +33,9 @@ class Vault(Protocol):
         self, tenant: Tenant, subjects: Sequence[str], *, create: bool
     ) -> Mapping[str, SubjectKey]:
         """The keys of these borrowers."""
+
+    async def keys(self, whose: Iterable[Key], *, create: bool) -> Keys:
+        """The keys of these, of any tenants."""
 
 
 def pack_text(rendered: Rendered) -> bytes:

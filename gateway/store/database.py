@@ -18,12 +18,13 @@ from typing import Any, TypeVar
 import orjson
 from sqlalchemy import BigInteger, ColumnElement, Connection, event, literal_column, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError, DisconnectionError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from gateway.domain import from_us
 from gateway.errors import SetupError, StoreRefused, Unavailable
+from gateway.pools import reading, watched
 from gateway.ports import Moment
 from gateway.store.schema import metadata
 
@@ -60,7 +61,7 @@ class Database:
         elif self.dialect == "postgresql":
             self._url = parsed.set(drivername="postgresql+asyncpg")
             self._writer = _postgresql(self._url, POOL)
-            self._reader = _reading(self._writer)
+            self._reader = reading(self._writer)
         else:
             raise SetupError("the database URL starts with sqlite:/// or postgresql://")
         self._turn = Turn()
@@ -101,7 +102,7 @@ class Database:
         if self._aside is None:
             self._aside = copy(self)
             aside = _postgresql(self._url, 1)
-            self._aside._writer, self._aside._reader = aside, _reading(aside)  # noqa: SLF001 (a copy of itself)
+            self._aside._writer, self._aside._reader = aside, reading(aside)  # noqa: SLF001 (a copy of itself)
         return self._aside
 
     @property
@@ -221,18 +222,7 @@ def _postgresql(url: URL, size: int) -> AsyncEngine:
         cursor.close()
         dbapi.commit()
 
-    @event.listens_for(engine.sync_engine, "checkout")
-    def on_checkout(dbapi: Any, _record: Any, _proxy: Any) -> None:
-        """The driver knows when the server has closed a connection: no round trip asks for it."""
-        if dbapi.driver_connection.is_closed():
-            raise DisconnectionError
-
-    return engine
-
-
-def _reading(engine: AsyncEngine) -> AsyncEngine:
-    """The same connections without a transaction around each statement that only reads: two round trips less."""
-    return engine.execution_options(isolation_level="AUTOCOMMIT")
+    return watched(engine)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import insert, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.domain import Tenant, to_us, ulid
+from gateway.domain import to_us, ulid
 from gateway.ports import Entry
 from gateway.sendlog.record import SALT_BYTES, Built, Kind, LogKeys, build
 from gateway.store import schema
@@ -93,16 +93,14 @@ class Log:
         return name, built
 
     async def _seal(self, made: Sequence[tuple[Entry, str, Built]]) -> list[dict[str, Any]]:
-        subjects: dict[Tenant, set[str]] = {}
-        for entry, _, _ in made:
-            subjects.setdefault(entry.tenant, set()).add(entry.borrower or TENANT_KEY)
-        keys = {t: await self._vault.keys_for(t, sorted(names), create=True) for t, names in subjects.items()}
+        subjects = {(entry.tenant, entry.borrower or TENANT_KEY) for entry, _, _ in made}
+        keys = await self._vault.keys(sorted(subjects), create=True)
         return [
             {
                 "tenant": entry.tenant,
                 "id": name,
                 "borrower": entry.borrower,
-                "side_enc": keys[entry.tenant][entry.borrower or TENANT_KEY].seal(
+                "side_enc": keys[entry.tenant, entry.borrower or TENANT_KEY].seal(
                     built.side, table="record_side", column="side_enc", row=name
                 ),
             }

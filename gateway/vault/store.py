@@ -40,6 +40,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from gateway.domain import Tenant
 from gateway.errors import SetupError, Unavailable
 from gateway.masking import Pii
+from gateway.pools import reading, watched
 from gateway.vault.fields import DataKey
 from gateway.vault.ring import KEY, NONCE, Entropy, KeyRing, KeyUse
 
@@ -47,12 +48,15 @@ TENANT_KEY = "*"
 """The subject whose data key seals what belongs to a tenant and to no borrower; no borrower is named so."""
 
 VERSION = 1
-_IN_LIMIT = 500
+_AT_ONCE = 500
 _CACHED = 4096
 _READ_S, _WRITE_S = 60.0, 2.0
 """How long another process may go on opening, and sealing, under a key that was destroyed."""
 _LOCK = 7_306_023_112_004_401
 """PostgreSQL's advisory lock for making tables."""
+
+Key = tuple[Tenant, str]
+"""A tenant and whose key it is: a borrower, or TENANT_KEY."""
 
 _metadata = MetaData()
 _vault = Table(
@@ -91,11 +95,15 @@ class Vault:
         entropy: Entropy = os.urandom,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._engine = _sqlite(url) if url.get_backend_name() == "sqlite" else _postgresql(url)
+        if url.get_backend_name() == "sqlite":
+            self._engine = self._reader = _sqlite(url)
+        else:
+            self._engine = _postgresql(url)
+            self._reader = reading(self._engine)
         self._ring = ring
         self._entropy = entropy
         self._clock = clock
-        self._cache: OrderedDict[tuple[Tenant, str], tuple[float, DataKey]] = OrderedDict()
+        self._cache: OrderedDict[Key, tuple[float, DataKey]] = OrderedDict()
 
     async def prepare(self) -> None:
         """Make what is missing of the tables, and check the rest; as often as you like."""
@@ -129,18 +137,22 @@ class Vault:
 
         Without `create`, who has no key (never had one, or was erased) is left out.
         """
-        wanted = list(dict.fromkeys(subjects))
+        keys = await self.keys(((tenant, subject) for subject in subjects), create=create)
+        return {subject: key for (_, subject), key in keys.items()}
+
+    async def keys(self, whose: Iterable[Key], *, create: bool) -> dict[Key, DataKey]:
+        """The same for borrowers of several tenants."""
+        wanted = dict.fromkeys(whose)
         since = self._clock() - (_WRITE_S if create else _READ_S)
-        keys = {s: hit[1] for s in wanted if (hit := self._cache.get((tenant, s))) and hit[0] >= since}
-        missing = [s for s in wanted if s not in keys]
+        keys = {one: hit[1] for one in wanted if (hit := self._cache.get(one)) and hit[0] >= since}
+        missing = [one for one in wanted if one not in keys]
         if missing:
-            async with self._begin() as conn:
-                rows = await _read_keys(conn, tenant, missing)
-                lacking = [s for s in missing if s not in rows]
-                if create and lacking:
-                    await self._make(conn, tenant, lacking)
-                    rows |= await _read_keys(conn, tenant, lacking)
-            keys |= {s: self._remember(tenant, s, *row) for s, row in rows.items()}
+            rows = await self._read(missing)
+            lacking = [one for one in missing if one not in rows]
+            if create and lacking:
+                await self._make(lacking)
+                rows |= await self._read(lacking)
+            keys |= {one: self._remember(one, *row) for one, row in rows.items()}
         return keys
 
     async def destroy(self, tenant: Tenant, subject: str) -> bool:
@@ -177,7 +189,7 @@ class Vault:
                 keep.on_conflict_do_update(index_elements=["tenant", "name"], set_={"value_enc": sealed})
             )
 
-    async def rewrap(self, batch: int = _IN_LIMIT) -> AsyncIterator[int]:
+    async def rewrap(self, batch: int = _AT_ONCE) -> AsyncIterator[int]:
         """Wrap every data key under the ring's current key, a batch a transaction; gives each one's size."""
         last = ("", "")
         while True:
@@ -195,7 +207,16 @@ class Vault:
         anew = self._ring.wrap(self._unwrap(kid, wrapped, about), about, self._entropy(NONCE))
         return {"t": tenant, "s": subject, "old": kid, "wrapped": anew, "kid": self._ring.current}
 
-    async def _make(self, conn: AsyncConnection, tenant: Tenant, subjects: Sequence[str]) -> None:
+    async def _read(self, whose: Sequence[Key]) -> dict[Key, tuple[bytes, str]]:
+        with _unavailable():
+            async with self._reader.connect() as conn:
+                asked = _KEYS[self._engine.dialect.name]
+                rows = await conn.execute(asked, {"whose": orjson.dumps(whose).decode()})
+                return {
+                    (Tenant(tenant), subject): (bytes(wrapped), kid) for tenant, subject, wrapped, kid in rows
+                }
+
+    async def _make(self, whose: Sequence[Key]) -> None:
         """Write new keys; where another process was quicker, its key stands."""
         rows = [
             {
@@ -205,14 +226,16 @@ class Vault:
                 "kid": self._ring.current,
                 "created_at": int(self._clock() * 1_000_000),
             }
-            for subject in subjects
+            for tenant, subject in whose
         ]
-        await conn.execute(self._insert(_data_key).on_conflict_do_nothing(), rows)
+        async with self._begin() as conn:
+            await conn.execute(self._insert(_data_key).on_conflict_do_nothing(), rows)
 
-    def _remember(self, tenant: Tenant, subject: str, wrapped: bytes, kid: str) -> DataKey:
+    def _remember(self, whose: Key, wrapped: bytes, kid: str) -> DataKey:
+        tenant, subject = whose
         key = DataKey(self._unwrap(kid, wrapped, f"{tenant}\0{subject}"), tenant, self._entropy)
-        self._cache[tenant, subject] = (self._clock(), key)
-        self._cache.move_to_end((tenant, subject))
+        self._cache[whose] = (self._clock(), key)
+        self._cache.move_to_end(whose)
         while len(self._cache) > _CACHED:
             self._cache.popitem(last=False)
         return key
@@ -261,18 +284,17 @@ async def _older(conn: AsyncConnection, current: str, last: tuple[str, str], lim
     return list(rows)
 
 
-async def _read_keys(
-    conn: AsyncConnection, tenant: Tenant, subjects: Sequence[str]
-) -> dict[str, tuple[bytes, str]]:
-    found: dict[str, tuple[bytes, str]] = {}
-    for start in range(0, len(subjects), _IN_LIMIT):
-        rows = await conn.execute(
-            select(_data_key.c.subject, _data_key.c.wrapped, _data_key.c.kid)
-            .where(_data_key.c.tenant == tenant)
-            .where(_data_key.c.subject.in_(subjects[start : start + _IN_LIMIT]))
-        )
-        found |= {subject: (bytes(wrapped), kid) for subject, wrapped, kid in rows}
-    return found
+_KEYS = {
+    name: text(
+        f"SELECT k.tenant, k.subject, k.wrapped, k.kid FROM {elements} AS w"  # noqa: S608 (words of ours)
+        " JOIN data_key k ON k.tenant = w.value ->> 0 AND k.subject = w.value ->> 1"
+    )
+    for name, elements in (
+        ("sqlite", "json_each(:whose)"),
+        ("postgresql", "json_array_elements(CAST(:whose AS json))"),
+    )
+}
+"""Those of these (tenant, subject), as a JSON array: one text, however many."""
 
 
 def _sqlite(url: URL) -> AsyncEngine:
@@ -297,8 +319,8 @@ def _sqlite(url: URL) -> AsyncEngine:
 
 
 def _postgresql(url: URL) -> AsyncEngine:
-    return create_async_engine(
-        url, pool_size=5, max_overflow=0, pool_timeout=10, pool_pre_ping=True, hide_parameters=True
+    return watched(
+        create_async_engine(url, pool_size=5, max_overflow=0, pool_timeout=10, hide_parameters=True)
     )
 
 
