@@ -113,13 +113,10 @@ class Dispatch:
                 continue
             view = await self._rooms.look(await self._store.due_queues())
             dealt = self._rooms.deal(view, channel, round(self._batch) * self._at_once)
-            if (
-                under_way
-                and looks < MOST_LOOKS
-                and self._starts.waiting() > self._rooms.reckoned(view, dealt)
-            ):
+            waiting = self._starts.waiting()
+            if under_way and looks < MOST_LOOKS and waiting > self._rooms.reckoned(view, dealt):
                 looks += 1
-                await self._starts.fewer_wait(BATCH / 4, within_s=LOOK_S)
+                await self._starts.fewer_wait(min(BATCH / 4, waiting / 2), within_s=LOOK_S)
                 continue
             looks = 0
             due = await self._store.pick(dealt)

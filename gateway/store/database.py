@@ -113,7 +113,7 @@ class Database:
     @property
     def now(self) -> ColumnElement[int]:
         """The policy clock in µs within a statement, read once for it."""
-        return literal_column(f"(SELECT {_REAL[self.dialect]} + {_OFFSET})", BigInteger)
+        return now_in(self.dialect)
 
     async def moment(self, conn: AsyncConnection, *, beside: str = "") -> Moment:
         """The database's clock, and the policy clock that stands an offset from it; `beside`: more for that SELECT."""
@@ -139,6 +139,11 @@ class Database:
             await self._aside.aclose()
         await self._writer.dispose()
         await self._reader.dispose()
+
+
+def now_in(dialect: str) -> ColumnElement[int]:
+    """See Database.now."""
+    return literal_column(f"(SELECT {_REAL[dialect]} + {_OFFSET})", BigInteger)
 
 
 class Turn:

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -13,6 +14,7 @@ import orjson
 from sqlalchemy import (
     BigInteger,
     Boolean,
+    ColumnElement,
     CompoundSelect,
     Select,
     Subquery,
@@ -39,7 +41,7 @@ from gateway.quotas.model import Book, Load
 from gateway.standing import Ending
 from gateway.store import counted, schema, server, standing
 from gateway.store.among import among, given, json, keyed
-from gateway.store.database import Database, chunks
+from gateway.store.database import Database, chunks, now_in
 from gateway.store.facts import FactsTx
 from gateway.store.guard import as_they_stand, guard
 from gateway.store.live import GO_LOCK
@@ -107,40 +109,13 @@ class DispatchStore:
     async def _heads(
         self, conn: AsyncConnection, wanted: Mapping[str, int], *, free: bool
     ) -> Sequence[Row[Any]]:
-        heads = [self._head(queue, limit, free=free) for queue, limit in wanted.items()]
-        rows = await conn.execute(
-            union_all(*(select(head) for head in heads)) if len(heads) > 1 else select(heads[0])
-        )
+        asked: dict[str, Any] = {}
+        for place, (queue, limit) in enumerate(wanted.items()):
+            asked |= {f"queue{place}": queue, f"most{place}": limit}
+            if free:
+                asked[f"looked{place}"] = LOOKED_AT * limit
+        rows = await _heads(self._db.dialect, len(wanted), free).run(conn, **asked)
         return rows.all()
-
-    def _head(self, queue: str, limit: int, *, free: bool) -> Subquery:
-        """`free`: whoever is decided on by another worker just now is passed over."""
-        due = (
-            select(
-                _REMINDER.tenant,
-                _REMINDER.id,
-                _REMINDER.person,
-                _REMINDER.borrower,
-                _REMINDER.priority,
-                _REMINDER.next_at,
-                _REMINDER.accepted_at,
-            )
-            .where(
-                _REMINDER.queue == queue, _REMINDER.next_at <= self._db.now, _REMINDER.state.in_(DUE_STATES)
-            )
-            .order_by(_REMINDER.next_at, _REMINDER.accepted_at)
-        )
-        if not free:
-            return due.limit(limit).subquery()
-        person, head = schema.person.c, due.limit(LOOKED_AT * limit).subquery()
-        return (
-            select(head)
-            .join(schema.person, and_(person.tenant == head.c.tenant, person.id == head.c.person))
-            .order_by(head.c.next_at, head.c.accepted_at)
-            .limit(limit)
-            .with_for_update(of=schema.person, key_share=True, skip_locked=True)
-            .subquery()
-        )
 
     async def borrowers_of(self, persons: Sequence[Key]) -> list[Key]:
         """All borrowers of these persons, unlocked."""
@@ -210,6 +185,46 @@ class DispatchStore:
     async def _begin(self, conn: AsyncConnection) -> Moment:
         """Takes the guard's lock; a go that hangs must not hold up whoever sets a pause, nor every go behind that."""
         return await self._db.moment(conn, beside="" if self._db.sqlite else _GO_BEGINS)
+
+
+@lru_cache(64)
+def _heads(dialect: str, count: int, free: bool) -> Worded:  # noqa: FBT001 (it is a key)
+    """The first of so many queues."""
+    heads = [select(_head(now_in(dialect), place, free=free)) for place in range(count)]
+    return Worded(union_all(*heads) if count > 1 else heads[0])
+
+
+def _head(now: ColumnElement[int], place: int, *, free: bool) -> Subquery:
+    """The first of one queue; `free`: whoever is decided on by another worker just now is passed over."""
+    due = (
+        select(
+            _REMINDER.tenant,
+            _REMINDER.id,
+            _REMINDER.person,
+            _REMINDER.borrower,
+            _REMINDER.priority,
+            _REMINDER.next_at,
+            _REMINDER.accepted_at,
+        )
+        .where(
+            _REMINDER.queue == bindparam(f"queue{place}", type_=Text),
+            _REMINDER.next_at <= now,
+            _REMINDER.state.in_([literal_column(f"'{state}'") for state in DUE_STATES]),
+        )
+        .order_by(_REMINDER.next_at, _REMINDER.accepted_at)
+    )
+    most = bindparam(f"most{place}", type_=BigInteger)
+    if not free:
+        return due.limit(most).subquery()
+    person, head = schema.person.c, due.limit(bindparam(f"looked{place}", type_=BigInteger)).subquery()
+    return (
+        select(head)
+        .join(schema.person, and_(person.tenant == head.c.tenant, person.id == head.c.person))
+        .order_by(head.c.next_at, head.c.accepted_at)
+        .limit(most)
+        .with_for_update(of=schema.person, key_share=True, skip_locked=True)
+        .subquery()
+    )
 
 
 def _starts(intents: Sequence[Intent], refused: Mapping[str, Refusal]) -> list[Start]:

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
-from sqlalchemy import and_, case, func, select, text, tuple_, update
+from sqlalchemy import and_, bindparam, case, func, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -70,6 +70,10 @@ def told(said: str | None) -> dict[str, Standing]:
 
 _ASKED = select(schema.standing).where(among("pools", _STANDING.pool)).order_by(_STANDING.pool)
 _OF_POOLS, _LOCKED = Worded(_ASKED), Worded(_ASKED.with_for_update())
+_ACCOUNTS = Worded(select(schema.account).where(among("accounts", _ACCOUNT.tenant, _ACCOUNT.name)))
+_CLEARS = (
+    update(schema.standing).where(_STANDING.pool == bindparam("own")).values(clears_at=bindparam("clears"))
+)
 
 
 async def read(conn: AsyncConnection) -> dict[str, Standing]:
@@ -170,8 +174,10 @@ async def _queue(
     if not some:
         return {}
     paces = await _paces(conn, some)
-    await _known(conn, paces)
     rows = {row.pool: row for row in await _rows(conn, paces, lock=True)}
+    if new := paces.keys() - rows.keys():
+        await _known(conn, new)
+        rows |= {row.pool: row for row in await _rows(conn, new, lock=True)}
     refused: dict[str, Refusal] = {}
     for pool, per_s in sorted(paces.items()):
         was = rows[pool].clears_at
@@ -183,9 +189,7 @@ async def _queue(
                 refused[start.ref] = Refusal(reason="quota", by=start.load.account, again=again)
             else:
                 clears = after_it
-        await conn.execute(
-            update(schema.standing).where(_STANDING.pool == pool).values(clears_at=to_us(clears))
-        )
+        await conn.execute(_CLEARS, {"own": pool, "clears": to_us(clears)})
     return refused
 
 
@@ -196,9 +200,7 @@ def _units(load: Load) -> int:
 async def _paces(conn: AsyncConnection, queued: Mapping[str, Sequence[Start]]) -> dict[str, float]:
     """The pace of each account's sender, where one is known."""
     pools = {(starts[0].load.tenant, starts[0].load.account): pool for pool, starts in queued.items()}
-    rows = await conn.execute(
-        select(schema.account).where(tuple_(_ACCOUNT.tenant, _ACCOUNT.name).in_(list(pools)))
-    )
+    rows = await _ACCOUNTS.run(conn, accounts=keyed(pools))
     paces = {pools[row.tenant, row.name]: catalogue.pace_of(account_of(row)) for row in rows}
     return {pool: float(pace) for pool, pace in paces.items() if pace is not None}
 

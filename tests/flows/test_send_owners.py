@@ -102,7 +102,9 @@ async def test_several_mark_what_the_dead_left_at_once_though_the_leader_of_the_
         await asyncio.gather(*(duties.sweep.once() for duties in (rig.duties, other.parts)))
 
         assert await states(rig) == {"void": 10, "unknown": 10}
-        told = Counter(row.state for row in await rows(rig.database, "record", "kind IN ('attempt', 'outcome')"))
+        told = Counter(
+            row.state for row in await rows(rig.database, "record", "kind IN ('attempt', 'outcome')")
+        )
         assert told == {"void": 10, "unknown": 10}
 
 

@@ -92,6 +92,9 @@ class Keys:
     async def keys_for(self, tenant, subjects, *, create):
         return {name: self._key(tenant, name) for name in subjects}
 
+    async def keys(self, whose, *, create):
+        return {one: self._key(*one) for one in whose}
+
     def _key(self, tenant, name):
         found = self._keys.get((tenant, name))
         if found is None:
@@ -638,8 +641,11 @@ class World:
         return self.random.choice(whose if whose and self.random.random() < 0.8 else able) if able else None
 
     def _cut(self, worker):
-        owner = f"ow_{worker.process.name}"
-        (calls,) = self.stage.server.say(_CALLING, owner)[0]
+        """What its open transaction has withdrawn is calling again when that is rolled back."""
+        holder = self.stage.server.holder
+        writes = holder is not None and holder.process is worker.process
+        sure = ("intent",) if writes else ("intent", "void")
+        (calls,) = self.stage.server.say(_CALLING, f"ow_{worker.process.name}", json.dumps(sure))[0]
         self.in_flight += calls
         self._cuts += 1
 
@@ -874,7 +880,7 @@ def _broke(worker):
 
 
 _CALLING = """SELECT count(*) FROM attempt
- WHERE owner = ? AND called_at IS NOT NULL AND ending IS NULL AND state NOT IN ('void', 'intent')"""
+ WHERE owner = ? AND called_at IS NOT NULL AND ending IS NULL AND state NOT IN (SELECT value FROM json_each(?))"""
 _MAY_GO = (
     "next_at IS NOT NULL AND substr(queue, 1, instr(queue, '|') - 1) NOT IN (SELECT value FROM json_each(?))"
 )
