@@ -14,7 +14,7 @@
 -- Instants are µs since 2025.
 
 local AHEAD, ROOM, CLAIM, STALE, CALM, FORGET = 100000, 1000000, 250000, 10000000, 2000000, 60000000
-local NORMAL, BULK, OWED_MOST, AHEAD_MOST = 0.10, 0.05, 2, 0.5
+local NORMAL, BULK, OWED_MOST = 0.10, 0.05, 2
 local KEEP_MS = 3600000
 local floor, ceil, max, min, abs = math.floor, math.ceil, math.max, math.min, math.abs
 
@@ -325,7 +325,7 @@ local function charge(share, lane)
   share[2] = min(share[2] + NORMAL, OWED_MOST)
   share[3] = min(share[3] + BULK, OWED_MOST)
   if lane > 0 then
-    share[lane + 1] = max(share[lane + 1] - 1, -AHEAD_MOST)
+    share[lane + 1] = max(share[lane + 1] - 1, 0)
   end
 end
 

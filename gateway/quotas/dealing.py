@@ -25,8 +25,6 @@ CALM_US = 2_000_000
 """A rate that changes more often carries all that is owed along, so that no to and fro sheds it."""
 OWED_MOST = 2.0
 """Slots that a lane may be behind its floor; what is beyond them is forgotten."""
-AHEAD_MOST = 0.5
-"""Slots beyond its floor that are held against a lane; what is beyond them is forgotten."""
 
 
 @dataclass(slots=True)
@@ -394,7 +392,7 @@ def _charge(owed: list[float], lane: int) -> None:
     """
     for low in (1, 2):
         owed[low] = min(owed[low] + FLOORS[low], OWED_MOST)
-    owed[lane] = max(owed[lane] - 1, -AHEAD_MOST)
+    owed[lane] = max(owed[lane] - 1, 0.0)
 
 
 def _hold_back(pool: Pool, hands: Iterable[_Hand]) -> None:

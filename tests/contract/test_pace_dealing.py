@@ -131,17 +131,6 @@ def test_a_lane_that_is_not_at_hand_all_the_time_keeps_its_floor_all_the_same():
     assert crowd.by(lane)[2] == pytest.approx(5, rel=0.04)
 
 
-def test_what_a_lane_got_beyond_its_floor_is_held_against_it_for_half_a_slot():
-    urgent, normal = (({"lane": number, "paces": ("a",), "count": 1}, None) for number in (0, 1))
-    crowd = Crowd(Reference(), [a_pace(per_s=10, burst=1)], [urgent, normal], workers=1)
-    for _ in range(40):
-        crowd.queues = [urgent, normal]
-        crowd.run(1.3)
-        crowd.queues = [normal]
-        crowd.run(0.2)
-    assert crowd.by(lane)[1] * 1.5 == pytest.approx(2, rel=0.03)  # of fifteen: three if it were all forgotten
-
-
 def test_fifty_tenants_in_three_lanes_are_served_alike():
     names = [f"t{n:02}" for n in range(50)]
     paces = [a_pace("acc", 400, 40), *(a_pace(name, 40, 4) for name in names)]
