@@ -17,6 +17,7 @@ from gateway.deciding import Desk, Weighed
 from gateway.endings import Endings, Opens
 from gateway.live import Live
 from gateway.poison import sifted
+from gateway.quotas.shares import numbers
 from gateway.rooms import BATCH, Rooms, View
 from gateway.starts import Owner, Starts
 from gateway.tasks import end
@@ -114,15 +115,15 @@ class Dispatch:
             view = await self._rooms.look(await self._store.due_queues())
             dealt = self._rooms.deal(view, channel, round(self._batch) * self._at_once)
             waiting = self._starts.waiting()
-            if under_way and looks < MOST_LOOKS and waiting > self._rooms.reckoned(view, dealt):
+            if under_way and looks < MOST_LOOKS and waiting > sum(turn.waiter.uses for turn in dealt):
                 looks += 1
                 await self._starts.fewer_wait(min(BATCH / 4, waiting / 2), within_s=LOOK_S)
                 continue
             looks = 0
-            due = await self._store.pick(dealt)
+            due = await self._store.pick(numbers(dealt))
             claimed = await self._claim_surely(due, view) if due else None
             if claimed is not None:
-                self._rooms.learn(claimed.verdicts)
+                self._rooms.learn(channel, dealt, claimed.verdicts)
                 under_way |= set(self._starts.add(claimed.ready))
             under_way = {over for over in under_way if not over.done()}
             if claimed is None and not under_way:

@@ -6,8 +6,8 @@ counted quotas, this worker's own calls and claims, and the pauses. It only bars
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from zlib import crc32
@@ -21,7 +21,7 @@ from gateway.live import Live
 from gateway.pauses import first, first_of_queue
 from gateway.quotas.asked import Grants, Pace
 from gateway.quotas.model import Bucket, Load
-from gateway.quotas.shares import TRIAL, Shares, Waiter, Way
+from gateway.quotas.shares import TRIAL, Shares, Turn, Waiter, Way
 from gateway.starts import IN_FLIGHT, Starts
 from gateway.work import Queue, Refusal, Start, Verdict
 
@@ -146,11 +146,13 @@ class Rooms:
         part = self._stayed[queue] / self._tried[queue]
         return min(1.0, max(LEAST, part / SURELY))
 
-    def learn(self, verdicts: Sequence[Verdict]) -> None:
-        """What part of each queue may go, quotas aside; the rest is suppressed or goes another way.
+    def learn(self, channel: str, dealt: Sequence[Turn], verdicts: Sequence[Verdict]) -> None:
+        """What was decided on of what was dealt; and what part of each queue may go, quotas aside.
 
-        What is put off by rules says nothing: when it is due again, it goes like any other.
+        The rest is suppressed or goes another way. What is put off by rules says nothing: when it is due again, it goes
+        like any other.
         """
+        self._shares[channel].decided(dealt, Counter(verdict.work.queue for verdict in verdicts))
         for verdict in verdicts:
             queue, stays = verdict.work.queue, verdict.moves_to is None
             if verdict.intent is not None:
@@ -179,14 +181,10 @@ class Rooms:
             went[pool] *= FADES
         went[load.pool] = went.get(load.pool, 0.0) + 1
 
-    def deal(self, view: View, channel: str, most: int) -> dict[str, int]:
-        """How many to pick of each queue of a channel, `most` together."""
+    def deal(self, view: View, channel: str, most: int) -> list[Turn]:
+        """What to pick of the queues of a channel, `most` together."""
         waiting = [w for name, w in view.queues.items() if name.partition("|")[0] == channel]
         return self._shares[channel].deal(waiting, view.left, most, self._starts.claims(channel))
-
-    def reckoned(self, view: View, dealt: Mapping[str, int]) -> float:
-        """How many of these will start."""
-        return sum(number * view.queues[queue].uses for queue, number in dealt.items())
 
     def refusal(self, view: View, start: Start) -> Refusal | None:
         """Why this start would get no go now; else its room is used up in the view."""

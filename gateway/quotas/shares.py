@@ -61,14 +61,48 @@ class Waiter:
         )
 
 
+class Turn(NamedTuple):
+    """One that is to be picked, of this queue, while these lanes of its tenant waited."""
+
+    waiter: Waiter
+    lanes: tuple[int, ...]
+
+
+def numbers(dealt: Iterable[Turn]) -> dict[str, int]:
+    """How many of each queue are to be picked."""
+    return dict(Counter(turn.waiter.name for turn in dealt))
+
+
 @dataclass(slots=True)
+class _Memory:
+    """Who had what: how far the dealing came, what each tenant had, and what its lanes are owed."""
+
+    reached: float = 0.0
+    had: dict[str, float] = field(default_factory=dict)
+    owed: dict[tuple[str, int], float] = field(default_factory=lambda: defaultdict(float))
+
+    def copy(self) -> _Memory:
+        return _Memory(self.reached, self.had.copy(), self.owed.copy())
+
+    def comes_in(self, tenant: str) -> None:
+        """Who did not wait before has nothing saved up."""
+        self.had[tenant] = max(self.had.get(tenant, 0.0), self.reached)
+
+    def charge(self, turn: Turn) -> None:
+        """What its tenant had, and what that tenant's lanes that wait are owed from now on."""
+        chosen, tenant = turn.waiter, turn.waiter.tenant
+        self.reached = self.had[tenant]
+        self.had[tenant] += chosen.uses / chosen.weight
+        for lane in turn.lanes:
+            self.owed[tenant, lane] += FLOORS[lane] * chosen.uses
+        self.owed[tenant, chosen.lane] = max(-AHEAD, self.owed[tenant, chosen.lane] - chosen.uses)
+
+
 class Shares:
     """Deals room; remembers who had what, so that small rooms come round to everybody."""
 
-    _reached: float = 0.0
-    _had: dict[str, float] = field(default_factory=dict)
-    _owed: dict[tuple[str, int], float] = field(default_factory=lambda: defaultdict(float))
-    _claims: Counter[tuple[str, int]] = field(default_factory=Counter)
+    def __init__(self) -> None:
+        self._memory = _Memory()
 
     def deal(
         self,
@@ -76,38 +110,54 @@ class Shares:
         left: Mapping[str, float],
         most: int,
         claims: Mapping[tuple[str, int], int],
-    ) -> dict[str, int]:
-        """How many of each queue to pick, `most` together; `left` is the room by key.
+    ) -> list[Turn]:
+        """What to pick, `most` at most, in turn; `left` is the room by key. It counts once it is `decided` on.
 
         `claims`: what this worker has decided on and waits for its start, by tenant and lane. Of a lane of which there
         is none one is picked before it is owed: the take deals floors to claims.
         """
-        room, self._claims = dict(left), Counter(claims)
+        return _Dealing(self._memory.copy(), Counter(claims)).deal(waiting, left, most)
+
+    def decided(self, dealt: Iterable[Turn], number: Mapping[str, int]) -> None:
+        """Of what was dealt so many of each queue were decided on. The rest was not picked, or not to be had."""
+        left = Counter(number)
+        for turn in dealt:
+            if left[turn.waiter.name] > 0:
+                left[turn.waiter.name] -= 1
+                self._memory.comes_in(turn.waiter.tenant)
+                self._memory.charge(turn)
+
+
+class _Dealing:
+    """One dealing, on a copy of what is remembered."""
+
+    def __init__(self, memory: _Memory, claims: Counter[tuple[str, int]]) -> None:
+        self._memory = memory
+        self._claims = claims
+        self._turns: list[Turn] = []
+
+    def deal(self, waiting: Sequence[Waiter], left: Mapping[str, float], most: int) -> list[Turn]:
+        """All turns."""
+        room = dict(left)
         open_ = [w for w in waiting if w.room(room) >= 1]
         for w in open_:
-            self._had[w.tenant] = max(self._had.get(w.tenant, 0.0), self._reached)
-        dealt = Counter[str]()
-        self._fill(open_, room, dealt, most, {w.name: _at_most(w, room, most) for w in open_})
-        self._fill([w for w in open_ if not w.on_trial], room, dealt, most, {})
-        return dict(dealt)
+            self._memory.comes_in(w.tenant)
+        self._fill(open_, room, most, {w.name: _at_most(w, room, most) for w in open_})
+        self._fill([w for w in open_ if not w.on_trial], room, most, {})
+        return self._turns
 
     def _fill(
-        self,
-        waiting: Sequence[Waiter],
-        room: dict[str, float],
-        dealt: Counter[str],
-        most: int,
-        at_most: Mapping[str, float],
+        self, waiting: Sequence[Waiter], room: dict[str, float], most: int, at_most: Mapping[str, float]
     ) -> None:
-        """Deal until nothing that waits fits; what was dealt and the room are changed."""
+        """Deal until nothing that waits fits; the room is changed."""
+        dealt = Counter(turn.waiter.name for turn in self._turns)
         lines: dict[str, dict[int, list[Waiter]]] = defaultdict(lambda: defaultdict(list))
         for w in sorted(waiting, key=lambda w: w.oldest, reverse=True):
             lines[w.tenant][w.lane].append(w)
-        turns = [(self._had[tenant], tenant) for tenant in lines]
-        heapify(turns)
-        number = dealt.total()
-        while turns and number < most:
-            _, tenant = turns[0]
+        next_ = [(self._memory.had[tenant], tenant) for tenant in lines]
+        heapify(next_)
+        while next_ and len(self._turns) < most:
+            _, tenant = next_[0]
             lanes = lines[tenant]
             lane = self._lane(tenant, sorted(lanes))
             first = lanes[lane][-1]
@@ -116,31 +166,23 @@ class Shares:
                 if not lanes[lane]:
                     del lanes[lane]
                 if not lanes:
-                    heappop(turns)
+                    heappop(next_)
                 continue
-            number += 1
             dealt[first.name] += 1
             for way in first.ways:
                 for key in way.keys:
                     room[key] -= first.uses * way.share
-            self._charge(first, lanes)
-            heapreplace(turns, (self._had[tenant], tenant))
-
-    def _charge(self, chosen: Waiter, lanes: Iterable[int]) -> None:
-        """What its tenant had, and what that tenant's lanes that wait are owed from now on."""
-        tenant = chosen.tenant
-        self._reached = self._had[tenant]
-        self._had[tenant] += chosen.uses / chosen.weight
-        for lane in lanes:
-            self._owed[tenant, lane] += FLOORS[lane] * chosen.uses
-        self._owed[tenant, chosen.lane] = max(-AHEAD, self._owed[tenant, chosen.lane] - chosen.uses)
-        self._claims[tenant, chosen.lane] += 1
+            turn = Turn(first, tuple(lanes))
+            self._turns.append(turn)
+            self._memory.charge(turn)
+            self._claims[tenant, lane] += 1
+            heapreplace(next_, (self._memory.had[tenant], tenant))
 
     def _lane(self, tenant: str, lanes: Sequence[int]) -> int:
         """Bulk, then normal, where it is owed its floor; else the highest that waits."""
         for lane in reversed(lanes):
             ahead = 0.0 if self._claims[tenant, lane] else AHEAD
-            if FLOORS[lane] and self._owed[tenant, lane] >= 1 - ahead:
+            if FLOORS[lane] and self._memory.owed[tenant, lane] >= 1 - ahead:
                 return lane
         return lanes[0]
 
