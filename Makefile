@@ -7,7 +7,7 @@ UV ?= uv
 UPGRADE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults bench check docs lock wheel clean
+.PHONY: help demo test faults bench check types rest docs lock wheel clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
@@ -29,11 +29,16 @@ bench: $(VENV)/.bench ## how fast rules are decided, what a slot of the pace cos
 	@$(PY) bench/send.py --out dist/bench $(ARGS)
 
 check: $(VENV)/.dev ## lint, format, types, import contracts
+	@$(MAKE) --silent --jobs 2 types rest
+
+types:
+	@$(PY) -m mypy --no-error-summary
+
+rest:
 	@$(PY) -m ruff check --quiet .
 	@$(PY) -m ruff format --check --quiet .
-	@$(PY) -m mypy --no-error-summary
-	@$(PY) -m mypy --no-error-summary clients/python/gateway_client
 	@$(VENV)/bin/lint-imports --no-logo >$(VENV)/imports.txt || { cat $(VENV)/imports.txt; exit 1; }
+	@$(PY) -m mypy --no-error-summary --cache-dir $(VENV)/mypy-client clients/python/gateway_client
 
 docs: $(VENV)/.runtime ## docs/packs: the pages of the packs, made from their files
 	@rm -rf $(VENV)/packs

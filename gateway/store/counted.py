@@ -43,6 +43,7 @@ from gateway.quotas.model import Book, Bucket, Load, Quota, in_force
 from gateway.store import quotas, schema
 from gateway.store.among import keyed
 from gateway.store.database import chunks
+from gateway.store.words import Words
 from gateway.work import Refusal, Start
 
 ALARM = "alarm"
@@ -475,7 +476,7 @@ async def _write(conn: AsyncConnection, rows: Rows) -> None:
     """Add to rows, or make them; always in the same order, so that nobody waits in a ring."""
     if rows:
         added = [(*at, *sums) for at, sums in sorted(rows.items())]
-        await conn.execute(_MORE[conn.dialect.name], {"rows": keyed(added)})
+        await _MORE[conn.dialect.name].run(conn, rows=keyed(added))
 
 
 def _params(rows: Rows) -> list[dict[str, Any]]:
@@ -486,7 +487,7 @@ def _params(rows: Rows) -> list[dict[str, Any]]:
 
 
 _MORE = {
-    name: text(
+    name: Words(
         "INSERT INTO quota_count (bucket, span, start, units, micros)"  # noqa: S608 (words of ours)
         " SELECT value ->> 0, value ->> 1,"
         " CAST(value ->> 2 AS bigint), CAST(value ->> 3 AS bigint), CAST(value ->> 4 AS bigint)"

@@ -114,8 +114,7 @@ class DispatchStore:
             asked |= {f"queue{place}": queue, f"most{place}": limit}
             if free:
                 asked[f"looked{place}"] = LOOKED_AT * limit
-        rows = await _heads(self._db.dialect, len(wanted), free).run(conn, **asked)
-        return rows.all()
+        return await _heads(self._db.dialect, len(wanted), free).run(conn, **asked)
 
     async def borrowers_of(self, persons: Sequence[Key]) -> list[Key]:
         """All borrowers of these persons, unlocked."""
@@ -527,7 +526,7 @@ class DispatchTx(FactsTx):
         if not keys:
             return []
         rows = await _TAKE.run(self.conn, keys=keyed(keys), now=to_us(self.moment.policy))
-        return [work_of(r) for r in sorted(rows.all(), key=rank)]
+        return [work_of(r) for r in sorted(rows, key=rank)]
 
     async def _due_of(
         self, persons: Sequence[Key], borrowers: Sequence[Key], queues: Sequence[str], limit: int
@@ -538,7 +537,7 @@ class DispatchTx(FactsTx):
         """
         if not persons:
             return []
-        due: Iterable[Row[Any]] = await _DUE_OF.run(
+        due = await _DUE_OF.run(
             self.conn,
             persons=keyed(persons),
             borrowers=keyed(borrowers),

@@ -14,7 +14,7 @@ from operator import itemgetter
 from typing import Any
 
 import orjson
-from sqlalchemy import TextClause, select, text
+from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.domain import Outcome, Tenant, to_us
@@ -22,6 +22,7 @@ from gateway.ports import Moment
 from gateway.store import schema
 from gateway.store.among import among, keyed
 from gateway.store.rows import address_of, assignment_of, borrower_of, debt_of, past_of, reserved_of
+from gateway.store.words import Words
 from gateway.work import (
     AddressRow,
     Assignment,
@@ -207,7 +208,7 @@ def _contacted(say: _Tongue) -> str:
     return _of_keys(say, "works", ("tenant", "id"), latest)
 
 
-def _everything(say: _Tongue) -> TextClause:
+def _everything(say: _Tongue) -> Words:
     parts = {
         "persons": _persons(say),
         "borrowers": _borrowers(say),
@@ -215,7 +216,7 @@ def _everything(say: _Tongue) -> TextClause:
         "tenants": _tenants(say),
         "doubles": _doubles(say),
     }
-    return text("SELECT " + ", ".join(f"({part}) AS {name}" for name, part in parts.items()))
+    return Words("SELECT " + ", ".join(f"({part}) AS {name}" for name, part in parts.items()))
 
 
 _EVERYTHING = {dialect: _everything(say) for dialect, say in _TONGUES.items()}
@@ -233,22 +234,18 @@ class FactsTx:
         """Everything that deciding on these needs, read after the locks."""
         works = [s for s in subjects if isinstance(s, Work)]
         now = self.moment.policy
-        found = (
-            await self.conn.execute(
-                _EVERYTHING[self.conn.dialect.name],
-                {
-                    "persons": keyed({(s.tenant, s.person) for s in subjects}),
-                    "borrowers": keyed({(s.tenant, s.borrower) for s in subjects}),
-                    "debts": keyed({(s.tenant, s.debt) for s in subjects}),
-                    "tenants": keyed({(s.tenant, s.tenant.split("/")[0]) for s in subjects}),
-                    "works": keyed(_may_double(works)),
-                    "now": to_us(now),
-                    "since": to_us(now - LOOKBACK),
-                    "made": to_us(now - DUPLICATE_WITHIN),
-                    "doubled": to_us(now - DUPLICATE_WITHIN - LOOKBACK),
-                },
-            )
-        ).one()
+        (found,) = await _EVERYTHING[self.conn.dialect.name].run(
+            self.conn,
+            persons=keyed({(s.tenant, s.person) for s in subjects}),
+            borrowers=keyed({(s.tenant, s.borrower) for s in subjects}),
+            debts=keyed({(s.tenant, s.debt) for s in subjects}),
+            tenants=keyed({(s.tenant, s.tenant.split("/")[0]) for s in subjects}),
+            works=keyed(_may_double(works)),
+            now=to_us(now),
+            since=to_us(now - LOOKBACK),
+            made=to_us(now - DUPLICATE_WITHIN),
+            doubled=to_us(now - DUPLICATE_WITHIN - LOOKBACK),
+        )
         siblings, history = _of_persons(_read(found.persons))
         debts, assignments = _of_debts(_read(found.debts))
         tenants = _read(found.tenants)

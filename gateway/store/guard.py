@@ -22,6 +22,7 @@ from gateway.standing import Standing, from_json
 from gateway.store.live import GO_LOCK
 from gateway.store.pauses import pause
 from gateway.store.server import FROZEN
+from gateway.store.words import Words
 from gateway.work import Refusal, Start, Word
 
 FAILOVER = "failover"
@@ -42,8 +43,8 @@ SELECT (SELECT CAST({all_of}({array}(owner, id, kind, scope, until)) AS TEXT) FR
 
 
 _STANDS = {
-    "sqlite": text(_stands("json_group_array", "json_array", FROZEN["sqlite"])),
-    "postgresql": text(_stands("json_agg", "json_build_array", FROZEN["postgresql"])),
+    "sqlite": Words(_stands("json_group_array", "json_array", FROZEN["sqlite"])),
+    "postgresql": Words(_stands("json_agg", "json_build_array", FROZEN["postgresql"])),
 }
 
 
@@ -81,7 +82,7 @@ async def guard(conn: AsyncConnection, moment: Moment) -> Stands:
 
 async def as_they_stand(conn: AsyncConnection, moment: Moment) -> Stands:
     """How things stand, for whoever took the lock in a statement before."""
-    row = (await conn.execute(_STANDS[conn.dialect.name], {"now": to_us(moment.policy)})).one()
+    (row,) = await _STANDS[conn.dialect.name].run(conn, now=to_us(moment.policy))
     return Stands(
         now=moment,
         pauses=[pause(*one) for one in orjson.loads(row.pauses or "[]")],

@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import insert, text
+from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.domain import to_us, ulid
 from gateway.ports import Entry
 from gateway.sendlog.record import SALT_BYTES, Built, Kind, LogKeys, build
 from gateway.store import schema
+from gateway.store.words import Words
 from gateway.vault import TENANT_KEY, Vault
 
 _TYPES = {
@@ -25,7 +26,7 @@ _TYPES = {
 _KEYS = tuple(_TYPES)
 _COLUMNS = ", ".join(_KEYS)
 _ARRAYS = ", ".join(f"CAST(:{key} AS {type_}[])" for key, type_ in {**_TYPES, "side_enc": "bytea"}.items())
-_APPEND = text(
+_APPEND = Words(
     f"WITH given AS MATERIALIZED (SELECT * FROM unnest({_ARRAYS}) AS g({_COLUMNS}, side_enc)),"  # noqa: S608 (ours)
     f" leaves AS (INSERT INTO record ({_COLUMNS}) SELECT {_COLUMNS} FROM given),"
     " sides AS (INSERT INTO record_side (tenant, id, borrower, side_enc)"
@@ -60,9 +61,7 @@ class Log:
         rows = [_row(*one) for one in made]
         if conn.dialect.name == "postgresql":
             sealed = [side["side_enc"] for side in sides]
-            await conn.execute(
-                _APPEND, {**{key: [row[key] for row in rows] for key in _KEYS}, "side_enc": sealed}
-            )
+            await _APPEND.run(conn, **{key: [row[key] for row in rows] for key in _KEYS}, side_enc=sealed)
             return
         await conn.execute(insert(schema.record), rows)
         await conn.execute(insert(schema.record_side), sides)

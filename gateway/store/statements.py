@@ -13,10 +13,12 @@ from functools import cache
 from typing import Any
 
 import orjson
-from sqlalchemy import CompoundSelect, CursorResult, Select, Table, TextClause, Update, insert, literal, text
+from sqlalchemy import CompoundSelect, Select, Table, TextClause, Update, insert, literal, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway.store.words import Words
 
 _POSTGRESQL = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]  # SQLAlchemy ships it untyped
 
@@ -37,16 +39,16 @@ class Together:
 
     def __init__(self, *writes: Write) -> None:
         self._writes = tuple((write, _names(write)) for write in writes)
-        self._fixed: dict[str, Any] = {}
-        parts = [self._part(place, write) for place, write in enumerate(writes)]
-        self._at_once = text(f"WITH {', '.join(parts)} SELECT 1")
+        fixed: dict[str, Any] = {}
+        parts = [_part(place, write, fixed) for place, write in enumerate(writes)]
+        self._at_once = Words(f"WITH {', '.join(parts)} SELECT 1", fixed)
         self._rows = frozenset(write.name for write in writes if isinstance(write, NewRows))
 
     async def run(self, conn: AsyncConnection, **bound: Any) -> None:
         """Write; what has no rows writes nothing."""
         if conn.dialect.name == "postgresql":
             rows = {name: orjson.dumps(bound[name], default=_hex).decode() for name in self._rows}
-            await conn.execute(self._at_once, {**self._fixed, **bound, **rows})
+            await self._at_once.run(conn, **{**bound, **rows})
             return
         for write, names in self._writes:
             if isinstance(write, Update):
@@ -54,16 +56,18 @@ class Together:
             elif bound[write.name]:
                 await conn.execute(insert(write.table), bound[write.name])
 
-    def _part(self, place: int, write: Write) -> str:
-        if isinstance(write, NewRows):
-            table, columns = write.table.name, ", ".join(column.name for column in write.table.c)
-            return (
-                f"w{place} AS (INSERT INTO {table} ({columns})"  # noqa: S608 (names of the schema)
-                f" SELECT {columns} FROM json_populate_recordset(CAST(NULL AS {table}), CAST(:{write.name} AS json)))"
-            )
-        sql, fixed = _worded(write, f"w{place}_")
-        self._fixed |= fixed
-        return f"w{place} AS ({sql})"
+
+def _part(place: int, write: Write, fixed: dict[str, Any]) -> str:
+    """One of several; what is bound in it already is added to `fixed`."""
+    if isinstance(write, NewRows):
+        table, columns = write.table.name, ", ".join(column.name for column in write.table.c)
+        return (
+            f"w{place} AS (INSERT INTO {table} ({columns})"  # noqa: S608 (names of the schema)
+            f" SELECT {columns} FROM json_populate_recordset(CAST(NULL AS {table}), CAST(:{write.name} AS json)))"
+        )
+    sql, own = _worded(write, f"w{place}_")
+    fixed |= own
+    return f"w{place} AS ({sql})"
 
 
 async def add(
@@ -97,14 +101,13 @@ class Worded:
 
     def __init__(self, statement: Select[Any] | CompoundSelect[Any] | Update) -> None:
         self._statement = statement
-        sql, self._fixed = _worded(statement, "own_")
-        self._words = text(sql)
+        self._words = Words(*_worded(statement, "own_"))
 
-    async def run(self, conn: AsyncConnection, **bound: Any) -> CursorResult[Any]:
+    async def run(self, conn: AsyncConnection, **bound: Any) -> Sequence[Any]:
         """Execute it; rows have the names of the statement's columns."""
         if conn.dialect.name == "postgresql":
-            return await conn.execute(self._words, {**self._fixed, **bound})
-        return await conn.execute(self._statement, bound)
+            return await self._words.run(conn, **bound)
+        return (await conn.execute(self._statement, bound)).all()
 
 
 def _worded(statement: Select[Any] | CompoundSelect[Any] | Update, prefix: str) -> tuple[str, dict[str, Any]]:

@@ -1,6 +1,7 @@
 """How a decision's facts are read: at once, through indexes, planned once; and what counts as the same contact."""
 
-from contextlib import contextmanager
+import asyncio
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 
@@ -44,19 +45,24 @@ def take(database, store, take_in):
     return take
 
 
-@contextmanager
-def heard(database):
-    """Every statement with its parameters, as the driver gets them."""
+@asynccontextmanager
+async def heard(database, tx):
+    """Every statement that the server is asked meanwhile, by the library or the driver, with what was bound in it."""
     said = []
 
     def on(_conn, _cursor, statement, parameters, _context, _many):
         said.append((statement, parameters))
 
     event.listen(database._writer.sync_engine, "before_cursor_execute", on)
-    try:
+    with ExitStack() as stack:
+        stack.callback(event.remove, database._writer.sync_engine, "before_cursor_execute", on)
+        if not database.sqlite:
+            driver = (await tx.conn.get_raw_connection()).driver_connection
+            stack.enter_context(
+                driver.query_logger(lambda asked: said.append((asked.query, tuple(asked.args))))
+            )
         yield said
-    finally:
-        event.remove(database._writer.sync_engine, "before_cursor_execute", on)
+        await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("count", [1, 30])
@@ -64,11 +70,11 @@ async def test_however_many_are_decided_on_the_same_one_statement_tells_all(stor
     works = await take(*(reminder(n, **SMS) for n in range(count)))
 
     async with store.transaction() as tx:
-        with heard(database) as said:
+        async with heard(database, tx) as said:
             facts = await tx.facts(works)
-        with heard(database) as alone:
+        async with heard(database, tx) as alone:
             await tx.facts(works[:1])
-        with heard(database) as stepped:
+        async with heard(database, tx) as stepped:
             await tx.facts([replace(works[0], step=1)])
 
     assert len(facts.borrowers) == len(facts.debts) == len(facts.addresses) == count
@@ -80,7 +86,7 @@ async def test_however_many_are_decided_on_the_same_one_statement_tells_all(stor
 async def test_where_tables_are_long_each_is_read_through_an_index(store, database, take):
     (work,) = await take(reminder(1, **SMS))
     async with store.transaction() as tx:
-        with heard(database) as said:
+        async with heard(database, tx) as said:
             await tx.facts([replace(work, step=1)])
         await tx.conn.execute(text("SET LOCAL enable_seqscan = off"))  # they are short here
         for statement, parameters in said:

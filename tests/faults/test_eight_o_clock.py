@@ -47,6 +47,9 @@ async def test_what_opens_at_eight_is_spread_by_weight_and_priority(fleet_of, fi
     figure("most in any second", paces.most(everything, SECOND))
     assert paces.over(everything, RATE, BURST) == {}
     assert (everything[-1] - everything[0]) / SECOND <= 1.05 * total / RATE
+    unknown = await rows(fleet.rig.database, "attempt", "ending = 'unknown'")
+    figure("of which ended unknown", len(unknown))
+    assert unknown == []
     first, last = everything[0], min(max(ats) for (_, lane), ats in times.items() if lane == "bulk")
     assert fair(times, first, last) == []
     behind = [passed_over(times, tenant) for tenant in WEIGHTS]

@@ -11,7 +11,7 @@ from paces import SECOND
 from sentinels import Sentinels
 
 pytestmark = pytest.mark.timeout(1800)
-RATE, BURST = 100, 5
+RATE, BURST = 200, 5
 FAIL_OVERS = int(os.environ.get("FAULTS_FAILOVERS", "5"))
 RESTARTS = int(os.environ.get("FAULTS_RESTARTS", "20"))
 WORKERS, LAG_S, BETWEEN_S, LIKELY_S = 3, 3.0, 5.0, 22

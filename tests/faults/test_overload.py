@@ -82,5 +82,6 @@ async def test_at_three_times_what_can_go_out_as_much_goes_out_and_the_rest_is_r
     assert under >= LEAST * peak
     assert set(answers) == {"202", f"429, again after {RETRY_AFTER_S} s"}
     assert taken == answers["202"]
+    assert await rows(fleet.rig.database, "attempt", "ending = 'unknown'") == []
     assert fleet.reached_twice() == set()
     assert all(grown[name] <= GROWN * held[name] for name in held)
