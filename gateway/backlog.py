@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -21,6 +22,10 @@ IDLE = 20
 MOST_DUE = 200_000
 """Due reminders beyond which nothing new is taken in: what is due already would come hours late."""
 RETRY_AFTER_S = 10
+BATCHES, WAIT = 2, 8
+"""Batches that a process takes in at once, and that wait for their turn: more would only wait for the store."""
+SOON_S = 1
+"""After this a batch for which there was no place may come again."""
 
 K = TypeVar("K", bound=Hashable)
 
@@ -121,6 +126,8 @@ class Backlog:
         self._metrics = metrics
         self._due = 0
         self._took = 0.0
+        self._batches = 0
+        self._turns = asyncio.Semaphore(BATCHES)
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -151,3 +158,16 @@ class Backlog:
         """Overloaded while more is due than can be called in time."""
         if self._due > MOST_DUE:
             raise Overloaded(retry_after_s=RETRY_AFTER_S)
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """A batch's turn to be taken in; Overloaded also while too many wait for theirs."""
+        self.check()
+        if self._batches >= BATCHES + WAIT:
+            raise Overloaded(retry_after_s=SOON_S)
+        self._batches += 1
+        try:
+            async with self._turns:
+                yield
+        finally:
+            self._batches -= 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -89,6 +90,9 @@ class Admission(Protocol):
 
     def check(self) -> None:
         """Overloaded when more waits than can be done in time."""
+
+    def turn(self) -> AbstractAsyncContextManager[None]:
+        """A batch's turn to be taken in; Overloaded also while too many wait for theirs."""
 
 
 class Health(Protocol):

@@ -12,12 +12,12 @@ import pytest
 from fleet import run, until
 from makers import rows
 
-from gateway.backlog import MOST_DUE, RETRY_AFTER_S
+from gateway.backlog import MOST_DUE, RETRY_AFTER_S, SOON_S
 from gateway.store.keys import Role
 
 pytestmark = pytest.mark.timeout(3600)
-DUE = int(os.environ.get("FAULTS_DUE", str(MOST_DUE + 2_000)))
-"""How much is due when it begins: a little more than what is taken in."""
+DUE = int(os.environ.get("FAULTS_DUE", str(MOST_DUE + 30_000)))
+"""How much is due when it begins: more than is taken in beside, whatever goes out until then."""
 WARM_S, SEEN_S, TIMES = 15, 60, 3
 LEAST, GROWN = 0.8, 1.25
 OFFERING = Path(__file__).with_name("offering.py")
@@ -77,11 +77,12 @@ async def test_at_three_times_what_can_go_out_as_much_goes_out_and_the_rest_is_r
     figure("calls a second, nothing handed in", f"{peak:.0f}")
     figure(f"calls a second, {offered:.0f} a second handed in", f"{under:.0f} ({under / peak:.2f})")
     figure("answers", ", ".join(f"{what}: {number}" for what, number in sorted(answers.items())))
+    assert taken == answers.get("202", 0)
     figure("MB of API and worker, before and after", f"{held} {grown}")
     assert generator.returncode == 0
     assert under >= LEAST * peak
-    assert set(answers) == {"202", f"429, again after {RETRY_AFTER_S} s"}
-    assert taken == answers["202"]
+    assert set(answers) <= {"202", *(f"429, again after {s} s" for s in (SOON_S, RETRY_AFTER_S))}
+    assert answers.pop("202", 0) < sum(answers.values())
     assert await rows(fleet.rig.database, "attempt", "ending = 'unknown'") == []
     assert fleet.reached_twice() == set()
     assert all(grown[name] <= GROWN * held[name] for name in held)

@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections import Counter
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 
 import httpx2
 import pytest
@@ -98,6 +98,11 @@ class Door:
     def check(self):
         if self.shut:
             raise Overloaded(retry_after_s=7)
+
+    @asynccontextmanager
+    async def turn(self):
+        self.check()
+        yield
 
 
 class Api:

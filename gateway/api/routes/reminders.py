@@ -48,7 +48,9 @@ async def enqueue_batch(request: Request, caller: ByService) -> Response:
     """Hand in up to 1 000 reminders, each with its own key and its own result."""
     used = services(request)
     used.admission.check()
-    results = await used.intake.reminders(caller.tenant, await http.read_items(request))
+    items = await http.read_items(request)
+    async with used.admission.turn():
+        results = await used.intake.reminders(caller.tenant, items)
     used.metrics.accepted(http.count_done(results))
     return http.batch(results, request)
 
