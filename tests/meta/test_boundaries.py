@@ -17,6 +17,7 @@ HOMES = {
         "gateway/store",
         "gateway/wiring.py",
         "gateway/settings.py",
+        "gateway/pools.py",
         "gateway/vault.py",
         "gateway/vault",
     ],
