@@ -16,7 +16,7 @@ from gateway.backlog import MOST_DUE, RETRY_AFTER_S, SOON_S
 from gateway.store.keys import Role
 
 pytestmark = pytest.mark.timeout(3600)
-DUE = int(os.environ.get("FAULTS_DUE", str(MOST_DUE + 30_000)))
+DUE = int(os.environ.get("FAULTS_DUE", str(MOST_DUE + 60_000)))
 """How much is due when it begins: more than is taken in beside, whatever goes out until then."""
 WARM_S, SEEN_S, TIMES = 15, 60, 3
 LEAST, GROWN = 0.8, 1.25
