@@ -45,7 +45,10 @@ async def work(parts: Worker, stop: asyncio.Event, *, seen: bool) -> None:
     await parts.dispatch.finish()
     await parts.drains.finish()
     await end([outcomes])
-    await parts.owners.leave()
+    try:
+        await parts.owners.leave()
+    except Unavailable:  # all is written; who does not say goodbye is judged by its lock
+        log.warning("store_away")
     log.info("drained")
 
 

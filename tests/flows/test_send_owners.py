@@ -3,11 +3,13 @@
 import asyncio
 from collections import Counter
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from makers import phone, reminder, rows
 from sqlalchemy import text
 
+from gateway.errors import Unavailable
 from gateway.store.dispatch import DispatchStore, DispatchTx
 from gateway.worker import work
 
@@ -203,6 +205,32 @@ async def test_a_drain_finishes_what_is_being_called_and_leaves_the_rest(rig):
     left = await rig.states()
     assert sum(left.values()) == 60
     assert {state for state, _ in left} <= {"sent", "waiting"}
+
+
+class Locked:
+    """Owners over a store that another holds when it is time to say goodbye."""
+
+    def __init__(self, owners):
+        self._owners = owners
+
+    def __getattr__(self, name):
+        return getattr(self._owners, name)
+
+    async def leave(self):
+        raise Unavailable
+
+
+async def test_a_worker_that_cannot_say_goodbye_has_ended_well_all_the_same(sqlite_url, open_rig):
+    rig = await open_rig(sqlite_url)
+    await rig.take(*some(MEANT))
+    stop, parts = asyncio.Event(), rig.gateway.worker()
+    working = asyncio.create_task(work(replace(parts, owners=Locked(parts.owners)), stop, seen=False))
+    await rig.until(lambda: asyncio.sleep(0, len(rig.reached()) == len(MEANT)))
+
+    stop.set()
+    await asyncio.wait_for(working, 15)
+
+    assert await rig.states() == {("sent", None): len(MEANT)}
 
 
 async def test_a_call_is_marked_however_long_its_owner_has_been_dead(rig):
