@@ -3,6 +3,8 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --no-input --no-cache-dir -qq
 ARGS ?=
+# The tests start a hundred processes: what Python compiles is kept, here, whatever the shell says.
+export PYTHONDONTWRITEBYTECODE :=
 UV ?= uv
 UPGRADE ?=
 

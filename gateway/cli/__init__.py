@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 the answer is no, 2 bad input or set-up.
 
 from __future__ import annotations
 
+import gc
 import sys
 from importlib import import_module
 
@@ -52,7 +53,11 @@ class LazyGroup(click.Group):
         """Import the command's module and take the command of that name from it."""
         if cmd_name not in COMMANDS:
             return None
-        module = import_module(COMMANDS[cmd_name][0])
+        gc.disable()  # all that an import makes stays: looking through it again and again is an eighth of its time
+        try:
+            module = import_module(COMMANDS[cmd_name][0])
+        finally:
+            gc.enable()
         command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return command
 

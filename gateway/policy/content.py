@@ -257,28 +257,36 @@ def _block(name: str, entry: Mapping[str, Any]) -> Block:
         remove=entry["remove"],
         part=Part(entry["part"]),
         phrases={
-            language: _finder([_compiled(phrase) for phrase in phrases])
+            language: _finder(_parts(phrase) for phrase in phrases)
             for language, phrases in entry.get("phrases", {}).items()
         },
         example=entry.get("example", {}),
     )
 
 
-def _compiled(phrase: str) -> str:
-    """A phrase as a pattern; every repetition in it is bounded."""
+def _parts(phrase: str) -> tuple[str, str, str]:
+    """A phrase as a pattern: what bars a letter before it, itself, what bars one after it. Repetitions are bounded."""
     parts = ["", *filter(None, _TOKEN.split(normal(phrase))), ""]
-    return "".join(
-        _TOKENS.get(part) or _literal(part, left in _NUMBERS, right in _NUMBERS)
+    written = [
+        part
         for left, part, right in zip(parts, parts[1:], parts[2:], strict=False)
-    )
+        for part in _written(part, left in _NUMBERS, right in _NUMBERS)
+    ]
+    return written[0], "".join(written[1:-1]), written[-1]
 
 
-def _literal(words: str, after_number: bool, before_number: bool) -> str:  # noqa: FBT001 (named where called)
-    """These words, as whole words where their script parts words."""
-    before = f"(?<!{_LETTERS})" if _LETTER.match(words) and not after_number else ""
-    after = f"(?!{_LETTERS})" if _LETTER.match(words[-1:]) and not before_number else ""
-    return f"{before}{re.escape(words)}{after}"
+def _written(part: str, after_number: bool, before_number: bool) -> tuple[str, str, str]:  # noqa: FBT001 (named where called)
+    """A token, or these words as whole words where their script parts words: before, itself, after."""
+    if part in _TOKENS:
+        return "", _TOKENS[part], ""
+    before = f"(?<!{_LETTERS})" if _LETTER.match(part) and not after_number else ""
+    after = f"(?!{_LETTERS})" if _LETTER.match(part[-1:]) and not before_number else ""
+    return before, re.escape(part), after
 
 
-def _finder(patterns: Iterable[str]) -> re.Pattern[str]:
-    return re.compile("|".join(patterns))
+def _finder(phrases: Iterable[tuple[str, str, str]]) -> re.Pattern[str]:
+    """One pattern for all of them. Those that begin and end alike stand together: such a bar takes long to compile."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for before, pattern, after in phrases:
+        alike.setdefault((before, after), []).append(pattern)
+    return re.compile("|".join(f"{b}(?:{'|'.join(patterns)}){a}" for (b, a), patterns in alike.items()))

@@ -50,7 +50,7 @@ async def test_redis_fails_over_and_workers_are_replaced_and_each_is_reached_onc
 
     times = fleet.sent()
     figure("reminders, fail-overs, restarts", f"{count}, {len(took)}, {len(codes)}")
-    figure("most in any second at 100 a second", paces.most(times, SECOND))
+    figure(f"most in any second at {RATE} a second", paces.most(times, SECOND))
     figure("starts a second meanwhile", len(paces.between(times, began, ended)) / ((ended - began) / SECOND))
     reached = {line["to"] for line in fleet.rig.reached()}
     figure("lost, twice", f"{count - len(reached)}, {len(fleet.reached_twice())}")
