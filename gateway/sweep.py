@@ -90,9 +90,9 @@ class Sweep:
         """One sweep."""
         for channel in {queue.channel for queue in await self._store.due_queues()}:
             self._wake(channel)
+        await self._bury()  # whoever leads may be the one that died
         if await self._graves.leads("sweep"):
             await self._void_overdue()
-        await self._bury()  # whoever leads may be the one that died
         self._metrics.swept()
 
     async def _void_overdue(self) -> None:

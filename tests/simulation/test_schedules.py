@@ -8,11 +8,11 @@ from sim_world import World, stage
 
 PARTS, SCHEDULES = 8, 200
 CAUGHT = {
-    "go without a fence": 1,
-    "a go whose answer is lost counts as given": 779,
+    "go without a fence": 113,
+    "a go whose answer is lost counts as given": 119,
     "called before its go": 1,
-    "an unknown is free after its quarantine": 1,
-    "go reads no pauses": 153,
+    "an unknown is free after its quarantine": 31,
+    "go reads no pauses": 363,
     "nobody marks what the dead left": 1,
 }
 """Wrong designs, and the seed from which on schedules are drawn: some are given away by one in a hundred only."""
