@@ -138,7 +138,7 @@ async def test_one_set_between_deciding_and_go_gives_no_go_and_says_which_it_is(
 
 async def test_one_set_during_a_call_names_it_and_says_later_that_it_may_arrive(rig, pauses, put):
     await rig.take(reminder(1, **SMS))
-    await rig.simulators.next("aliyun", "slow", seconds=4)
+    await rig.simulators.next("aliyun", "slow", seconds=2)
 
     draining = asyncio.create_task(drain(rig))
     await rig.until(lambda: asyncio.sleep(0, rig.reached()))

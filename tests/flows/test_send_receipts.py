@@ -378,7 +378,7 @@ async def test_a_day_that_a_carrier_says_later_is_used_up_closes_the_account(rig
 
 @ON_SQLITE
 async def test_what_was_given_up_before_its_answer_came_goes_again_too(rig):
-    await rig.simulators.next("twilio", "slow", seconds=3)
+    await rig.simulators.next("twilio", "slow", seconds=1.5)
     await rig.put(borrower(1, addresses=ADDRESSES), debt(1))
     (name,) = await rig.take(by_id(1, channels=["sms"], escalate=[{"after_s": 3600, "channel": "email"}]))
     draining = asyncio.create_task(rig.drain())
