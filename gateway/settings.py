@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,9 +23,15 @@ PREFIX = "GATEWAY_"
 
 _REDIS_PORT, _SENTINEL_PORT = 6379, 26379
 _REDIS_FORM = (
-    "give redis://[<user>:<password>@]<host>[:<port>][/<db>], rediss://… for TLS, unix:///path/to.sock or "
-    "redis+sentinel://[<user>:<password>@]<host>:<port>,<host>:<port>/<service>[/<db>]"
+    "give redis://[<user>:<password>@]<host>[:<port>][/<db>], rediss://… for TLS, unix:///path/to.sock, "
+    "redis+sentinel://[<user>:<password>@]<host>:<port>,<host>:<port>/<service>[/<db>] or "
+    "redis+cluster://[<user>:<password>@]<host>:<port>,<host>:<port>"
 )
+_REDIS_KINDS: Mapping[str, Literal["plain", "sentinel", "cluster"]] = {
+    "": "plain",
+    "sentinel": "sentinel",
+    "cluster": "cluster",
+}
 _DATABASE_FORM = (
     "give postgresql://<user>:<password>@<host>[:<port>]/<database>[?sslmode=…] or sqlite:///path/to/file.db"
 )
@@ -35,9 +41,9 @@ _LISTEN_FORM = "give host:port, such as 127.0.0.1:8080 or [::1]:8080"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedisTarget:
-    """Where Redis is. `hosts`: one, or the sentinels; `path`: a Unix socket, used instead of the host."""
+    """Where Redis is. `hosts`: one, the sentinels, or some nodes of a cluster; `path`: a Unix socket, instead."""
 
-    kind: Literal["plain", "sentinel"] = "plain"
+    kind: Literal["plain", "sentinel", "cluster"] = "plain"
     hosts: tuple[tuple[str, int], ...] = (("127.0.0.1", _REDIS_PORT),)
     service: str | None = None
     path: str | None = None
@@ -56,28 +62,24 @@ def redis_target(url: str) -> RedisTarget:
 
 
 def _redis_target(url: SplitResult) -> RedisTarget:
-    scheme, _, sentinel = url.scheme.partition("+")
-    if (
-        scheme not in {"redis", "rediss", "unix"}
-        or sentinel not in {"", "sentinel"}
-        or url.query
-        or url.fragment
-    ):
+    scheme, _, kind = url.scheme.partition("+")
+    if scheme not in {"redis", "rediss", "unix"} or kind not in _REDIS_KINDS or url.query or url.fragment:
         raise ValueError
     if scheme == "unix":
-        if sentinel or url.netloc or not url.path:
+        if kind or url.netloc or not url.path:
             raise ValueError
         return RedisTarget(path=unquote(url.path))
     login, _, hosts = url.netloc.rpartition("@")
     user, _, password = login.partition(":")
     path = url.path.strip("/").split("/") if url.path.strip("/") else []
-    service = path.pop(0) if sentinel else None
+    service = path.pop(0) if kind == "sentinel" else None
     (db,) = path or ["0"]
-    named = tuple(_host(host, _SENTINEL_PORT if sentinel else _REDIS_PORT) for host in hosts.split(","))
-    if len(named) > 1 and not sentinel:
+    port = _SENTINEL_PORT if kind == "sentinel" else _REDIS_PORT
+    named = tuple(_host(host, port) for host in hosts.split(","))
+    if (len(named) > 1 and not kind) or (kind == "cluster" and db != "0"):
         raise ValueError
     return RedisTarget(
-        kind="sentinel" if sentinel else "plain",
+        kind=_REDIS_KINDS[kind],
         hosts=named,
         service=service,
         db=_number(db, 1023),
@@ -194,7 +196,8 @@ class Settings(BaseSettings):
     data: Path = Field(default=Path(".gateway"), description="folder of the embedded profile")
     listen: ListenAt = Field(default="127.0.0.1:8080", description="host:port of the HTTP API")
     redis_url: RedisUrl | None = Field(
-        default=None, description="Redis or Valkey: redis://, rediss://, unix:// or redis+sentinel://"
+        default=None,
+        description="Redis or Valkey: redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://",
     )
     database_url: DatabaseUrl | None = Field(
         default=None,

@@ -7,13 +7,14 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
-from redis.asyncio import Redis
+from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.sentinel import Sentinel
 from redis.exceptions import RedisError
 
+from gateway.cluster import TAG, HolderConnection, SafeHolderConnection
 from gateway.settings import RedisTarget
 
-PREFIX = "gateway:token:"
+PREFIX = f"{TAG}:token:"
 TIMEOUT_S = 0.5
 
 _DROP = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
@@ -25,23 +26,26 @@ def connect(
     timeout_s: float = TIMEOUT_S,
     on_connect: Callable[[Any], Awaitable[None]] | None = None,
 ) -> Redis:
-    """A client for a plain or sentinel target that gives up in time; `on_connect` makes every connection ready."""
+    """A client for any target that gives up in time; `on_connect` makes every connection ready."""
     password = target.password.reveal("to log in to Redis") if target.password else None
     common: dict[str, Any] = {
         "db": target.db,
         "username": target.username,
         "password": password,
-        "ssl": target.tls,
         "socket_timeout": timeout_s,
         "socket_connect_timeout": timeout_s,
         "redis_connect_func": on_connect,
     }
+    if target.kind == "cluster":
+        kind = SafeHolderConnection if target.tls else HolderConnection
+        return Redis.from_pool(ConnectionPool(connection_class=kind, hosts=target.hosts, **common))
+    if target.path:
+        return Redis(unix_socket_path=target.path, **common)
+    common["ssl"] = target.tls
     if target.kind == "sentinel":
         sentinel = Sentinel(list(target.hosts), socket_timeout=timeout_s)  # type: ignore[no-untyped-call]
         found: Redis = sentinel.master_for(target.service or "mymaster", **common)
         return found
-    if target.path:
-        return Redis(unix_socket_path=target.path, **{k: v for k, v in common.items() if k != "ssl"})
     host, port = target.hosts[0]
     return Redis(host=host, port=port, **common)
 

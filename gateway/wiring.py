@@ -109,6 +109,11 @@ class Place:
     public_url: str
     quarantine: timedelta = outcomes.QUARANTINE
 
+    @property
+    def rings(self) -> RedisTarget | None:
+        """Where wake-ups go through: arq speaks to no cluster (github.com/python-arq/arq/issues/358)."""
+        return self.redis if self.redis is not None and self.redis.kind != "cluster" else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worker:
@@ -191,7 +196,7 @@ class Gateway:
         self._redis = connect(place.redis) if place.redis else None
         self._tokens = RedisTokens(self._redis, time.monotonic)
         self._blinds = BlindIndex(place.ring)
-        self.bell: Bell | Silent = Bell(place.redis, time.time) if place.redis else Silent()
+        self.bell: Bell | Silent = Bell(place.rings, time.time) if place.rings else Silent()
         self.account_rows = AccountRows(self.database, self.log, new_id)
         self.accounts = Accounts(
             store=self.account_rows,
@@ -349,8 +354,8 @@ class Gateway:
             owners=owners,
             live=self.live,
             pace=self.pace,
-            listener=Listener(self.place.redis, drains, longest_call_s=self.accounts.longest_call_s())
-            if self.place.redis
+            listener=Listener(self.place.rings, drains, longest_call_s=self.accounts.longest_call_s())
+            if self.place.rings
             else None,
             backlog=self.backlog,
             watch=self.watch,

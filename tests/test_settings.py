@@ -129,6 +129,13 @@ def test_settings_print_no_password():
                 password=Pii("p"),
             ),
         ),
+        ("redis+cluster://h", RedisTarget(kind="cluster", hosts=(("h", 6379),))),
+        (
+            "rediss+cluster://u:p@a:1,b/0",
+            RedisTarget(
+                kind="cluster", hosts=(("a", 1), ("b", 6379)), username="u", password=Pii("p"), tls=True
+            ),
+        ),
         ("rediss+sentinel://a/s", RedisTarget(kind="sentinel", hosts=(("a", 26379),), service="s", tls=True)),
     ],
 )
@@ -152,7 +159,9 @@ def test_redis_urls(url, target):
         "redis://h/1024",
         "redis://h/1/2",
         "redis://h?db=1",
-        "redis+cluster://h",
+        "redis+cluster://h/1",
+        "unix+cluster:///a",
+        "redis+else://h",
         "redis+sentinel://h",
         "redis+sentinel://h/s/1/2",
         "unix://h/a.sock",

@@ -123,7 +123,7 @@ async def redis(target: RedisTarget) -> list[Line]:
         ended = time.time()
         at = int(seconds) + int(micros) / 1_000_000
         clock = apart("redis clock", at - (began + ended) / 2)
-        return [await _redis_version(client), clock, *await _redis_keeping(client)]
+        return [await _redis_version(client), clock, *await _redis_keeping(client), *_wake_ups(target)]
     except AuthenticationError:
         return [fail("redis", "it refuses the login: see user and password in GATEWAY_REDIS_URL")]
     except NoPermissionError:
@@ -132,6 +132,12 @@ async def redis(target: RedisTarget) -> list[Line]:
         return [fail("redis", "it does not answer: see GATEWAY_REDIS_URL, and that it runs")]
     finally:
         await client.aclose()
+
+
+def _wake_ups(target: RedisTarget) -> list[Line]:
+    if target.kind != "cluster":
+        return []
+    return [ok("wake-ups", "a cluster carries none: workers look for what is due once a second")]
 
 
 async def _redis_version(client: Redis) -> Line:

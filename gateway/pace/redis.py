@@ -15,13 +15,14 @@ import orjson
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import NoScriptError, RedisError
 
+from gateway.cluster import TAG
 from gateway.errors import Unavailable
 from gateway.quotas.asked import AHEAD_US, LATE_US, Granted, Pace, Wanted
 from gateway.settings import RedisTarget
 from gateway.tokens import connect
 
 NAME = "redis"
-KEYS = "{gateway}:pace"
+KEYS = f"{TAG}:pace"
 """Begins every key: one hash tag, so one slot of a cluster."""
 TIMEOUT_S = (AHEAD_US + LATE_US) / 1e6
 """What is answered later could not be used. A take is about a millisecond; it is our own loop that may be late."""

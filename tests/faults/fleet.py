@@ -74,7 +74,7 @@ class Redis:
         }
         words = [str(word) for key, value in said.items() for word in (f"--{key}", value)]
         if NO_WAKE:
-            words += ["--user", "default", "on", "nopass", "resetkeys", "~{gateway}:pace*", "&*", "+@all"]
+            words += ["--user", "default", "on", "nopass", "resetkeys", "~{gateway}:*", "&*", "+@all"]
         self.process = await asyncio.to_thread(
             subprocess.Popen, [valkey_binary(), *words], stdout=subprocess.DEVNULL
         )

@@ -179,7 +179,7 @@ async def test_a_cancel_after_the_go_is_told_too_late(rig):
 
     await rig.drain(after_go=after_go)
 
-    assert set(told) == {"too_late"}  # more than once where a go is too old for its call, and is asked for anew
+    assert set(told) == {"too_late"}  # more than once where a go gets too old for its call
     assert len(rig.reached()) == 1
 
 
