@@ -431,6 +431,8 @@ class World:
         self._whose = None
         self._paused = []
         """Channels of which nothing goes any more."""
+        self._asks = set()
+        """What services and operators ask for and have no answer to yet."""
         self._numbers = count(1)
         self.stops = []
         """(seconds, reminders, in words) of each cancel, payment and pause that was confirmed."""
@@ -761,7 +763,9 @@ class World:
                     return
                 await asyncio.sleep(0.5)
 
-        self.loop.create_task(surely(), context=_within(self.api))
+        asked = self.loop.create_task(surely(), context=_within(self.api))
+        self._asks.add(asked)
+        asked.add_done_callback(self._asks.discard)
 
     # Time.
 
@@ -795,8 +799,8 @@ class World:
                 return
             await asyncio.sleep(0.5 if self.loop.time() < self.quiet_at else 60.0)
         await asyncio.sleep(RECEIPTS_S)
-        while (held := self.stage.server.holder is not None) or self._under_way():  # noqa: ASYNC110 (an observer)
-            await asyncio.sleep(0.01 if held else 60.0)
+        while (held := self.stage.server.holder is not None) or self._asks or self._under_way():  # noqa: ASYNC110
+            await asyncio.sleep(0.01 if held else 0.5 if self._asks else 60.0)
 
     def _under_way(self):
         soon = self.now_us() + 7_200_000_000
