@@ -8,6 +8,7 @@ from clustered import Cluster, free_port
 from pacing import a_pace
 from test_pace import OfEpoch, at_once, full, wanted
 
+from gateway.cli import probes
 from gateway.errors import Unavailable
 from gateway.pace.redis import RedisPace
 from gateway.settings import RedisTarget
@@ -100,3 +101,10 @@ async def test_tokens_are_shared_through_it(cluster):
     assert await RedisTokens(other, now).get("wechat") == "tok"
     for client in (one, other):
         await client.aclose()
+
+
+async def test_config_check_says_that_it_carries_no_wake_ups(cluster):
+    lines = {line.check: line for line in await probes.redis(cluster.target)}
+
+    assert lines["redis"].status == "ok"
+    assert lines["wake-ups"].word.startswith("a cluster carries none")
