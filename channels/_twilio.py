@@ -33,6 +33,8 @@ LONGEST = TOTAL + timedelta(seconds=1)
 """aiohttp rounds a long time-out up to a whole second."""
 CLOCKS = timedelta(seconds=2)
 """How far Twilio's clock, which gives whole seconds, may be from ours."""
+APART = timedelta(seconds=30)
+"""What was made so shortly before proves nothing: the clocks may be further apart than they should be."""
 MAX_BODY = 1 << 20
 LISTED = 50
 """Resources that a list is asked for at most."""
@@ -296,12 +298,14 @@ def _seconds(retry_after: str | None) -> timedelta | None:
 def only(found: Iterable[Any], started_at: datetime, *, whole: bool) -> Any:
     """The single resource made while a call that began at `started_at` can have been under way.
 
-    NotShown where nothing was made since and `found` is the `whole` list; None where there are several, or one that
-    is too late or has no date: these prove nothing.
+    NotShown where nothing was made since, nor shortly before, and `found` is the `whole` list; None where there are
+    several, or one that is too early, too late or has no date: these prove nothing.
     """
     first, last = started_at - CLOCKS, started_at + TOTAL + CLOCKS
-    since = [r for r in found if not isinstance(r.date_created, datetime) or r.date_created >= first]
+    since = [
+        r for r in found if not isinstance(r.date_created, datetime) or r.date_created >= started_at - APART
+    ]
     if whole and not since:
         return NotShown()
-    mine = [r for r in since if isinstance(r.date_created, datetime) and r.date_created <= last]
+    mine = [r for r in since if isinstance(r.date_created, datetime) and first <= r.date_created <= last]
     return mine[0] if len(mine) == 1 else None

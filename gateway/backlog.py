@@ -19,8 +19,8 @@ FOLDED_EVERY_S = 10.0
 """Where nobody looks, what statements appended is added up so often: it only keeps looking cheap."""
 IDLE = 20
 """Looking may take a twentieth of the time: where it takes long, it is done less often."""
-MOST_DUE = 200_000
-"""Due reminders beyond which nothing new is taken in: what is due already would come hours late."""
+MOST_DUE, MOST_DUE_OF_ALL = 200_000, 1_000_000
+"""Due reminders of a tenant beyond which nothing new of it is taken in, as it would come hours late; and of all."""
 RETRY_AFTER_S = 10
 BATCHES, WAIT = 2, 8
 """Batches that a process takes in at once, and that wait for their turn: more would only wait for the store."""
@@ -124,7 +124,7 @@ class Backlog:
     def __init__(self, count: Count, metrics: Metrics) -> None:
         self._count = count
         self._metrics = metrics
-        self._due = 0
+        self._due: Counter[Tenant] = Counter()
         self._took = 0.0
         self._batches = 0
         self._turns = asyncio.Semaphore(BATCHES)
@@ -147,22 +147,24 @@ class Backlog:
         """Look once."""
         await self._count.fold()
         rolled = await self._count.rolled()
-        self._due = rolled.due.number
+        self._due = Counter()
+        for lane, due in rolled.lanes.items():
+            self._due[lane.tenant] += due.number
         lanes = [((lane.channel, lane.tenant, lane.priority), due) for lane, due in rolled.lanes.items()]
         self._metrics.show("due", {labels: due.number for labels, due in lanes})
         self._metrics.show("oldest_due_seconds", {labels: due.oldest_s for labels, due in lanes})
         self._metrics.show("deferred", rolled.number(lambda g: (g.lane.tenant, g.reason), "deferred"))
         self._metrics.show("reminders", rolled.number(lambda g: (g.lane.tenant, g.state)))
 
-    def check(self) -> None:
-        """Overloaded while more is due than can be called in time."""
-        if self._due > MOST_DUE:
+    def check(self, tenant: Tenant) -> None:
+        """Overloaded while more of a tenant, or of all, is due than can be called in time, whatever holds it."""
+        if self._due[tenant] > MOST_DUE or self._due.total() > MOST_DUE_OF_ALL:
             raise Overloaded(retry_after_s=RETRY_AFTER_S)
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
+    async def turn(self, tenant: Tenant) -> AsyncIterator[None]:
         """A batch's turn to be taken in; Overloaded also while too many wait for theirs."""
-        self.check()
+        self.check(tenant)
         if self._batches >= BATCHES + WAIT:
             raise Overloaded(retry_after_s=SOON_S)
         self._batches += 1

@@ -6,7 +6,7 @@ holds them no longer. So a node that takes over is met by new connections alone,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
 from contextlib import suppress
 from typing import Any
 
@@ -29,7 +29,8 @@ class HolderConnection(Connection):
     plain: type[Connection] = Connection
     """How `hosts` are asked."""
 
-    def __init__(self, *, hosts: Sequence[tuple[str, int]], **options: Any) -> None:
+    def __init__(self, *, hosts: deque[tuple[str, int]], **options: Any) -> None:
+        """`hosts` are asked in turn, all connections of a pool by the same list: the first is whose word was good."""
         super().__init__(**options)
         self._hosts = hosts
         self._asking = {name: value for name, value in options.items() if name != "redis_connect_func"}
@@ -39,11 +40,12 @@ class HolderConnection(Connection):
         await super()._connect()  # type: ignore[no-untyped-call]
 
     async def _holder(self) -> tuple[str, int]:
-        for host, port in self._hosts:
+        for host, port in tuple(self._hosts):
             with suppress(RedisError, OSError, TimeoutError):
                 for first, last, (at, number, *_), *_ in await self._slots(host, port):
                     if first <= SLOT <= last:
                         return (at or b"").decode() or host, number
+            self._hosts.rotate(-1)
         raise ConnectionLost("no node of the cluster names one that holds our keys")
 
     async def _slots(self, host: str, port: int) -> Any:
@@ -63,6 +65,7 @@ class HolderConnection(Connection):
         except ResponseError as refused:
             if str(refused).startswith(_GONE):
                 await self.disconnect(nowait=True)
+                self._hosts.rotate(-1)  # who named it may be cut off from the others
                 raise ConnectionLost("this node of the cluster holds our keys no longer") from refused
             raise
 

@@ -195,7 +195,9 @@ class Endings:
             Outcome.UNKNOWN,
         ):  # an intent: its go was forgotten by a failover
             return outcomes.after_call(ended.ready.called(attempt), ended.handed, moment, self._quarantine)
-        return None if attempt.ending else outcomes.overtaken(attempt, ended.handed, moment)
+        if attempt.ending is None:
+            return outcomes.overtaken(attempt, ended.handed, moment)
+        return outcomes.late(attempt, ended.handed, ended.ready.ways, moment)
 
     async def _learn(self, ended: Sequence[Ended]) -> None:
         by_ending: dict[HandOver, list[Learnt]] = defaultdict(list)

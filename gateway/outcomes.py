@@ -190,7 +190,7 @@ def after_receipt(
     outcome = receipt.outcome
     if receipt.refusal is not None:
         return _given_up(attempt, receipt, receipt.refusal, moment, step_to_come=step_to_come)
-    if _RANK[outcome] <= _RANK[attempt.state] or (_was_given_up(attempt) and outcome in _UNDER_WAY):
+    if _RANK[outcome] <= _rank(attempt) or (_was_given_up(attempt) and outcome in _UNDER_WAY):
         return None
     undone = _REMINDER_STATE.get(outcome) in _UNDONE
     begins = undone and attempt.state == "calling"
@@ -208,6 +208,20 @@ def after_receipt(
         keeps_next=undone and not begins and attempt.state not in _FREE,
         **_then(next_step if begins else None, moment),
     )
+
+
+def _rank(attempt: Attempt) -> int:
+    """How far an attempt has come. Of one that was only not shown any word of its provider says more."""
+    guessed = attempt.state == Outcome.FAILED and attempt.code == NOT_SHOWN and attempt.provider_id is None
+    return _RANK[Outcome.UNKNOWN] if guessed else _RANK[attempt.state]
+
+
+def late(attempt: Attempt, handed: Handed, ways: Ways, moment: Moment) -> Outturn | None:
+    """The ending of a call whose attempt was settled without it: that its provider took it counts as its word."""
+    if handed.ending is not HandOver.ACCEPTED:
+        return None
+    told = Receipt(outcome=Outcome.ACCEPTED, ref=attempt.ref, provider_id=handed.provider_id)
+    return after_receipt(attempt, told, ways, moment)
 
 
 def _given_up(

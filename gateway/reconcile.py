@@ -12,6 +12,7 @@ What cannot be told is parked: it stays `unknown`, counts in every cap, and wait
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -61,6 +62,9 @@ class ReconcileStore(Protocol):
     def transaction(self) -> AbstractAsyncContextManager[ReconcileTx]:
         """One transaction."""
 
+    async def refs_of(self, adapter: str, account: str, provider_ids: Sequence[str]) -> dict[str, str]:
+        """Provider's id → our ref."""
+
 
 class Reconcile:
     """Asks providers about unknown attempts. One leader at a time."""
@@ -94,7 +98,18 @@ class Reconcile:
         async with self._store.transaction() as tx:
             due = list((await tx.to_settle(LIMIT)).values())
             sealed = {a.ref: await tx.address(a.tenant, a.borrower, a.address) for a in due}
-        await asyncio.gather(*(self._one(attempt, sealed[attempt.ref]) for attempt in due))
+        alike: dict[tuple[str, str, str], list[Attempt]] = {}
+        for attempt in due:
+            alike.setdefault((attempt.adapter, attempt.account, attempt.address), []).append(attempt)
+        asked = (self._each(those, sealed) for those in alike.values())
+        for failed in await asyncio.gather(*asked, return_exceptions=True):
+            if isinstance(failed, BaseException):  # the store is away; all questions are over by now
+                raise failed
+
+    async def _each(self, attempts: Sequence[Attempt], sealed: Mapping[str, bytes | None]) -> None:
+        """Those of one address one after the other: what is found is the one's or the other's."""
+        for attempt in attempts:
+            await self._one(attempt, sealed[attempt.ref])
 
     async def _one(self, attempt: Attempt, sealed: bytes | None) -> None:
         async with self._slots:
@@ -122,10 +137,18 @@ class Reconcile:
             return await self._again(connected, attempt, address)
         if hasattr(connected.adapter, "look_up"):
             async with _bounded(connected):
-                return await cast("LooksUp", connected.adapter).look_up(
+                found = await cast("LooksUp", connected.adapter).look_up(
                     attempt.ref, address, attempt.called_at
                 )
+            return NotShown() if await self._is_anothers(attempt, found) else found
         return None
+
+    async def _is_anothers(self, attempt: Attempt, found: Receipt | NotShown | None) -> bool:
+        """Whether the message that was found is known to be another attempt's: so this one is not among them."""
+        if not isinstance(found, Receipt) or found.provider_id is None:
+            return False
+        known = await self._store.refs_of(attempt.adapter, attempt.account, [found.provider_id])
+        return known.get(found.provider_id, attempt.ref) != attempt.ref
 
     async def _again(self, connected: Connected, attempt: Attempt, address: Pii[str]) -> Receipt | None:
         """The same request under the same key, while the provider still drops the second of the two itself.

@@ -12,6 +12,7 @@ from gateway import outcomes
 from gateway.accounts import Accounts
 from gateway.endings import DispatchTx, freed, outcome_entry
 from gateway.errors import Unavailable
+from gateway.poison import sifted
 from gateway.telemetry import Metrics, get
 from gateway.work import Attempt, Key, Queue
 
@@ -112,7 +113,18 @@ class Sweep:
                 return
             left = (await tx.orphans(dead, LIMIT)).values()
             voided = await tx.void([(a.tenant, a.ref) for a in left if a.state == "intent"])
-            called = [a for a in left if a.state == "calling"]
+        await freed(self._store, [(a.tenant, a.person) for a in voided])
+        called = [a.ref for a in left if a.state == "calling"]
+        _, broken = await sifted(called, self._mark) if called else ((), [])
+        for one in broken:
+            log.error("mark_failed", attempt=one.item, error=type(one.error).__name__, exc_info=one.error)
+
+    async def _mark(self, refs: Sequence[str], alone: bool) -> None:  # noqa: ARG002, FBT001 (sifted)
+        """Of these calls nobody knows. Whatever one of them breaks on holds up no other."""
+        async with self._store.transaction() as tx:
+            if await tx.frozen():
+                return
+            called = [a for a in (await tx.attempts(refs)).values() if a.state == "calling"]
             steps = await tx.steps_after(called)
             lost = [
                 outcomes.unknown(
@@ -122,7 +134,6 @@ class Sweep:
             ]
             await tx.finish(lost)
             await tx.append([outcome_entry(o, tx.moment) for o in lost])
-        await freed(self._store, [(a.tenant, a.person) for a in voided])
 
 
 async def forever(step: Callable[[], Awaitable[None]], pause: Callable[[], float]) -> None:

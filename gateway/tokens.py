@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
@@ -38,7 +39,7 @@ def connect(
     }
     if target.kind == "cluster":
         kind = SafeHolderConnection if target.tls else HolderConnection
-        return Redis.from_pool(ConnectionPool(connection_class=kind, hosts=target.hosts, **common))
+        return Redis.from_pool(ConnectionPool(connection_class=kind, hosts=deque(target.hosts), **common))
     if target.path:
         return Redis(unix_socket_path=target.path, **common)
     common["ssl"] = target.tls

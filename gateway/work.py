@@ -321,6 +321,7 @@ class Attempt:
     provider_id: str | None
     ending: str | None = None
     """How its call ended, once that is written."""
+    code: str | None = None
     final_at: datetime | None = None
     settle_at: datetime | None = None
     settle_tries: int = 0

@@ -16,6 +16,8 @@ from gateway.wiring import Worker
 REFRESH_S = 2.0
 """Configuration that ops change is taken up within this."""
 
+LEFT_S = 10.0
+"""So long after the longest call of any account a worker that was told to end is over, whatever the store does."""
 ASKED_S = 1.0
 """So often a worker looks whether it is told to take nothing new."""
 
@@ -42,14 +44,25 @@ async def work(parts: Worker, stop: asyncio.Event, *, seen: bool) -> None:
         await end((stopped, *duties))
     if outcomes.done():
         outcomes.result()
-    await parts.dispatch.finish()
-    await parts.drains.finish()
-    await end([outcomes])
+    await drain(parts, outcomes)
+    log.info("drained")
+
+
+async def drain(parts: Worker, outcomes: asyncio.Task[None]) -> None:
+    """Finish what is being called, let go of the rest, and say goodbye.
+
+    Unavailable when that is not done in time: what is left to this process's name others settle.
+    """
     try:
-        await parts.owners.leave()
+        async with asyncio.timeout(parts.accounts.longest_call_s() + LEFT_S):
+            await parts.dispatch.finish()
+            await parts.drains.finish()
+            await end([outcomes])
+            await parts.owners.leave()
     except Unavailable:  # all is written; who does not say goodbye is judged by its lock
         log.warning("store_away")
-    log.info("drained")
+    except TimeoutError:
+        raise Unavailable("what was called could not be written: others settle it") from None
 
 
 def _duties(parts: Worker, *, seen: bool) -> list[Callable[[], Coroutine[None, None, None]]]:

@@ -242,3 +242,24 @@ def test_what_can_still_change_counts_as_unknown(channel, state, final, expected
     final_at = None if final is None else NOW + final
 
     assert outcomes.word(channel, state, final_at, NOW) == expected
+
+
+NOT_SHOWN = {"state": "failed", "ending": "unknown", "code": "not_shown", "final_at": MOMENT.policy}
+
+
+def test_what_its_provider_did_not_show_stands_as_the_provider_says_when_it_says_something_after_all():
+    """A process that stood still made its call at last."""
+    attempt = an_attempt(**NOT_SHOWN)
+    accepted = Handed(ending=HandOver.ACCEPTED, provider_id="SM1")
+    late = outcomes.late(attempt, accepted, MESSAGES, MOMENT)
+
+    assert (late.state, late.reminder_state, late.provider_id) == ("accepted", "sent", "SM1")
+    assert late.final_at == attempt.started_at + MESSAGES.final_after
+    assert late.keeps_next
+    assert outcomes.late(attempt, Handed(ending=HandOver.UNKNOWN), MESSAGES, MOMENT) is None
+
+
+@pytest.mark.parametrize("known", [{"code": "30003"}, {"provider_id": "SM1"}, {"state": "delivered"}])
+def test_a_late_acceptance_changes_nothing_where_the_provider_has_said_more(known):
+    accepted = Handed(ending=HandOver.ACCEPTED, provider_id="SM1")
+    assert outcomes.late(an_attempt(**NOT_SHOWN | known), accepted, MESSAGES, MOMENT) is None

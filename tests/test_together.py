@@ -7,9 +7,9 @@ import pytest
 from makers import reminder, rows, set_clock
 
 from gateway.domain import Tenant
-from gateway.errors import BadInput, StoreRefused, Unavailable
+from gateway.errors import BadInput, Overloaded, StoreRefused, Unavailable
 from gateway.intake import Done
-from gateway.intake.together import AT_ONCE, MOST, Together
+from gateway.intake.together import AT_ONCE, MOST, SOON_S, WAITING, Together
 
 TENANT, OTHER = Tenant("acme/live"), Tenant("beta/live")
 
@@ -99,3 +99,14 @@ async def test_who_hangs_up_spoils_nothing():
     assert (await second).body == b"acme/live 1"
     with pytest.raises(asyncio.CancelledError):
         await first
+
+
+async def test_beyond_so_many_that_wait_one_more_is_told_to_come_again_and_all_others_are_answered():
+    together = Together(echo)
+    waiting = [asyncio.create_task(together.one(TENANT, n)) for n in range(WAITING)]
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded) as refused:
+        await together.one(TENANT, "one more")
+    assert refused.value.retry_after_s == SOON_S
+    assert (await together.one(OTHER, "another tenant's")).status == 202
+    assert len(await asyncio.gather(*waiting)) == WAITING

@@ -88,10 +88,10 @@ class AccountDesk(Protocol):
 class Admission(Protocol):
     """Backpressure."""
 
-    def check(self) -> None:
-        """Overloaded when more waits than can be done in time."""
+    def check(self, tenant: Tenant) -> None:
+        """Overloaded when more of a tenant waits than can be done in time."""
 
-    def turn(self) -> AbstractAsyncContextManager[None]:
+    def turn(self, tenant: Tenant) -> AbstractAsyncContextManager[None]:
         """A batch's turn to be taken in; Overloaded also while too many wait for theirs."""
 
 

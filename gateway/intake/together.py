@@ -8,11 +8,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias
 
 from gateway.domain import Tenant
-from gateway.errors import StoreRefused
+from gateway.errors import Overloaded, StoreRefused
 from gateway.intake.results import Result
 
 MOST = 200
 """Requests that one commit answers at most."""
+WAITING, SOON_S = 2_000, 1
+"""Requests of a tenant that wait at most; another may come again after so many seconds."""
 AT_ONCE = 2
 """Commits of a tenant under way at once: one is written while the next is checked."""
 
@@ -30,7 +32,9 @@ class Together:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def one(self, tenant: Tenant, raw: object) -> Result:
-        """The result of one request; what `take` raises for its batch is raised here."""
+        """The result of one request; what `take` raises for its batch is raised here. Overloaded: too many wait."""
+        if len(self._asked[tenant]) >= WAITING:
+            raise Overloaded(retry_after_s=SOON_S)
         answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._asked[tenant].append((raw, answer))
         if self._under_way[tenant] < AT_ONCE:

@@ -3,13 +3,15 @@
 On SQLite the data folder's lock admits one process: whoever holds it knows that every earlier owner is dead.
 On PostgreSQL an owner holds a session lock on a direct connection and writes a heartbeat, both from a thread
 of its own; dead means lock free *and* heartbeat older than DEAD_AFTER (a terminated backend or a restarted
-server frees the lock of a living owner). Who was judged dead and beats again is alive: what was taken from it
-meanwhile it finds void or unknown.
+server frees the lock of a living owner). A process that stands still, or whose host is gone without a word, keeps its
+lock: after GIVEN_UP its session is ended by whoever finds it so, and a process that could not beat for as long ends
+itself. Who was judged dead and beats again is alive: what was taken from it meanwhile it finds void or unknown.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -18,7 +20,7 @@ from datetime import timedelta
 from typing import Any
 
 import asyncpg
-from sqlalchemy import Row, and_, insert, or_, select, text, update
+from sqlalchemy import ColumnElement, Row, and_, insert, literal, or_, select, text, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -31,6 +33,8 @@ BEAT_S = 2.0
 AGAIN_S = 0.5
 """Seconds between two tries to reach the server and take the lock."""
 DEAD_AFTER = timedelta(seconds=10)
+GIVEN_UP = timedelta(minutes=4)
+"""Past the permit, the longest call of an adapter and the quarantine: no call of such an owner is still under way."""
 FRESH_S = 8.0
 """A heartbeat older than this bars calls: others may soon take this owner for dead."""
 STEADY_S = 3.0
@@ -42,7 +46,9 @@ RENEWED_S = LEASE.total_seconds() / 3
 
 log = get(__name__)
 _OWNER, _LEASE = schema.owner.c, schema.lease.c
-_LEASE_US, _DEAD_US = (span // timedelta(microseconds=1) for span in (LEASE, DEAD_AFTER))
+_LEASE_US, _DEAD_US, _GIVEN_UP_US = (
+    span // timedelta(microseconds=1) for span in (LEASE, DEAD_AFTER, GIVEN_UP)
+)
 _HOLDERS = select(schema.attempt.c.owner).where(schema.attempt.c.state.in_(("intent", "calling")))
 
 
@@ -100,14 +106,14 @@ class Owners:
         if self._heart is not None and self._heart.steady and any(row.dead_at is None for row in found):
             async with self._db.write() as conn:
                 now = (await self._db.moment(conn)).real
-                await self._confirm(conn, to_us(now - DEAD_AFTER), to_us(now))
+                await self._confirm(conn, to_us(now))
             found = await self._gone()
         return [row.id for row in found if row.dead_at is not None]
 
     async def _gone(self) -> Sequence[Row[Any, Any]]:
         """Others that are silent, and those confirmed dead that have attempts to their name."""
         async with self._db.read() as conn:
-            silent = and_(_OWNER.dead_at.is_(None), _OWNER.heartbeat_at < self._db.real - _DEAD_US)
+            silent = and_(_OWNER.dead_at.is_(None), _silent(self._db.real))
             dead = and_(_OWNER.dead_at.is_not(None), _OWNER.id.in_(_HOLDERS))
             rows = await conn.execute(
                 select(_OWNER.id, _OWNER.dead_at)
@@ -117,16 +123,19 @@ class Owners:
             )
             return rows.all()
 
-    async def _confirm(self, conn: AsyncConnection, stale: int, now: int) -> None:
-        """Mark as dead whose heartbeat is old and whose lock can be had."""
+    async def _confirm(self, conn: AsyncConnection, now: int) -> None:
+        """Mark as dead whose heartbeat is old and whose lock can be had; end the sessions of those given up."""
         rows = await conn.execute(
-            select(_OWNER.id, _OWNER.lock_key).where(
-                _OWNER.dead_at.is_(None), _OWNER.heartbeat_at < stale, _OWNER.id != self.id
+            select(_OWNER.id, _OWNER.lock_key, _OWNER.heartbeat_at).where(
+                _OWNER.dead_at.is_(None), _silent(literal(now)), _OWNER.id != self.id
             )
         )
         for row in rows.all():
             if await conn.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": row.lock_key}):
                 await conn.execute(update(schema.owner).where(_OWNER.id == row.id).values(dead_at=now))
+            elif row.heartbeat_at < now - _GIVEN_UP_US:
+                log.warning("owner_given_up", owner=row.id)
+                await conn.execute(END_SESSION, {"key": row.lock_key})
 
     async def leads(self, duty: str) -> bool:
         """Take or keep the lease on a duty; one owner has it at a time (on SQLite there is but one)."""
@@ -161,7 +170,7 @@ class Owners:
             leased = select(_LEASE.owner, _LEASE.until - self._db.real).where(_LEASE.name == duty)
             for owner, left_us in await conn.execute(leased):
                 if owner != self.id and left_us >= 0:
-                    return False, left_us / 1e6
+                    return False, min(left_us / 1e6, LEASE.total_seconds())  # a clock may have gone back
         async with self._db.write() as conn:
             taken = postgresql.insert(schema.lease).values(
                 name=duty, owner=self.id, until=self._db.real + _LEASE_US
@@ -184,6 +193,20 @@ class Owners:
             await conn.execute(update(schema.owner).where(_OWNER.id == self.id).values(dead_at=now))
 
 
+def _silent(now: ColumnElement[int]) -> ColumnElement[bool]:
+    """Whose last beat is too long ago; one that is to come was made before the server's clock went back."""
+    return or_(_OWNER.heartbeat_at < now - _DEAD_US, _OWNER.heartbeat_at > now + _DEAD_US)
+
+
+END_SESSION = text(
+    "SELECT pg_terminate_backend(held.pid) FROM pg_locks AS held JOIN pg_stat_activity AS session USING (pid)"
+    " WHERE held.locktype = 'advisory' AND held.objsubid = 1 AND session.datname = current_database()"
+    " AND session.usename = current_user"
+    " AND ((CAST(held.classid AS bigint) << 32) | CAST(held.objid AS bigint)) = :key"
+)
+"""Ends the session, of our own role, that holds an owner's lock."""
+_KEEP_ALIVE = "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3"
+"""A host that is gone without a word frees its lock in half a minute; by itself PostgreSQL waits for two hours."""
 _LOCK = (
     "SELECT pg_try_advisory_lock($1),"
     " CAST(EXTRACT(EPOCH FROM clock_timestamp() - pg_postmaster_start_time()) AS float8)"
@@ -201,7 +224,19 @@ _BEAT = (
 class Heart:
     """Holds the session lock and beats, in a thread and a loop of its own, so that a busy process still beats."""
 
-    def __init__(self, url: str, owner_id: str, lock_key: int, place: str | None) -> None:
+    def __init__(
+        self,
+        url: str,
+        owner_id: str,
+        lock_key: int,
+        place: str | None,
+        *,
+        given_up_s: float = GIVEN_UP.total_seconds(),
+        end: Callable[[int], object] = os._exit,
+    ) -> None:
+        """`end` ends this process, with an exit code, when it could not beat for `given_up_s`."""
+        self._given_up_s = given_up_s
+        self._end = end
         self._place = place
         self._url = url
         self._id = owner_id
@@ -240,11 +275,20 @@ class Heart:
             await asyncio.to_thread(self._thread.join, 10)
 
     def _run(self) -> None:
-        asyncio.run(self._live())
+        try:
+            asyncio.run(self._live())
+        except Exception as wrong:
+            log.exception("heart_broken", error=type(wrong).__name__)
+            self._end(1)
 
     async def _live(self) -> None:
         self._loop = asyncio.get_running_loop()
+        began = time.monotonic()
         while not self._stop.is_set():
+            if time.monotonic() - max(began, self._beat_at) > self._given_up_s:
+                log.error("owner_lost", hint="PostgreSQL could not be reached for minutes: start it again")
+                self._end(1)
+                return
             try:
                 await self._session()
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as lost:
@@ -260,6 +304,7 @@ class Heart:
     async def _session(self) -> None:
         conn = await asyncpg.connect(self._url, timeout=5, command_timeout=5)
         try:
+            await conn.execute(_KEEP_ALIVE)
             held, up_s = await conn.fetchrow(_LOCK, self._key)
             if not held:
                 return

@@ -225,6 +225,7 @@ def attempt_of(row: Row[Any]) -> Attempt:
         text_enc=row.text_enc,
         provider_id=row.provider_id,
         ending=row.ending,
+        code=row.code,
         final_at=instant(row.final_at),
         settle_at=instant(row.settle_at),
         settle_tries=row.settle_tries,

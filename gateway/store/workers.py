@@ -51,7 +51,7 @@ class Workers:
 
     def _shown(self, row: Row[Any], now: datetime) -> dict[str, Any]:
         """On SQLite there is but one worker, and it writes no heartbeat."""
-        silent = not self._db.sqlite and now - from_us(row.heartbeat_at) > DEAD_AFTER
+        silent = not self._db.sqlite and abs(now - from_us(row.heartbeat_at)) > DEAD_AFTER
         state = "silent" if silent else "working" if row.quiet_at is None else "quiet"
         return {
             "id": row.id,

@@ -467,7 +467,8 @@ async def test_the_only_message_made_during_the_call_is_found(sim, sender):
     [
         ([], timedelta(0), NotShown()),
         (["+12025550199"], timedelta(0), NotShown()),
-        (["+12025550100"], timedelta(seconds=10), NotShown()),
+        (["+12025550100"], timedelta(seconds=40), NotShown()),
+        (["+12025550100"], timedelta(seconds=10), None),
         (["+12025550100", "+12025550100"], timedelta(0), None),
         (["+12025550100"], timedelta(seconds=-25), None),
     ],

@@ -1,6 +1,8 @@
 """The pace and tokens from a cluster: whichever node holds the keys is found, and one that takes over begins empty."""
 
 import asyncio
+import socket
+from contextlib import ExitStack
 from datetime import timedelta
 
 import pytest
@@ -91,6 +93,33 @@ async def test_nodes_of_which_none_answers_grant_nothing_and_one_that_does_is_en
         await pace_of(RedisTarget(kind="cluster", hosts=(nowhere,))).probe()
 
     assert await pace_of(RedisTarget(kind="cluster", hosts=(nowhere, *cluster.target.hosts))).probe() == 0
+
+
+async def test_who_names_a_node_that_refuses_is_not_asked_first_again(cluster, pace_of):
+    """As a node that is cut off from the others, and still takes itself for the one."""
+    with ExitStack() as stack:
+        stale = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        at = stale.getsockname()[1]
+        serving = asyncio.create_task(names(stale, cluster.other.port))
+        pace = pace_of(RedisTarget(kind="cluster", hosts=(("127.0.0.1", at), *cluster.target.hosts)))
+        with pytest.raises(Unavailable):
+            await pace.probe()
+        assert await pace.probe() == 0
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+
+
+async def names(server, port):
+    """Answer whatever is asked by naming a node for all slots."""
+    answer = b"*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$9\r\n127.0.0.1\r\n:%d\r\n" % port
+
+    async def talk(reader, writer):
+        while asked := await reader.read(1000):
+            writer.write(answer if b"SLOTS" in asked else b"+OK\r\n" * asked.count(b"*"))
+        writer.close()
+
+    async with await asyncio.start_server(talk, sock=server) as serving:
+        await serving.serve_forever()
 
 
 async def test_tokens_are_shared_through_it(cluster):

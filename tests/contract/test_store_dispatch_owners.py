@@ -1,12 +1,17 @@
 """Who may hold intents, who leads a duty, and who is dead."""
 
+import asyncio
+import socket
+import time
+
+import asyncpg
 import pytest
 from makers import NOW, rows
 from sqlalchemy import insert, text
 
 from gateway.domain import to_us
 from gateway.store import schema
-from gateway.store.owners import Owners
+from gateway.store.owners import LEASE, Heart, Owners
 
 ON_POSTGRES = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 """Where there may be others."""
@@ -146,3 +151,84 @@ async def test_of_whoever_left_nothing_open_there_is_nothing_to_bury(database, o
 
     assert await rows(database, "owner", "dead_at IS NULL") == []
     assert await stays.dead() == []
+
+
+@pytest.fixture
+async def stuck(database, database_url):
+    """The session of an owner that says nothing any more: it stands still, or its host is gone without a word."""
+    key = 77
+    session = await asyncpg.connect(database_url)
+    await session.execute(f"SELECT pg_advisory_lock({key})")
+    async with database.write() as conn:
+        await conn.execute(
+            insert(schema.owner).values(id="ow_stuck", lock_key=key, started_at=0, heartbeat_at=now_us())
+        )
+    await holds(database, "ow_stuck", "calling")
+    yield session
+    await session.close(timeout=1)
+
+
+def now_us():
+    return int(time.time() * 1_000_000)
+
+
+@pytest.fixture
+async def judge(database, database_url):
+    """An owner with a heart that beats."""
+    owner = Owners(database, owner_id="ow_judge", lock_key=78, direct_url=database_url)
+    await owner.register()
+    owner._heart._steady_from = 0.0
+    yield owner
+    await owner.leave()
+
+
+@ON_POSTGRES
+async def test_who_keeps_its_lock_and_is_silent_is_dead_once_its_session_was_ended_after_four_minutes(
+    database, stuck, judge
+):
+    await older(database, "owner.heartbeat_at", 230)
+    assert await judge.dead() == []
+    assert not stuck.is_closed()
+    await older(database, "owner.heartbeat_at", 15)
+    async with asyncio.timeout(10):
+        while await judge.dead() != ["ow_stuck"]:  # noqa: ASYNC110 (the server's process ends)
+            await asyncio.sleep(0.05)
+    assert stuck.is_closed()
+
+
+@ON_POSTGRES
+async def test_who_beat_before_the_servers_clock_went_back_is_silent_all_the_same(database, stuck, judge):
+    await stuck.execute("SELECT pg_advisory_unlock_all()")
+    assert await judge.dead() == []
+    await older(database, "owner.heartbeat_at", -3600)
+
+    assert await judge.dead() == ["ow_stuck"]
+
+
+@ON_POSTGRES
+async def test_a_follower_does_not_wait_for_a_lease_of_before_the_clock_went_back(database, owners):
+    clock = Clock()
+    first, second = owners("ow_1", clock), owners("ow_2", clock)
+    assert await first.leads("sweep")
+    await older(database, "lease.until", -3600)
+    assert not await second.leads("sweep")
+    await older(database, "lease.until", 3700)
+    clock.at += LEASE.total_seconds()
+
+    assert await second.leads("sweep")
+
+
+async def test_a_process_that_cannot_beat_for_as_long_as_others_give_it_up_after_ends_itself():
+    codes = []
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        url = f"postgresql://u@127.0.0.1:{nobody.getsockname()[1]}/d"
+    heart = Heart(url, "ow_1", 1, None, given_up_s=0.6, end=codes.append)
+    began = time.monotonic()
+    heart._thread.start()  # `start` waits until the lock is held
+    async with asyncio.timeout(10):
+        while not codes:  # noqa: ASYNC110 (another thread says so)
+            await asyncio.sleep(0.05)
+
+    assert codes == [1]
+    assert time.monotonic() - began > 0.6
+    await heart.stop()

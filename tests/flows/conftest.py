@@ -95,13 +95,13 @@ class Door:
     def __init__(self):
         self.shut = False
 
-    def check(self):
+    def check(self, tenant):
         if self.shut:
             raise Overloaded(retry_after_s=7)
 
     @asynccontextmanager
-    async def turn(self):
-        self.check()
+    async def turn(self, tenant):
+        self.check(tenant)
         yield
 
 

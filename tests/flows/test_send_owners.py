@@ -4,14 +4,16 @@ import asyncio
 from collections import Counter
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from makers import phone, reminder, rows
+from sendrig import ON_SQLITE
 from sqlalchemy import text
 
 from gateway.errors import Unavailable
 from gateway.store.dispatch import DispatchStore, DispatchTx
-from gateway.worker import work
+from gateway.worker import LEFT_S, drain, work
 
 MEANT, CALLED = range(100, 110), range(110, 120)
 EACH_ONCE = {phone(n): 1 for n in (*MEANT, *CALLED)}
@@ -220,6 +222,19 @@ class Locked:
         raise Unavailable
 
 
+async def test_a_drain_ends_in_time_whatever_the_store_does():
+    async def for_ever():
+        await asyncio.Event().wait()
+
+    parts = SimpleNamespace(
+        accounts=SimpleNamespace(longest_call_s=lambda: 0.2 - LEFT_S),
+        dispatch=SimpleNamespace(finish=for_ever),
+    )
+    async with asyncio.timeout(5):
+        with pytest.raises(Unavailable, match="others settle it"):
+            await drain(parts, asyncio.create_task(for_ever()))
+
+
 async def test_a_worker_that_cannot_say_goodbye_has_ended_well_all_the_same(sqlite_url, open_rig):
     rig = await open_rig(sqlite_url)
     await rig.take(*some(MEANT))
@@ -245,6 +260,23 @@ async def test_a_call_is_marked_however_long_its_owner_has_been_dead(rig):
             )
         await rig.duties.sweep.once()
         assert await states(rig) == {"void": 10, "unknown": 10}
+
+
+@ON_SQLITE
+async def test_a_call_of_an_adapter_that_is_not_here_holds_up_no_other(rig):
+    """A dead worker had one that those who live have not."""
+    async with busy(rig) as (sender, tasks):
+        await sender.die(*tasks)
+        await judges(rig)
+        async with rig.database.write() as conn:
+            await conn.execute(
+                text(
+                    "UPDATE attempt SET adapter = 'elsewhere'"
+                    " WHERE ref = (SELECT min(ref) FROM attempt WHERE state = 'calling')"
+                )
+            )
+        await rig.duties.sweep.once()
+        assert await states(rig) == {"void": 10, "unknown": 9, "calling": 1}
 
 
 class Unwritable(DispatchTx):

@@ -92,6 +92,31 @@ async def test_the_providers_own_list_settles_an_unknown(channel, provider, addr
     assert len(rig.reached()) == 1
 
 
+@ON_SQLITE
+async def test_a_message_that_is_known_to_be_anothers_settles_none_that_never_came(rig):
+    """Two to one number through one sender: the provider lists one, and whose it is was answered."""
+    await rig.put(borrower(1, addresses=elsewhere(ADDRESSES)), debt(1))
+    await rig.simulators.next("twilio", "status")
+    (lost,) = await rig.take(by_id(1, channels=["sms"]))
+    await rig.drain()
+    (came,) = await rig.take(by_id(1, channels=["sms"], idempotency_key="another", repeat=True))
+    await rig.drain()
+    assert [await stands(rig, name) for name in (lost, came)] == [("unknown", "http_503"), ("accepted", None)]
+
+    for wait in (OVER, AGAIN):
+        await rig.aged(seconds=wait.total_seconds())
+        await rig.duties.reconcile.once()
+
+    assert await stands(rig, lost) == ("failed", "not_shown")
+    assert (await stands(rig, came))[0] == "accepted"
+    assert len(rig.reached()) == 1
+
+
+async def stands(rig, reminder):
+    (attempt,) = await rig.attempts(reminder)
+    return attempt.state, attempt.code
+
+
 async def test_the_same_key_settles_an_unknown_where_the_provider_drops_the_second(rig):
     before = await unanswered(rig, "wechat", "wechat")
 

@@ -17,6 +17,7 @@ from sqlalchemy.pool import StaticPool
 
 from gateway.errors import Unavailable
 from gateway.store import database, schema
+from gateway.store.owners import END_SESSION
 
 
 class Cursor(sqlite3.Cursor):
@@ -157,6 +158,8 @@ class Session:
     async def execute(self, statement, params=None):
         await self._server.world.point()
         self.check()
+        if statement is END_SESSION:
+            return self._server.gone(self._server.locks[params["key"]])
         found = self._server.conn.execute(statement, params)
         await self._server.world.point()
         return found

@@ -32,7 +32,7 @@ router = APIRouter(tags=["reminders"])
 async def enqueue(request: Request, caller: ByService) -> Response:
     """Hand in one reminder; its key may come as the header Idempotency-Key instead."""
     used = services(request)
-    used.admission.check()
+    used.admission.check(caller.tenant)
     raw = http.keyed(await http.read_json(request), request)
     results = [await used.intake.reminder(caller.tenant, raw)]
     used.metrics.accepted(http.count_done(results))
@@ -47,9 +47,9 @@ async def enqueue(request: Request, caller: ByService) -> Response:
 async def enqueue_batch(request: Request, caller: ByService) -> Response:
     """Hand in up to 1 000 reminders, each with its own key and its own result."""
     used = services(request)
-    used.admission.check()
+    used.admission.check(caller.tenant)
     items = await http.read_items(request)
-    async with used.admission.turn():
+    async with used.admission.turn(caller.tenant):
         results = await used.intake.reminders(caller.tenant, items)
     used.metrics.accepted(http.count_done(results))
     return http.batch(results, request)
@@ -69,7 +69,7 @@ async def enqueue_batch(request: Request, caller: ByService) -> Response:
 async def preview(request: Request, caller: ByAnyone) -> Response:
     """What would be decided and rendered now; nothing is kept."""
     used = services(request)
-    used.admission.check()
+    used.admission.check(caller.tenant)
     raw = http.keyed(await http.read_json(request), request)
     return http.answer(await used.asks.preview(caller.tenant, raw))
 

@@ -139,6 +139,6 @@ async def contacts(request: Request, caller: ByService) -> Response:
 async def check(request: Request, caller: ByService) -> Response:
     """Ask whether a contact may be made now; a yes keeps its place in the caps for ten minutes."""
     used = services(request)
-    used.admission.check()
+    used.admission.check(caller.tenant)
     body = read(CheckIn, await http.read_json(request))
     return http.answer(await used.asks.check(caller.tenant, body))
