@@ -44,6 +44,9 @@ LEASE = timedelta(seconds=4)
 RENEWED_S = LEASE.total_seconds() / 3
 """Whoever leads a duty asks again after this; whoever does not, when the leader's lease would run out."""
 
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""Goes on while the machine is suspended: whoever wakes up after that has no fresh beat, and starts no call."""
+
 log = get(__name__)
 _OWNER, _LEASE = schema.owner.c, schema.lease.c
 _LEASE_US, _DEAD_US, _GIVEN_UP_US = (
@@ -221,6 +224,10 @@ _BEAT = (
 """An owner that the database forgot, because it failed over, enters itself anew: nobody else could judge it dead."""
 
 
+def _now() -> float:
+    return time.clock_gettime(_CLOCK)
+
+
 class Heart:
     """Holds the session lock and beats, in a thread and a loop of its own, so that a busy process still beats."""
 
@@ -253,12 +260,12 @@ class Heart:
     @property
     def fit(self) -> bool:
         """Lock held and the last beat fresh."""
-        return self._held.is_set() and time.monotonic() - self._beat_at < FRESH_S
+        return self._held.is_set() and _now() - self._beat_at < FRESH_S
 
     @property
     def steady(self) -> bool:
         """Fit, and no outage just over."""
-        return self.fit and time.monotonic() >= self._steady_from
+        return self.fit and _now() >= self._steady_from
 
     async def start(self) -> None:
         """Begin; returns when the lock is held."""
@@ -283,9 +290,9 @@ class Heart:
 
     async def _live(self) -> None:
         self._loop = asyncio.get_running_loop()
-        began = time.monotonic()
+        began = _now()
         while not self._stop.is_set():
-            if time.monotonic() - max(began, self._beat_at) > self._given_up_s:
+            if _now() - max(began, self._beat_at) > self._given_up_s:
                 log.error("owner_lost", hint="PostgreSQL could not be reached for minutes: start it again")
                 self._end(1)
                 return
@@ -309,10 +316,10 @@ class Heart:
             if not held:
                 return
             calm_s = 0.0 if self._beat_at else up_s
-            self._steady_from = time.monotonic() + max(0.0, STEADY_S - calm_s)
+            self._steady_from = _now() + max(0.0, STEADY_S - calm_s)
             while not self._stop.is_set():
                 await conn.execute(_BEAT, self._id, self._key, self._place)
-                self._beat_at = time.monotonic()
+                self._beat_at = _now()
                 self._held.set()
                 await self._pause(BEAT_S)
         finally:
