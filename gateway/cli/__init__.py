@@ -18,7 +18,7 @@ COMMANDS = {
     "vault": ("gateway.cli.vault", "Make and rotate the key ring."),
     "up": ("gateway.cli.run", "Run everything on this machine, no server needed."),
     "api": ("gateway.cli.run", "Serve the HTTP API against PostgreSQL and Redis."),
-    "worker": ("gateway.cli.run", "Send what is due, against PostgreSQL and Redis."),
+    "worker": ("gateway.cli.worker", "Send what is due, against PostgreSQL and Redis."),
     "demo": ("gateway.cli.demo", "The main job on 1 000 invented reminders, in under a minute."),
     "db": ("gateway.cli.db", "Bring the databases to this version."),
     "config": ("gateway.cli.config", "Check settings and everything they name."),

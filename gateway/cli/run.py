@@ -1,14 +1,11 @@
-"""`gateway up`, `gateway api`, `gateway worker`: the long-running commands."""
+"""`gateway up` and `gateway api`: the commands that serve."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
-import signal
 import socket
-import sys
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -17,17 +14,15 @@ from typing import Any
 import click
 
 from examples import accounts as example_accounts
-from gateway import tasks, telemetry
+from gateway import telemetry
 from gateway.accounts import parse
-from gateway.api.app import build, build_health
-from gateway.api.server import Server, bind, server
+from gateway.api.app import build
+from gateway.api.server import bind, server
 from gateway.cli.options import PlaceOptions, place_options
-from gateway.cli.session import API_KEY
-from gateway.cli.workers import list_command, quiet
+from gateway.cli.serving import begin, clustered, run, serve, until
 from gateway.domain import Mode, Tenant
 from gateway.embedded import DataFolder, Valkey
 from gateway.errors import SetupError
-from gateway.processes import several
 from gateway.settings import (
     RedisTarget,
     Settings,
@@ -35,13 +30,12 @@ from gateway.settings import (
     load,
     require_servers,
     split_listen,
-    unknown_variables,
 )
 from gateway.store import migrate
 from gateway.store.keys import EVERY, Operator, Role
 from gateway.sweep import forever
 from gateway.trial import ENVIRONMENT, Simulators
-from gateway.vault import KeyRing, embedded_ring
+from gateway.vault import embedded_ring
 from gateway.wiring import OPERATOR, Gateway, Place
 from gateway.worker import REFRESH_S, work
 
@@ -50,44 +44,6 @@ log = telemetry.get(__name__)
 DEFAULT = "default"
 """The tenant that `up` makes."""
 BY_HAND = Operator(who=OPERATOR, tenant=Tenant(f"{DEFAULT}/{Mode.LIVE}"))
-
-
-def _begin(settings: Settings) -> None:
-    telemetry.configure(settings.log_level, json=not sys.stderr.isatty())
-    gc.collect()
-    gc.freeze()  # what is loaded stays: not walking it again keeps the loop's pauses short
-    gc.set_threshold(10_000, 20, 20)
-    for name in unknown_variables(os.environ, also=[API_KEY]):
-        log.warning("setting_unknown", setting=name)
-
-
-def _run(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
-    """Run a server until SIGTERM or SIGINT; a second one ends it at once."""
-
-    async def watched() -> None:
-        loop = asyncio.get_running_loop()
-        telemetry.watch(loop)
-        stop = asyncio.Event()
-
-        def asked() -> None:
-            if stop.is_set():
-                os._exit(1)
-            stop.set()
-
-        for name in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(name, asked)
-        await main(stop)
-
-    tasks.run(watched())
-
-
-async def _serve(gateway: Gateway, http: Server, taken: socket.socket, stop: asyncio.Event) -> None:
-    """Serve until `stop`; not ready from then on, and open requests are answered."""
-    serving = asyncio.create_task(http.serve(sockets=[taken]))
-    await _until(stop, serving)
-    gateway.health.draining = True
-    http.should_exit = True
-    await serving
 
 
 async def _refuse_open(gateway: Gateway, listen: str) -> None:
@@ -123,7 +79,7 @@ async def _refuse_open(gateway: Gateway, listen: str) -> None:
 def up(options: PlaceOptions, quarantine_s: float, *, no_wake: bool) -> None:
     """Run everything on this machine: API, worker, embedded Valkey, SQLite in the data folder."""
     settings = load(**options)
-    _begin(settings)
+    begin(settings)
     if settings.database.get_backend_name() != "sqlite":
         raise SetupError(
             "`up` keeps everything in SQLite; with PostgreSQL run `gateway api` and `gateway worker`"
@@ -132,7 +88,7 @@ def up(options: PlaceOptions, quarantine_s: float, *, no_wake: bool) -> None:
     folder = DataFolder(settings.data)
     folder.take(f"process {os.getpid()}, http://{settings.listen}")
     try:
-        _run(lambda stop: _up(settings, timedelta(seconds=quarantine_s), stop, wake=not no_wake))
+        run(lambda stop: _up(settings, timedelta(seconds=quarantine_s), stop, wake=not no_wake))
     finally:
         folder.release()
 
@@ -178,21 +134,12 @@ async def _both(gateway: Gateway, settings: Settings, taken: socket.socket, stop
     while not http.started and not serving.done():  # noqa: ASYNC110 (uvicorn has no event for it)
         await asyncio.sleep(0.01)
     click.echo(f"ready at http://{settings.listen} (data in {settings.data})")
-    await _until(stop, working, serving)
+    await until(stop, working, serving)
     gateway.health.draining = True
     drain.set()
     await working
     http.should_exit = True
     await serving
-
-
-async def _until(stop: asyncio.Event, *tasks: asyncio.Task[None]) -> None:
-    """Wait for `stop`; a task that ends before that ends all."""
-    stopped = asyncio.create_task(stop.wait())
-    done, _ = await asyncio.wait({stopped, *tasks}, return_when=asyncio.FIRST_COMPLETED)
-    stopped.cancel()
-    for task in done - {stopped}:
-        task.result()
 
 
 async def _redis(settings: Settings, stack: AsyncExitStack) -> RedisTarget:
@@ -270,111 +217,16 @@ def api(options: PlaceOptions) -> None:
     """Serve the HTTP API against PostgreSQL and Redis."""
     settings = load(**options)
     require_servers(settings)
-    _begin(settings)
-    _run(lambda stop: _api(settings, stop))
+    begin(settings)
+    run(lambda stop: _api(settings, stop))
 
 
 async def _api(settings: Settings, stop: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
         taken = stack.enter_context(bind(settings.listen))
-        gateway = await _clustered(settings, stack)
+        gateway = await clustered(settings, stack)
         await _refuse_open(gateway, settings.listen)
         refresh = forever(gateway.accounts.refresh, lambda: REFRESH_S)
         for duty in (refresh, gateway.backlog.run(), gateway.watch.run()):
             stack.callback(asyncio.create_task(duty).cancel)
-        await _serve(gateway, server(build(gateway.services())), taken, stop)
-
-
-async def _clustered(settings: Settings, stack: AsyncExitStack) -> Gateway:
-    """The parts against servers, once schema, vault and key ring agree."""
-    assert settings.keyring is not None  # noqa: S101 (require_servers saw to it)
-    assert settings.public_url is not None  # noqa: S101
-    gateway = Gateway(
-        Place(
-            settings=settings,
-            ring=KeyRing.load(settings.keyring),
-            redis=settings.redis_url,
-            public_url=settings.public_url,
-        )
-    )
-    stack.push_async_callback(gateway.aclose)
-    await migrate.check(gateway.database)
-    await gateway.vault.check()
-    await gateway.keep_packs()
-    await gateway.accounts.refresh()
-    if settings.accounts is not None and not await gateway.account_rows.accounts():
-        await gateway.import_accounts(settings.accounts)
-    return gateway
-
-
-@click.group(invoke_without_command=True)
-@place_options(
-    "redis_url",
-    "database_url",
-    "database_direct_url",
-    "vault_url",
-    "public_url",
-    "templates",
-    "packs",
-    "calendars",
-    "keyring",
-    "log_level",
-    "policy_offset_allowed",
-    "worker_listen",
-)
-@click.option(
-    "--processes",
-    type=click.IntRange(1, 64),
-    default=1,
-    show_default=True,
-    help="So many of them under one that replaces whoever dies; the second listens on the next port, and so on.",
-)
-@click.pass_context
-def worker(context: click.Context, processes: int, options: PlaceOptions) -> None:
-    """Send what is due, against PostgreSQL and Redis. Any number of these may run.
-
-    The commands below are for those that run.
-    """
-    if context.invoked_subcommand is not None:
-        return
-    settings = load(**options)
-    require_servers(settings)
-    _begin(settings)
-    if processes == 1:
-        _run(lambda stop: _worker(settings, stop))
-        return
-    words = [["worker", *_listening(settings, number)] for number in range(processes)]
-    environ = os.environ | {
-        f"GATEWAY_{name.upper()}": said for name, said in options.items() if said is not None
-    }
-    _run(lambda stop: _workers(words, environ, stop))
-
-
-def _listening(settings: Settings, number: int) -> list[str]:
-    """The words by which one of several listens on a port of its own; of 0 each takes any that is free."""
-    if settings.worker_listen is None:
-        return []
-    host, port = split_listen(settings.worker_listen)
-    at = f"[{host}]" if ":" in host else host
-    return ["--worker-listen", f"{at}:{port + number if port else 0}"]
-
-
-async def _workers(words: Sequence[Sequence[str]], environ: Mapping[str, str], stop: asyncio.Event) -> None:
-    if any(await several(words, environ, stop)):
-        raise SystemExit(1)
-
-
-worker.add_command(list_command)
-worker.add_command(quiet)
-
-
-async def _worker(settings: Settings, stop: asyncio.Event) -> None:
-    async with AsyncExitStack() as stack:
-        taken = stack.enter_context(bind(settings.worker_listen)) if settings.worker_listen else None
-        gateway = await _clustered(settings, stack)
-        if taken is not None:
-            doors = asyncio.create_task(
-                _serve(gateway, server(build_health(gateway.services())), taken, stop)
-            )
-            stack.push_async_callback(asyncio.wait, [doors])
-        await work(gateway.worker(), stop, seen=taken is not None)
+        await serve(gateway, server(build(gateway.services())), taken, stop)

@@ -28,7 +28,7 @@ import channels.aliyun_sms
 import channels.smtp
 import channels.twilio_sms
 import channels.wechat
-import gateway.cli.run
+import gateway.cli.serving
 from gateway.cli import main
 from gateway.dispatch import Dispatch
 from gateway.endings import Endings
@@ -330,6 +330,6 @@ if __name__ == "__main__":
     if os.environ.get("MISTAKE"):
         Sweep._bury = bury_and_send_anew
     sow()
-    gateway.cli.run.Place = partial(gateway.cli.run.Place, quarantine=QUARANTINE)
+    gateway.cli.serving.Place = partial(gateway.cli.serving.Place, quarantine=QUARANTINE)
     sys.argv[1:] = [role, *sys.argv[5:]]
     main()
