@@ -10,9 +10,11 @@ from moody import against
 from paces import SECOND, between, most
 
 from gateway.domain import from_us
+from gateway.starts import IN_FLIGHT
 
 pytestmark = pytest.mark.timeout(600)
 POOL = "acme/live|sms-cn"
+WORKERS = 4
 
 
 async def states(fleet):
@@ -66,13 +68,19 @@ async def test_a_provider_that_swallows_every_reply_is_left_within_2_s_of_the_fi
     async with against(fleet.rig) as provider:
         await fleet.quota("sms", scope={"channel": "sms"}, rate=rate, burst=1)
         await fleet.take(40 * rate)
-        await fleet.all_join(4)
+        await fleet.all_join(WORKERS)
         await fleet.goes_on(6)
         provider.mood = "silent"
         await fleet.until(lambda: is_open(fleet))
         await fleet.goes_on(4)
+        await fleet.until(lambda: nothing_under_way(fleet))
 
         found = await rows(fleet.rig.database, "attempt", "ending = 'unknown'")
+        figure(
+            "unknown, of so many calls that the workers make at once",
+            f"{len(found)} of {WORKERS * IN_FLIGHT}",
+        )
+        assert len(found) <= 2 * WORKERS * IN_FLIGHT
         first = min(row.ended_at for row in found)
         _, standings = await fleet.rig.gateway.standings.standings()
         opened = standings[POOL].opened_at
@@ -83,6 +91,10 @@ async def test_a_provider_that_swallows_every_reply_is_left_within_2_s_of_the_fi
         assert datetime.fromtimestamp(last / SECOND, UTC) <= opened + (from_us(500_000) - from_us(0))
     numbers = [n for _, n in provider.taken]
     assert len(set(numbers)) == len(numbers), "nobody twice"
+
+
+async def nothing_under_way(fleet):
+    return not await rows(fleet.rig.database, "attempt", "state = 'calling'")
 
 
 async def is_open(fleet):
