@@ -293,7 +293,9 @@ class Heart:
         began = _now()
         while not self._stop.is_set():
             if _now() - max(began, self._beat_at) > self._given_up_s:
-                log.error("owner_lost", hint="for minutes PostgreSQL did not hear that it lives: start it again")
+                log.error(
+                    "owner_lost", hint="for minutes PostgreSQL did not hear that it lives: start it again"
+                )
                 self._end(1)
                 return
             try:
