@@ -48,21 +48,25 @@ async def test_workers_stand_still_past_their_lease_and_go_on_and_each_is_reache
     long.send_signal(signal.SIGCONT)
     code = await asyncio.to_thread(long.wait, JUDGED_S)
     await fleet.all_join(1)
-    await fleet.until(lambda: asyncio.sleep(0.5, len(fleet.rig.reached()) >= count), count / RATE + 120)
+    await fleet.until(lambda: nothing_waits(fleet), count / RATE + 120)
     await fleet.until(lambda: settled(fleet), SETTLED_S)
 
     attempts = await fleet.rig.attempts()
     reached = {line["to"] for line in fleet.rig.reached()}
+    never = [a for a in attempts if a.state == "failed"]
     figure("stops, calls in flight at them", f"{len(in_flight)}, {sum(in_flight)}")
     figure("s until one that kept its lock was given up", f"{given_up_s:.0f}")
     figure("marked unknown", len(await rows(fleet.rig.database, "record", "state = 'unknown'")))
-    figure("lost, twice", f"{count - len(reached)}, {len(fleet.reached_twice())}")
+    figure("reached, cut before their call and not shown", f"{len(reached)}, {len(never)}")
+    figure("lost, twice", f"{count - len(reached) - len(never)}, {len(fleet.reached_twice())}")
     assert code == 1, "it ends itself when it finds how long it has stood still"
     assert sum(in_flight) > 2 * len(in_flight)
     assert given_up_s > GIVEN_UP.total_seconds() - 10
     assert fleet.reached_twice() == set()
-    assert len(reached) == count
-    assert {a.state for a in attempts} <= {"accepted", "delivered", "void"}
+    assert len(reached) + len(never) == count
+    assert {a.code for a in never} <= {"not_shown"}
+    assert len(never) <= sum(in_flight)
+    assert {a.state for a in attempts} <= {"accepted", "delivered", "void", "failed"}
 
 
 async def owner_of(fleet, worker):
@@ -93,6 +97,10 @@ async def marked(fleet, worker):
 
 async def beats(fleet, worker):
     return (await owner_of(fleet, worker)).dead_at is None
+
+
+async def nothing_waits(fleet):
+    return not await rows(fleet.rig.database, "reminder", "state IN ('waiting', 'deferred', 'sending')")
 
 
 async def settled(fleet):
