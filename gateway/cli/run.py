@@ -19,7 +19,7 @@ from gateway.accounts import parse
 from gateway.api.app import build
 from gateway.api.server import bind, server
 from gateway.cli.options import PlaceOptions, place_options
-from gateway.cli.serving import begin, clustered, run, serve, until
+from gateway.cli.serving import SERVERS, begin, clustered, run, serve, until
 from gateway.domain import Mode, Tenant
 from gateway.embedded import DataFolder, Valkey
 from gateway.errors import SetupError
@@ -198,21 +198,7 @@ async def _trial(gateway: Gateway, data: Path, stack: AsyncExitStack) -> None:
 
 
 @click.command()
-@place_options(
-    "listen",
-    "redis_url",
-    "database_url",
-    "database_direct_url",
-    "vault_url",
-    "public_url",
-    "accounts",
-    "templates",
-    "packs",
-    "calendars",
-    "keyring",
-    "log_level",
-    "policy_offset_allowed",
-)
+@place_options("listen", "accounts", *SERVERS)
 def api(options: PlaceOptions) -> None:
     """Serve the HTTP API against PostgreSQL and Redis."""
     settings = load(**options)

@@ -22,6 +22,21 @@ from gateway.wiring import Gateway, Place
 if TYPE_CHECKING:
     from gateway.api.server import Server
 
+SERVERS = (
+    "redis_url",
+    "database_url",
+    "database_direct_url",
+    "vault_url",
+    "public_url",
+    "templates",
+    "packs",
+    "calendars",
+    "keyring",
+    "log_level",
+    "policy_offset_allowed",
+)
+"""Options of the commands that bring no servers along."""
+
 log = telemetry.get(__name__)
 
 

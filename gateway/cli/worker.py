@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 import click
 
 from gateway.cli.options import PlaceOptions, place_options
-from gateway.cli.serving import begin, clustered, run, serve
+from gateway.cli.serving import SERVERS, begin, clustered, run, serve
 from gateway.cli.workers import list_command, quiet
 from gateway.processes import several
 from gateway.settings import Settings, load, require_servers, split_listen
@@ -18,20 +18,7 @@ from gateway.worker import work
 
 
 @click.group(invoke_without_command=True)
-@place_options(
-    "redis_url",
-    "database_url",
-    "database_direct_url",
-    "vault_url",
-    "public_url",
-    "templates",
-    "packs",
-    "calendars",
-    "keyring",
-    "log_level",
-    "policy_offset_allowed",
-    "worker_listen",
-)
+@place_options(*SERVERS, "worker_listen")
 @click.option(
     "--processes",
     type=click.IntRange(1, 64),
