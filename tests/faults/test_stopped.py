@@ -16,8 +16,8 @@ from gateway.store.owners import END_SESSION, GIVEN_UP
 pytestmark = pytest.mark.timeout(1800)
 STOPS = int(os.environ.get("FAULTS_STOPS", "10"))
 RATE, WORKERS, CALL_S, RUNS_S = 30, 4, 0.8, 2.0
-JUDGED_S = 25
-"""Until who is silent, and has no lock any more, is marked."""
+JUDGED_S = 80
+"""Until who is silent, and has no lock any more, is marked; rows that it has locked are free after a minute."""
 SETTLED_S = 420
 """The quarantine, and the wait between the first question and the second."""
 
