@@ -20,8 +20,9 @@ demo: $(VENV)/.runtime ## 1 000 reminders through the real thing, four channels,
 test: $(VENV)/.dev check ## every check and every test (ARGS go to pytest)
 	@$(PY) -m pytest -n 2 --dist worksteal $(ARGS)
 
-faults: $(VENV)/.dev ## what takes long: fleets of workers and what the ledger says of them, then 20 000 drawn cases by two engines (ARGS go to the first)
+faults: $(VENV)/.dev ## what takes long: fleets of workers and what the ledger says of them, flows on SQLite, 20 000 drawn cases by two engines (ARGS go to the first)
 	@$(PY) -m pytest -v tests/faults --ignore tests/faults/test_disagreement.py $(ARGS)
+	@FLOWS=both $(PY) -m pytest -n 2 tests/flows -k sqlite
 	@$(PY) -m pytest -n 2 tests/faults/test_disagreement.py
 
 bench: $(VENV)/.bench ## how fast rules are decided, what a slot of the pace costs, how soon a single one goes, and for an hour or so how fast reminders go out (ARGS go to the last)

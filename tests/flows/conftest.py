@@ -37,6 +37,16 @@ from gateway.wiring import channel_of
 TENANT = Tenant("acme/live")
 
 
+STORES = ("sqlite", "postgresql") if os.environ.get("FLOWS") == "both" else ("postgresql",)
+"""`make faults` repeats on SQLite what flows over either store; statements are held against both by tests/contract."""
+
+
+@pytest.fixture(params=STORES)
+def database_url(request):
+    """A database, fresh: PostgreSQL, as servers have it, where a test does not name the other."""
+    return request.getfixturevalue({"sqlite": "sqlite_url", "postgresql": "postgres_url"}[request.param])
+
+
 class Desk:
     """Stands where the services of other parts will: keeps what it was asked, and answers as told."""
 
