@@ -1,24 +1,18 @@
 """A cluster of three Valkeys: one holds all slots, one is its replica and may take over, one holds none."""
 
 import asyncio
-import socket
 import subprocess
 from contextlib import ExitStack
 
 import redis.asyncio
 from redis.exceptions import RedisError
+from sendrig import free_port
 
 from gateway.embedded import valkey_binary
 from gateway.settings import RedisTarget
 
 LAST_SLOT = 16_383
 TOGETHER_S = 30
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Node:

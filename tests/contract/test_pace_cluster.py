@@ -6,8 +6,9 @@ from contextlib import ExitStack
 from datetime import timedelta
 
 import pytest
-from clustered import Cluster, free_port
+from clustered import Cluster
 from pacing import a_pace
+from sendrig import free_port
 from test_pace import OfEpoch, at_once, full, wanted
 
 from gateway.cli import probes
