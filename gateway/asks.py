@@ -21,11 +21,11 @@ from gateway.intake import Intake
 from gateway.intake.asks import Blind, IntakeStore
 from gateway.intake.people import blind_address
 from gateway.masking import Pii
-from gateway.policy.explain import decision_json
+from gateway.policy.explain import decision_json, whole_json
 from gateway.policy.gate import Decision, Reachable
 from gateway.ports import Entry, Moment
 from gateway.snapshot import Ask
-from gateway.work import Due, Facts, Subject
+from gateway.work import Due, Facts, Subject, Verdict
 
 KEPT = timedelta(minutes=10)
 """How long `contacts/check` keeps a place in the caps, at most."""
@@ -117,7 +117,7 @@ class Asks:
             texts = self._desk.texts(works[0], facts, keys, tx.moment)
             weighed = self._desk.weigh(works, facts, keys, tx.moment, PERMIT)
         return {
-            "decision": orjson.loads(weighed.verdicts[0].decision),
+            "decision": _decision(weighed.verdicts[0]),
             "rendered": [_shown(channel, rendered) for channel, rendered in texts.items()],
         }
 
@@ -188,6 +188,10 @@ class Asks:
             actor_id=body.actor.id if body.actor else None,
             until=until,
         )
+
+
+def _decision(verdict: Verdict) -> dict[str, Any]:
+    return whole_json(orjson.loads(verdict.decision), orjson.loads(verdict.ground.said))
 
 
 def _shown(channel: Channel, rendered: Rendered) -> dict[str, Any]:

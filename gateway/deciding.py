@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
+from hashlib import sha256
 from typing import Any
 
 import orjson
@@ -23,7 +24,7 @@ from gateway.errors import BadInput, Fault
 from gateway.masking import Pii
 from gateway.outcomes import Called, Ways
 from gateway.policy.content import breaches, concerning
-from gateway.policy.explain import decision_json, findings_json
+from gateway.policy.explain import grounds_json, outline_json
 from gateway.policy.gate import Alike, Decision, Reachable, decide
 from gateway.policy.inputs import written
 from gateway.policy.inuse import digest_of, members
@@ -34,7 +35,7 @@ from gateway.policy.packs import Packs, with_overrides
 from gateway.policy.zones import Zones
 from gateway.ports import Adapter, Entry, Moment
 from gateway.quotas.model import Load
-from gateway.sendlog.record import written as written_once
+from gateway.sendlog.record import canonical
 from gateway.snapshot import Ask, events, snapshot, zones_of
 from gateway.standing import Ending, Standing
 from gateway.telemetry import get
@@ -47,6 +48,7 @@ from gateway.work import (
     BorrowerRow,
     DebtRow,
     Facts,
+    Ground,
     Intent,
     Key,
     Past,
@@ -61,8 +63,8 @@ from gateway.work import (
 log = get(__name__)
 
 LOOK_AGAIN = timedelta(minutes=15)
-MOST_WRITTEN = 256
-"""Different findings that are remembered as JSON."""
+MOST_GROUNDS = 256
+"""Different grounds that are remembered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +162,7 @@ class Desk:
         self._entropy = entropy
         self._tuned: dict[tuple[tuple[str, int], ...], Packs] = {}
         self._alike = Alike()
-        self._findings = Findings()
+        self._grounds = Grounds()
 
     async def prepare(self, keys: Iterable[Key]) -> Keys:
         """Fetch the data keys of these borrowers, before any lock is taken."""
@@ -197,8 +199,10 @@ class Desk:
             self._put_off(work, decision, ready, refused, moment, weighed)
             return
         decision = _until_free(decision, facts.history.get((work.tenant, work.person), ()))
-        said = _told(decision, faults, self._findings)
-        verdict = _verdict(work, decision, said, ready, moment, facts.contacted.get((work.tenant, work.id)))
+        ground = self._grounds.of(decision)
+        said = _said(decision, ground, {"faults": list(map(_told, faults))} if faults else {})
+        contacted = facts.contacted.get((work.tenant, work.id))
+        verdict = _verdict(work, decision, said, ground, ready, moment, contacted)
         if faults:
             weighed.entries.append(_unfit(work, faults, moment))
         weighed.verdicts.append(verdict)
@@ -219,7 +223,8 @@ class Desk:
         put_off = replace(
             decision, action=Action.DEFER, reason=refused.reason, until=until, again=True, deliver_by=None
         )
-        said = {**decision_json(put_off, self._findings.written(put_off)), "by": refused.by}
+        ground = self._grounds.of(put_off)
+        said = _said(put_off, ground, {"by": refused.by})
         moves = waits != work.queue
         verdict = Verdict(
             work=work,
@@ -227,7 +232,8 @@ class Desk:
             reason=refused.reason,
             by=refused.by,
             next_at=moment.policy if moves and refused.reason == "quota" else until,
-            decision=orjson.dumps(said).decode(),
+            decision=said.decode(),
+            ground=ground,
             channel=decision.channel,
             moves_to=waits if moves else None,
         )
@@ -620,41 +626,48 @@ def _price(connected: Connected, rendered: Rendered) -> Money | None:
     return Money(amount=price.amount * parts, currency=price.currency)
 
 
-class Findings:
-    """Findings as JSON: those of people who are alike are one and the same, and written once."""
+class Grounds:
+    """Grounds of decisions: those of people who are alike are the same objects, and written once."""
 
     def __init__(self) -> None:
-        self._written: dict[int, tuple[object, Fragment]] = {}
+        self._known: dict[tuple[int, ...], tuple[tuple[object, ...], Ground]] = {}
 
-    def written(self, decision: Decision) -> Fragment:
+    def of(self, decision: Decision) -> Ground:
         """A decision's."""
-        findings = decision.findings
-        known = self._written.get(id(findings))
-        if known is not None and known[0] is findings:
+        parts = decision.findings, decision.packs, decision.zones
+        key = tuple(map(id, parts))
+        known = self._known.get(key)
+        if known is not None:
             return known[1]
-        if len(self._written) >= MOST_WRITTEN:
-            self._written.clear()
-        made = written_once(findings_json(findings))
-        self._written[id(findings)] = findings, made
-        return made
+        if len(self._known) >= MOST_GROUNDS:
+            self._known.clear()
+        said = canonical(grounds_json(decision))
+        ground = Ground(sha256=sha256(said).hexdigest(), said=said.decode())
+        self._known[key] = parts, ground  # while they are held here, nothing else has their ids
+        return ground
 
 
-def _told(decision: Decision, faults: Sequence[Fault], findings: Findings) -> Mapping[str, Any]:
-    """A decision as it is kept and shown, with what is wrong with a text that may not go."""
-    told = [{"at": fault.at, "code": fault.code, "message": fault.message} for fault in faults]
-    return decision_json(decision, findings.written(decision)) | ({"faults": told} if told else {})
+def _told(fault: Fault) -> dict[str, Any]:
+    """What is wrong with a text that may not go."""
+    return {"at": fault.at, "code": fault.code, "message": fault.message}
+
+
+def _said(decision: Decision, ground: Ground, more: Mapping[str, Any]) -> bytes:
+    """A decision as it is kept, in canonical JSON."""
+    return canonical({**outline_json(decision), "ground": ground.sha256, **more})
 
 
 def _verdict(
     work: Work,
     decision: Decision,
-    said: Mapping[str, Any],
+    said: bytes,
+    ground: Ground,
     ready: Ready | None,
     moment: Moment,
     contacted: str | None,
 ) -> Verdict:
     """What becomes of the reminder. A step of an escalation that may not go leaves it as its last contact stands."""
-    decided = orjson.dumps(said).decode()
+    decided = said.decode()
     if ready is not None:
         return Verdict(
             work=work,
@@ -663,6 +676,7 @@ def _verdict(
             by=None,
             next_at=None,
             decision=decided,
+            ground=ground,
             channel=decision.channel,
             intent=ready.intent,
         )
@@ -675,12 +689,21 @@ def _verdict(
             by=None,
             next_at=until,
             decision=decided,
+            ground=ground,
             channel=decision.channel,
         )
     state = "expired" if decision.reason == "expired" else "suppressed"
     if contacted is not None:
         state = outcomes.reminder_state(contacted) or state
-    return Verdict(work=work, state=state, reason=decision.reason, by=None, next_at=None, decision=decided)
+    return Verdict(
+        work=work,
+        state=state,
+        reason=decision.reason,
+        by=None,
+        next_at=None,
+        decision=decided,
+        ground=ground,
+    )
 
 
 def _read(decision: Decision, caps: Mapping[str, int], permit: timedelta) -> dict[str, Pii[str]]:
@@ -700,7 +723,7 @@ def _decided(
     work: Work,
     verdict: Verdict,
     decision: Decision,
-    said: Mapping[str, Any],
+    said: bytes,
     read: Mapping[str, Pii[str]],
     ready: Ready | None,
     moment: Moment,
@@ -710,7 +733,7 @@ def _decided(
 
     `where` it stands: whose it is, its place among those decided together, the packs in use.
     """
-    body: dict[str, Any] = {"decision": said, **where}
+    body: dict[str, Any] = {"decision": Fragment(said), **where}
     clear = dict(read)
     ids = {"debt": work.debt}
     if ready is not None:
@@ -751,7 +774,7 @@ def _decided(
     )
 
 
-def _refused(work: Work, verdict: Verdict, said: Mapping[str, Any], load: Load, moment: Moment) -> Entry:
+def _refused(work: Work, verdict: Verdict, said: bytes, load: Load, moment: Moment) -> Entry:
     """The record that a quota, a pause or a stop holds a reminder that may go."""
     return Entry(
         tenant=work.tenant,
@@ -763,7 +786,7 @@ def _refused(work: Work, verdict: Verdict, said: Mapping[str, Any], load: Load, 
         state=verdict.state,
         reason=verdict.reason,
         ids={"debt": work.debt},
-        body={"decision": said, "by": verdict.by, "account": load.account},
+        body={"decision": Fragment(said), "by": verdict.by, "account": load.account},
     )
 
 

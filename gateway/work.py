@@ -272,8 +272,18 @@ class Intent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """What decisions rest on (gateway.policy.explain.grounds_json), kept once for all that rest on the same."""
+
+    sha256: str
+    """Of `said`, in hex; decisions name it by this."""
+    said: str
+    """Canonical JSON."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What T1 writes to a reminder's row. `decision` is its JSON; `next_at` None when nothing is left to do."""
+    """What T1 writes to a reminder's row. `next_at` None when nothing is left to do."""
 
     work: Work
     state: str
@@ -281,6 +291,8 @@ class Verdict:
     by: str | None
     next_at: datetime | None
     decision: str
+    """Its JSON, with the digest of its ground as `ground`."""
+    ground: Ground
     channel: Channel | None = None
     intent: Intent | None = None
     moves_to: str | None = None

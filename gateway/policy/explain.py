@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 from importlib import resources
@@ -30,11 +30,13 @@ from gateway.policy.rules import RELAXED
 _HOUR, _MINUTE = 3600, 60
 
 
-def decision_json(decision: Decision, findings: Any = None) -> dict[str, Any]:
-    """A decision as the API shows it and the record keeps it; it names no person, number or address.
+def decision_json(decision: Decision) -> dict[str, Any]:
+    """A decision as the API shows it; it names no person, number or address."""
+    return {**outline_json(decision), **grounds_json(decision)}
 
-    `findings`: what stands in their place, where they are written already.
-    """
+
+def outline_json(decision: Decision) -> dict[str, Any]:
+    """A decision without what it rests on."""
     return {
         "action": decision.action.value,
         "channel": None if decision.channel is None else decision.channel.value,
@@ -45,7 +47,16 @@ def decision_json(decision: Decision, findings: Any = None) -> dict[str, Any]:
         "reason": decision.reason,
         "at": _written(decision.at),
         "deliver_by": _written(decision.deliver_by),
-        "findings": findings_json(decision.findings) if findings is None else findings,
+        "tzdata": decision.tzdata,
+        "calendars": decision.calendars,
+        **({"note": decision.note} if decision.note is not None else {}),
+    }
+
+
+def grounds_json(decision: Decision) -> dict[str, Any]:
+    """What a decision rests on: what rules found, the clues to zones, the packs. Many decisions have it alike."""
+    return {
+        "findings": [finding_json(finding) for finding in decision.findings],
         "zones": [clue._asdict() for clue in decision.zones.evidence],
         "packs": [
             {
@@ -56,15 +67,12 @@ def decision_json(decision: Decision, findings: Any = None) -> dict[str, Any]:
             }
             for pack in decision.packs
         ],
-        "tzdata": decision.tzdata,
-        "calendars": decision.calendars,
-        **({"note": decision.note} if decision.note is not None else {}),
     }
 
 
-def findings_json(findings: Iterable[Finding]) -> list[dict[str, Any]]:
-    """Findings in the API's shape."""
-    return [finding_json(finding) for finding in findings]
+def whole_json(decision: Mapping[str, Any], grounds: Mapping[str, Any]) -> dict[str, Any]:
+    """A decision that is kept as an outline with the digest of its grounds, as the API shows it."""
+    return {**{name: value for name, value in decision.items() if name != "ground"}, **grounds}
 
 
 def finding_json(finding: Finding) -> dict[str, Any]:

@@ -161,10 +161,10 @@ def disagreements(leaf: bytes, side: bytes, keys: LogKeys) -> tuple[str, ...]:
     return _differing(said.get("ids", {}), ids) + _differing(said.get("sealed", {}), sealed)
 
 
-def written(value: Sequence[Json]) -> orjson.Fragment:
-    """A part of a body that many records have alike, checked and brought into canonical form once."""
+def canonical(value: Mapping[str, Json] | Sequence[Json]) -> bytes:
+    """A part of a body in canonical form; TypeError for what has no one text."""
     _refuse_floats(value)
-    return orjson.Fragment(orjson.dumps(value, option=_CANONICAL))
+    return orjson.dumps(value, option=_CANONICAL)
 
 
 def _commitments(keys: LogKeys, salt: bytes, clear: Mapping[str, str]) -> dict[str, str]:

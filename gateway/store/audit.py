@@ -17,6 +17,7 @@ from gateway.errors import SetupError
 from gateway.sendlog.record import Kind, LogKeys, disagreements
 from gateway.store import schema
 from gateway.store.database import Database, chunks
+from gateway.store.grounds import leaves
 from gateway.vault import DataKey, Vault
 
 MOST = 200
@@ -87,10 +88,11 @@ class AuditStore:
                 )
             )
             taken = list(rows)
+            said = await leaves(conn, taken)
         keys = await self._vault.keys_for(tenant, sorted(owners), create=False)
         found: dict[str, list[Opened]] = defaultdict(list)
-        for row in taken:
-            found[owners[row.borrower]].append(self._opened(row, keys.get(row.borrower)))
+        for row, leaf in zip(taken, said, strict=True):
+            found[owners[row.borrower]].append(self._opened(row, leaf, keys.get(row.borrower)))
         return list(found.values())
 
     async def _owners(
@@ -103,14 +105,13 @@ class AuditStore:
         )
         return {row.id: row.person for row in rows}
 
-    def _opened(self, row: Any, key: DataKey | None) -> Opened:
-        leaf = orjson.loads(row.leaf)
+    def _opened(self, row: Any, leaf: dict[str, Any], key: DataKey | None) -> Opened:
         if key is None or row.side_enc is None:
             return Opened(leaf=leaf, side=None, torn=key is not None)
         try:
             side = key.open(row.side_enc, table="record_side", column="side_enc", row=row.id)
         except SetupError:
             return Opened(leaf=leaf, side=None, torn=True)
-        if disagreements(row.leaf, side, self._keys):
+        if disagreements(row.leaf, side, self._keys) or "ground" in leaf.get("body", {}).get("decision", {}):
             return Opened(leaf=leaf, side=None, torn=True)
         return Opened(leaf=leaf, side=orjson.loads(side))

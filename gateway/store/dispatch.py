@@ -43,6 +43,7 @@ from gateway.store import counted, schema, server, standing
 from gateway.store.among import among, given, json, keyed
 from gateway.store.database import Database, chunks, now_in
 from gateway.store.facts import FactsTx
+from gateway.store.grounds import rows_of
 from gateway.store.guard import as_they_stand, guard
 from gateway.store.live import GO_LOCK
 from gateway.store.log import Log
@@ -355,6 +356,7 @@ _DECIDE = (
 )
 _WRITE_DECISIONS = Together(
     _DECIDE,
+    NewRows(table=schema.ground, name="grounds", free=True),
     NewRows(table=schema.attempt_ref, name="refs"),
     NewRows(table=schema.attempt, name="intents"),
 )
@@ -556,6 +558,7 @@ class DispatchTx(FactsTx):
         await _WRITE_DECISIONS.run(
             self.conn,
             decided=json([self._verdict_row(v) for v in verdicts]),
+            grounds=rows_of((v.ground for v in verdicts), now),
             refs=[ref_row(i, now) for i in intents],
             intents=[intent_row(i, owner, now) for i in intents],
             now=now,

@@ -20,6 +20,7 @@ from gateway.ports import Moment
 from gateway.store import pauses, schema
 from gateway.store.backlog import rolled
 from gateway.store.database import Database
+from gateway.store.grounds import leaves, whole
 from gateway.store.pages import Page, number, page, place
 from gateway.store.quota_views import held_by
 from gateway.vault import DataKey, Vault
@@ -65,7 +66,7 @@ class Reads:
             )
             shown = [_attempt(r) for r in attempts]
             held = await self._held(conn, row, await self._db.moment(conn))
-        decision = orjson.loads(row.decision) if row.decision else None
+            decision = await _decision(conn, row)
         return {**_reminder(row), **held, "decision": decision, "attempts": shown}
 
     async def _held(self, conn: AsyncConnection, row: Row[Any], moment: Moment) -> dict[str, str]:
@@ -94,7 +95,7 @@ class Reads:
         """
         async with self._db.read() as conn:
             row = await _one(conn, name, tenant)
-        decided: dict[str, Any] | None = orjson.loads(row.decision) if row.decision else None
+            decided = await _decision(conn, row)
         if decided is None or row.state != "deferred" or row.by is None:
             return decided
         until = write_instant(from_us(row.next_at)) if row.next_at is not None else None
@@ -179,7 +180,8 @@ class Reads:
             rows = list(
                 await conn.execute(select(schema.record).where(*where).order_by(*order).limit(limit + 1))
             )
-        return page(rows, limit, _record, lambda row: [str(row.at), row.id])
+            said = {leaf["id"]: leaf for leaf in await leaves(conn, rows)}
+        return page(rows, limit, lambda row: _record(row, said[row.id]), lambda row: [str(row.at), row.id])
 
 
 async def _one(conn: AsyncConnection, name: str, tenant: Tenant) -> Row[Any]:
@@ -190,6 +192,12 @@ async def _one(conn: AsyncConnection, name: str, tenant: Tenant) -> Row[Any]:
     if row is None:
         raise NotFound
     return row
+
+
+async def _decision(conn: AsyncConnection, row: Row[Any]) -> dict[str, Any] | None:
+    """A reminder's latest, with all that it rests on."""
+    (decision,) = await whole(conn, [orjson.loads(row.decision) if row.decision else None])
+    return decision
 
 
 def _first_id(at: datetime) -> str:
@@ -250,7 +258,7 @@ def _attempt(row: Row[Any]) -> dict[str, Any]:
     }
 
 
-def _record(row: Row[Any]) -> dict[str, Any]:
+def _record(row: Row[Any], leaf: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "id": row.id,
         "at": from_us(row.at),
@@ -262,7 +270,7 @@ def _record(row: Row[Any]) -> dict[str, Any]:
         "state": row.state,
         "reason": row.reason,
         "log_index": row.log_index,
-        "body": orjson.loads(row.leaf).get("body", {}),
+        "body": leaf.get("body", {}),
     }
 
 

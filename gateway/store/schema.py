@@ -160,6 +160,15 @@ pack_set = Table(
 )
 """Which packs were in use together, by the digest of the list; each decision's record names one."""
 
+ground = Table(
+    "ground",
+    metadata,
+    _text("sha256", key=True),
+    _text("said"),  # canonical JSON {findings, packs, zones}
+    _instant("at"),  # when it was first rested on
+)
+"""What decisions rest on, by its digest: those of people who are alike rest on the same, and name it by this."""
+
 clock = Table(
     "clock",
     metadata,
@@ -422,7 +431,7 @@ reminder = Table(
     Column("fence", Integer, nullable=False, server_default="0"),
     Column("tries", Integer, nullable=False, server_default="0"),  # hand-overs that were refused
     _text("attempt", null=True),  # ref of the latest
-    _text("decision", null=True),  # JSON of the latest
+    _text("decision", null=True),  # JSON of the latest, with the digest of its ground
     _text("portfolio", null=True),  # of the debt when accepted
     _text("places"),  # JSON list: the borrower's residence and the debt's governing law when accepted
     _instant("accepted_at"),

@@ -13,22 +13,27 @@ from functools import cache
 from typing import Any
 
 import orjson
-from sqlalchemy import CompoundSelect, Select, Table, TextClause, Update, insert, literal, text
+from sqlalchemy import CompoundSelect, Select, Table, TextClause, Update, literal, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.store.words import Words
 
+_IF_FREE = " ON CONFLICT DO NOTHING"
 _POSTGRESQL = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]  # SQLAlchemy ships it untyped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewRows:
-    """Rows to be inserted, bound as `name`: columns by name, the same in each; those left out are null."""
+    """Rows to be inserted, bound as `name`: columns by name, the same in each; those left out are null.
+
+    `free`: those whose keys are taken are left out.
+    """
 
     table: Table
     name: str
+    free: bool = False
 
 
 Write = Update | NewRows
@@ -54,7 +59,8 @@ class Together:
             if isinstance(write, Update):
                 await conn.execute(write, {name: bound[name] for name in names})
             elif bound[write.name]:
-                await conn.execute(insert(write.table), bound[write.name])
+                new = sqlite_insert(write.table)
+                await conn.execute(new.on_conflict_do_nothing() if write.free else new, bound[write.name])
 
 
 def _part(place: int, write: Write, fixed: dict[str, Any]) -> str:
@@ -63,7 +69,8 @@ def _part(place: int, write: Write, fixed: dict[str, Any]) -> str:
         table, columns = write.table.name, ", ".join(column.name for column in write.table.c)
         return (
             f"w{place} AS (INSERT INTO {table} ({columns})"  # noqa: S608 (names of the schema)
-            f" SELECT {columns} FROM json_populate_recordset(CAST(NULL AS {table}), CAST(:{write.name} AS json)))"
+            f" SELECT {columns} FROM json_populate_recordset(CAST(NULL AS {table}), CAST(:{write.name} AS json))"
+            f"{_IF_FREE if write.free else ''})"
         )
     sql, own = _worded(write, f"w{place}_")
     fixed |= own
@@ -92,7 +99,7 @@ def _added(table: Table, columns: tuple[str, ...], free: bool) -> TextClause:  #
     return text(
         f"INSERT INTO {table.name} ({names}) SELECT {names}"  # noqa: S608 (names of the schema)
         f" FROM json_populate_recordset(CAST(NULL AS {table.name}), CAST(:rows AS json))"
-        f"{' ON CONFLICT DO NOTHING' if free else ''}"
+        f"{_IF_FREE if free else ''}"
     )
 
 

@@ -250,6 +250,8 @@ async def test_a_send_that_is_only_in_the_log_counts_in_the_caps_of_those_after_
         ("DELETE FROM pack_text WHERE pack = 'OP.CAPS'", "pack_text_missing"),
         ("UPDATE pack_text SET text = text || '#' WHERE pack = 'OP.CAPS'", "pack_text_missing"),
         ("UPDATE record_side SET side_enc = x'00'", "record_altered"),
+        ("UPDATE ground SET said = replace(said, 'OP.CAPS', 'OP.LAPS')", "record_altered"),
+        ("DELETE FROM ground", "record_altered"),
     ],
 )
 async def test_what_cannot_be_worked_out_is_said_to_be_so(rig, harm, why):
