@@ -32,11 +32,12 @@ class Unfit(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Letterhead:
-    """What all mails of one account share; `sender` and `reply_to` went through `mailbox`."""
+    """What all mails of one account share; addresses went through `mailbox`. `return_path`: the envelope's sender."""
 
     sender: str
     name: str = ""
     reply_to: str | None = None
+    return_path: str | None = None
 
     @property
     def domain(self) -> str:
@@ -46,7 +47,10 @@ class Letterhead:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mail:
-    """A mail ready to be sent: CRLF line ends, no dots stuffed. `utf8`: it needs SMTPUTF8 (RFC 6531)."""
+    """A mail ready to be sent: CRLF line ends, no dots stuffed. `utf8`: it needs SMTPUTF8 (RFC 6531).
+
+    `sender` and `recipient` are the envelope's.
+    """
 
     sender: str
     recipient: str
@@ -151,7 +155,7 @@ def build(letterhead: Letterhead, message: Message) -> Mail:
     head = "".join(f"{field.name}: {field.wire}\r\n" for field in fields)
     _read_back(head, fields)
     return Mail(
-        sender=letterhead.sender,
+        sender=letterhead.return_path or letterhead.sender,
         recipient=recipient,
         data=head.encode() + b"\r\n" + body,
         utf8=not recipient.isascii(),

@@ -22,23 +22,24 @@ from urllib.parse import urlsplit
 from aiosmtplib import SMTP, SMTPConnectError, SMTPResponseException, SMTPServerDisconnected
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FilePath, SecretStr, model_validator
 
-from channels import _one_click
+from channels import _dsn, _one_click
 from channels._http import read_settings
 from channels._mail import Letterhead, Mail, Unfit, build, hostile, mailbox
 from channels._relay import FAILURES, Bounds, Link, Pool, Refused, Relay
-from gateway.domain import Account, Channel, Handed, HandOver, Message, Outcome
+from gateway.domain import Account, Channel, Handed, HandOver, Message, Outcome, Receipt
 from gateway.errors import SetupError
 from gateway.ports import Answer, Callback, Checked, Script, Tools
 
 
 class Phase(StrEnum):
-    """Where a reply came: `connect` is all before MAIL, `dot` all after the mail's text."""
+    """Where a reply came: `connect` is all before MAIL, `dot` all after the mail's text, `report` what came later."""
 
     CONNECT = "connect"
     MAIL = "mail"
     RCPT = "rcpt"
     DATA = "data"
     DOT = "dot"
+    REPORT = "report"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +108,16 @@ REPLIES: Mapping[str, Row] = {
 }
 """Rows by basic code (RFC 5321 §4.2), enhanced code or its first two parts (RFC 3463), and phase."""
 
+STATUSES: Mapping[str, Outcome] = {
+    "delivered": Outcome.DELIVERED,
+    "relayed": Outcome.ACCEPTED,
+    "expanded": Outcome.ACCEPTED,
+    "delayed": Outcome.ACCEPTED,
+    "unknown": Outcome.UNKNOWN,
+    "failed": Outcome.FAILED,
+}
+"""Action of a report (RFC 3464 §2.3.3) → outcome; where a mail has several, the first of these holds."""
+
 _ENHANCED = re.compile(r"([245])\.\d{1,3}\.\d{1,3}\b")
 
 
@@ -115,14 +126,37 @@ def classify(phase: Phase, code: int, text: str) -> Handed:
     digit = str(code)[:1]
     found = _ENHANCED.match(text)
     enhanced = found.group() if found and found[1] == digit else ""
-    keys = [f"{code} {phase}", f"{code}", f"{digit} {phase}", digit, f"unknown {phase}", "unknown"]
+    row = _row(phase, f"{code}", enhanced)
+    word = f"{code} {enhanced}".rstrip()
+    return Handed(ending=row.ending, code=word, retry_after=row.retry_after, reach=row.reach)
+
+
+def _row(phase: Phase, code: str, enhanced: str) -> Row:
+    digit = (code or enhanced)[:1]
+    keys = [f"{code} {phase}", code, f"{digit} {phase}", digit, f"unknown {phase}", "unknown"]
     if enhanced:
         keys[:0] = [f"{code} {enhanced}", f"{enhanced} {phase}", enhanced, enhanced.rpartition(".")[0]]
     row = next(REPLIES[key] for key in keys if key in REPLIES)
     if row is _DEAD and phase in {Phase.CONNECT, Phase.MAIL}:
-        row = REPLIES[digit]  # the relay had not heard of the recipient yet
-    word = f"{code} {enhanced}".rstrip()
-    return Handed(ending=row.ending, code=word, retry_after=row.retry_after, reach=row.reach)
+        return REPLIES[digit]  # the relay had not heard of the recipient yet
+    return row
+
+
+def receipt(report: _dsn.Report) -> Receipt:
+    """What a report says of its attempt.
+
+    An address may stand for several mailboxes: it is dead where all are, and whoever was reached was reached.
+    """
+    known = [(fate.action if fate.action in STATUSES else "unknown", fate) for fate in report.fates]
+    order = list(STATUSES)
+    action, fate = min(known, key=lambda one: order.index(one[0]))
+    rows = [_row(Phase.REPORT, one.code, one.enhanced) for one in report.fates]
+    return Receipt(
+        outcome=STATUSES[action],
+        ref=report.ref,
+        code=f"{fate.code} {fate.enhanced}".strip() or action,
+        address_dead=action == "failed" and all(row is _DEAD for row in rows),
+    )
 
 
 def _handed(refusal: Refused | SMTPResponseException) -> Handed:
@@ -188,6 +222,9 @@ class Settings(BaseModel):
     password: SecretStr | None = None
     from_name: Annotated[str, AfterValidator(_display_name)] = Field("", max_length=100)
     reply_to: Mailbox | None = None
+    return_path: Mailbox | None = None
+    """A mailbox of the account's own whose mails are posted to its callback URL; unset, reports of success, which would
+    come one for each mail, are not asked for."""
     start_tls: Literal["auto", "always"] = "auto"
     """`always`: STARTTLS on loopback, too."""
     ca_file: FilePath | None = None
@@ -229,8 +266,8 @@ def _is_loopback(host: str) -> bool:
 class Adapter:
     """E-mail through one relay.
 
-    Bounces are not read, so an accepted mail is taken as sent after five days; only its reader's
-    unsubscribing shows sooner that it was delivered.
+    Relays try for up to five days: an accepted mail of which no report comes by then is taken as sent. That it was
+    delivered also shows from its reader's unsubscribing.
     """
 
     channel: ClassVar[Channel] = Channel.EMAIL
@@ -245,13 +282,18 @@ class Adapter:
     def __init__(
         self,
         account: Account,
-        tools: Tools,  # noqa: ARG002 (the seam's signature)
+        tools: Tools,
         bounds: Bounds | None = None,
     ) -> None:
         settings = read_settings(Settings, account)
         self._letterhead = Letterhead(
-            sender=settings.sender, name=settings.from_name, reply_to=settings.reply_to
+            sender=settings.sender,
+            name=settings.from_name,
+            reply_to=settings.reply_to,
+            return_path=settings.return_path,
         )
+        self._notify = b"NOTIFY=FAILURE,DELAY" if settings.return_path is None else _ALL_ENDS
+        self._callback_token = tools.callback_token
         self._relay = _relay(account.name, settings)
         self._bounds = bounds or Bounds()
         self._pool = Pool(self._relay, settings.pool_size, self._bounds)
@@ -278,7 +320,7 @@ class Adapter:
                     left_s = int(latest - self._loop.time())
                     if not await _begin(link, mail, _mail_options(link.smtp, mail, message.ref, left_s)):
                         continue
-                    await _name_recipient(link.smtp, mail)
+                    await _name_recipient(link.smtp, mail, self._notify)
                     await _say(link.smtp, Phase.DATA, b"DATA", positive=3)
                     if self._loop.time() >= latest:
                         link.smtp.close()
@@ -304,8 +346,16 @@ class Adapter:
         return Handed(ending=HandOver.ACCEPTED, provider_id=found[found.lastindex or 0] if found else None)
 
     async def receive(self, callback: Callback, script: Script) -> Answer:  # noqa: ARG002 (the seam's signature)
-        """One-click unsubscribing; the link's token was checked by the caller."""
-        return _one_click.answer(callback)
+        """A report, at the account's own address, or one-click unsubscribing; the caller checked either's token.
+
+        What is no report, or about no mail of ours, is answered like any other: a mail server would send it again.
+        """
+        if callback.ref != self._callback_token:
+            return _one_click.answer(callback)
+        if callback.method != "POST":
+            return Answer(status=405)
+        report = _dsn.read(callback.body)
+        return Answer(receipts=(receipt(report),) if report else ())
 
     async def check(self) -> Checked:
         """Connect, log in, say NOOP and part; no mail is begun."""
@@ -329,6 +379,7 @@ class Adapter:
         await self._pool.aclose()
 
 
+_ALL_ENDS = b"NOTIFY=SUCCESS,FAILURE,DELAY"
 _EXPIRED = Handed(ending=HandOver.EXPIRED, code="deliver_by")
 
 _QUEUE_ID = re.compile(
@@ -383,9 +434,9 @@ def _mail_options(smtp: SMTP, mail: Mail, ref: str, left_s: int) -> list[str]:
     return options
 
 
-async def _name_recipient(smtp: SMTP, mail: Mail) -> None:
-    notify = [b"NOTIFY=FAILURE,DELAY"] if smtp.supports_extension("dsn") else []
-    await _say(smtp, Phase.RCPT, b"RCPT", f"TO:<{mail.recipient}>".encode(), *notify)
+async def _name_recipient(smtp: SMTP, mail: Mail, notify: bytes) -> None:
+    options = [notify] if smtp.supports_extension("dsn") else []
+    await _say(smtp, Phase.RCPT, b"RCPT", f"TO:<{mail.recipient}>".encode(), *options)
 
 
 def _number(text: str) -> int:

@@ -136,7 +136,7 @@ class Receives(Protocol):
     """An adapter whose provider calls back.
 
     `provider_signs`: the adapter checks a signature of the provider's own; where there is none, the gateway
-    asks for the link's token before it calls `receive`.
+    asks for the token of an attempt's link before it calls `receive`. An account's address ends in its own.
     """
 
     provider_signs: ClassVar[bool]

@@ -67,7 +67,8 @@ class Callbacks:
         connected = self._connected(adapter, account, ref, attempt)
         query = dict(parse_qsl(urlsplit(target).query, keep_blank_values=True))
         receiver = cast("Receives", connected.adapter)
-        if not receiver.provider_signs and not self._linked(ref, query.get("t", "")):
+        unsigned = attempt is not None and not receiver.provider_signs  # an account's own ref is a token
+        if unsigned and not self._linked(ref, query.get("t", "")):
             raise NotFound
         callback = Callback(
             method=method,

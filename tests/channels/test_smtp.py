@@ -451,6 +451,7 @@ BAD = [
     ({"from_name": "Acme\r\nBcc: b@evil.example"}, "from_name: "),
     ({"from_name": "=?utf-8?q?Acme=0d=0aBcc=3ab?="}, "from_name: "),
     ({"reply_to": "nobody"}, "reply_to: "),
+    ({"return_path": "Bounces <b@acme.example>"}, "return_path: "),
     ({"pool_size": "0"}, "pool_size: "),
     ({"pool_size": "65"}, "pool_size: "),
     ({"start_tls": "never"}, "start_tls: "),
