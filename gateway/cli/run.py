@@ -190,6 +190,7 @@ async def _trial(gateway: Gateway, data: Path, stack: AsyncExitStack) -> None:
         pushes={
             "aliyun-report": gateway.accounts.callback_url(drawn["aliyun_sms"]),
             "wechat-event": gateway.accounts.callback_url(drawn["wechat"]),
+            "smtp-report": gateway.accounts.callback_url(drawn["smtp"]),
         }
     )
     stack.push_async_callback(simulators.stop)

@@ -37,6 +37,7 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--delay-ms", type=int, default=50, metavar="N", help="between steps of a delivery")
     parser.add_argument("--aliyun-report", metavar="URL", help="where Aliyun's receipts are pushed")
     parser.add_argument("--wechat-event", metavar="URL", help="where WeChat's events are pushed")
+    parser.add_argument("--smtp-report", metavar="URL", help="where the relay's reports are posted")
     parser.add_argument("--with-parent", action="store_true", help="stop when standard input ends")
     chosen = parser.parse_args(arguments)
     if all(getattr(chosen, name) is None for name in NAMES):
@@ -49,7 +50,7 @@ async def run(chosen: argparse.Namespace) -> None:
     gc.freeze()
     gc.set_threshold(*SELDOM)
     stop = _stop_event(with_parent=chosen.with_parent)
-    pushed = {"aliyun": chosen.aliyun_report, "wechat": chosen.wechat_event}
+    pushed = {"aliyun": chosen.aliyun_report, "wechat": chosen.wechat_event, "smtp": chosen.smtp_report}
     ports = {}
     async with AsyncExitStack() as stack:
         ledger = stack.enter_context(closing(Ledger(chosen.ledger)))

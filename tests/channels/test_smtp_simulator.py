@@ -6,11 +6,14 @@ import asyncio
 from contextlib import asynccontextmanager, suppress
 
 import pytest
-from smtp_peer import REF, mailer, message
+from rig import open_door
+from smtp_peer import REF, TOOLS, mailer, message
 
-from gateway.domain import Handed, HandOver
+from gateway.domain import Handed, HandOver, Outcome, Receipt
 from gateway.simulators import smtp
 from gateway.simulators.ledger import Ledger, read
+
+LAST = "at_01KB9Z6Q3ZJ5V8W2T4R7M1ZZZZ"
 
 
 @pytest.fixture
@@ -81,6 +84,35 @@ async def test_many_mails_at_once_reach_the_ledger_once_each(relay):
     )
     assert sorted(entry["ref"] for entry in ledger()) == reached
     assert len(reached) == 30
+
+
+@pytest.mark.parametrize(
+    ("to", "settings", "receipts"),
+    [
+        ("dead@example.com", {}, [(Outcome.FAILED, "5.1.1", True)]),
+        ("late@example.com", {}, [(Outcome.ACCEPTED, "4.4.1", False)]),
+        ("borrower@example.com", {"return_path": "bounces@bank.example"}, [(Outcome.DELIVERED, "2.0.0", False)]),
+        ("swallow@example.com", {"return_path": "bounces@bank.example"}, [(Outcome.DELIVERED, "2.0.0", False)]),
+        ("borrower@example.com", {}, []),
+        ("spam@example.com", {"return_path": "bounces@bank.example"}, []),
+    ],
+)  # fmt: skip
+async def test_a_report_that_was_asked_for_is_posted_where_they_are_read(tmp_path, to, settings, receipts):
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    async with open_door() as door:
+        url = f"{door.url}/{TOOLS.callback_token}"
+        running = await smtp.serve(host="127.0.0.1", port=0, ledger=ledger, delay=0, push_url=url)
+        async with mailer(running.port, **settings) as adapter:
+            door.adapter = adapter
+            await adapter.send(message(to=to))
+            await adapter.send(message(to="dead@example.com", ref=LAST))
+            await door.wait_for(len(receipts) + 1)
+        await running.aclose()
+    ledger.close()
+
+    assert [receipt for receipt in door.receipts if receipt.ref != LAST] == [
+        Receipt(outcome=outcome, ref=REF, code=code, address_dead=dead) for outcome, code, dead in receipts
+    ]
 
 
 @asynccontextmanager
