@@ -2,7 +2,7 @@
 
     channel       asked by                       sent again
     sms, voice    the provider's own list        never; it failed where the list, read twice, does not show it
-    email         (bounces only)                 never
+    email         nobody: delivery reports tell  never
     wechat        the same `client_msg_id`       within the provider's window, as long as what it was decided on
                                                  stands: the provider drops the second one itself
 
