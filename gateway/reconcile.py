@@ -37,8 +37,11 @@ AT_ONCE = 8
 """Questions under way at once."""
 CALLS_LONG = 3
 """A question may last so many times as long as a call: some ask page by page."""
-ASK_AGAIN = (timedelta(minutes=2), timedelta(minutes=10), timedelta(hours=1))
-"""Waits between questions that the provider could not answer; after the last one the attempt is parked."""
+ASK_AGAIN = (timedelta(seconds=45), timedelta(minutes=2), timedelta(minutes=10), timedelta(hours=1))
+"""Waits between questions that the provider could not answer; after the last one the attempt is parked.
+
+The first is so short that what its provider twice does not show is settled a minute after the quarantine.
+"""
 
 log = get(__name__)
 
