@@ -199,6 +199,8 @@ class Accounts:
         self._public_url = public_url
         self._key = callback_key
         self._connected: dict[tuple[Tenant, str], tuple[int, Connected]] = {}
+        self._of: dict[tuple[Tenant, Channel], tuple[Connected, ...]] = {}
+        """What `of` answered; it is asked for each reminder."""
         self._retired: list[tuple[float, Adapter]] = []
         self._refreshing = asyncio.Lock()
         self.broken: dict[tuple[Tenant, str], str] = {}
@@ -213,6 +215,7 @@ class Accounts:
         rows = {(r.account.tenant, r.account.name): r for r in await self._store.accounts() if r.enabled}
         for key in [k for k, (rev, _) in self._connected.items() if k not in rows or rows[k].revision != rev]:
             _, old = self._connected.pop(key)
+            self._of.clear()
             self._retired.append((_now() + RETIRED_S, old.adapter))
         await self._close_retired()
         self.broken = {key: why for key, why in self.broken.items() if key in rows}
@@ -235,6 +238,7 @@ class Accounts:
             return
         self.broken.pop(key, None)
         self._connected[key] = (row.revision, connected)
+        self._of.clear()
 
     def build(self, account: Account) -> Connected:
         """An account with its adapter; SetupError when its settings or credentials will not do."""
@@ -270,8 +274,11 @@ class Accounts:
 
     def of(self, tenant: Tenant, channel: Channel) -> tuple[Connected, ...]:
         """A tenant's accounts of a channel, by name."""
-        mine = [c for (t, _), (_, c) in sorted(self._connected.items()) if t == tenant]
-        return tuple(c for c in mine if c.channel is channel)
+        found = self._of.get((tenant, channel))
+        if found is None:
+            mine = [c for (t, _), (_, c) in sorted(self._connected.items()) if t == tenant]
+            found = self._of[tenant, channel] = tuple(c for c in mine if c.channel is channel)
+        return found
 
     def ways(self, adapter: str) -> Ways:
         """What an adapter says of itself, connected or not."""
@@ -323,6 +330,7 @@ class Accounts:
         ):
             await adapter.aclose()
         self._connected.clear()
+        self._of.clear()
         self._retired.clear()
 
 

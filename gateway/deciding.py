@@ -299,8 +299,8 @@ class Desk:
             for connected in self._accounts.of(ask.tenant, address.channel)
             if connected.serves(address.country) and self._carries(connected, ask.template)
         ]
-        if not able:
-            return []
+        if len(able) <= 1:
+            return able
         chosen, _ = choose(able, ask.reminder, ask.tries, self._standings(), moment)
         return [chosen, *(one for one in ordered(able, ask.reminder, ask.tries) if one is not chosen)]
 
@@ -368,7 +368,12 @@ class Desk:
     ) -> Decision:
         """The gate's decision; an account that is missing is not known, and so not now."""
         reachable = {
-            channel: tuple(dict.fromkeys(way.reachable() for way in found)) for channel, found in ways.items()
+            channel: tuple(
+                dict.fromkeys([way.reachable() for way in found])
+                if len(found) > 1
+                else [found[0].reachable()]
+            )
+            for channel, found in ways.items()
         }
         decision = decide(
             snapshot(ask, facts, reachable, moment, self._stated),

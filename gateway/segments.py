@@ -7,7 +7,7 @@ counts 70 and 67 for every text, ASCII too, signature included.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 LONGEST = 1600
 """Characters; Twilio refuses a longer body (error 21617)."""
@@ -32,16 +32,20 @@ def segments(text: str, *, mainland: bool) -> int:
     if len(text) > (LONGEST_MAINLAND if mainland else LONGEST):
         raise ValueError("the text is longer than an SMS may be; shorten the template or its facts")
     if not mainland and _GSM7.issuperset(text):
-        return _parts((2 if char in _EXTENDED else 1 for char in text), 160, 153)
-    return _parts((2 if char > _LAST_OF_ONE_UNIT else 1 for char in text), 70, 67)
+        wide = [char in _EXTENDED for char in text] if not _EXTENDED.isdisjoint(text) else []
+        return _parts(len(text), wide, 160, 153)
+    beyond = len(text) and max(text) > _LAST_OF_ONE_UNIT
+    return _parts(len(text), [char > _LAST_OF_ONE_UNIT for char in text] if beyond else [], 70, 67)
 
 
-def _parts(costs: Iterable[int], single: int, several: int) -> int:
-    sizes = list(costs)
-    if sum(sizes) <= single:
+def _parts(length: int, wide: Sequence[bool], single: int, several: int) -> int:
+    """`wide`: which characters take two units; empty where none does."""
+    if length + sum(wide) <= single:
         return 1
+    if not wide:
+        return -(-length // several)
     parts, used = 1, 0
-    for size in sizes:
+    for size in (1 + two for two in wide):
         if used + size > several:
             parts, used = parts + 1, 0
         used += size

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from gateway import outcomes
@@ -18,6 +19,8 @@ from gateway.ports import Moment
 from gateway.templating import Template, ValidWhile
 from gateway.work import AddressRow, BorrowerRow, DebtRow, Facts, Past
 
+MOST_ALIKE = 4096
+"""Different clues to zones of which it is remembered what they leave possible; many people have the same."""
 STALE_AFTER = timedelta(hours=24)
 """For a tenant that set nothing else."""
 DAY = timedelta(days=1)
@@ -61,10 +64,9 @@ def snapshot(
     debt = facts.debts[ask.tenant, ask.debt]
     siblings = facts.siblings.get((ask.tenant, ask.person), (borrower,))
     others = [sibling for sibling in siblings if sibling.id != borrower.id]
-    zones = together(
-        zones_of(borrower, facts.addresses.get((ask.tenant, ask.borrower), ())),
-        *(zones_of(other, ()) for other in others),
-    )
+    zones = zones_of(borrower, facts.addresses.get((ask.tenant, ask.borrower), ()))
+    if others:
+        zones = together(zones, *(zones_of(other, ()) for other in others))
     residence = borrower.profile.get("residence")
     starts, ends, valid_on = _validity(ask, debt, zones)
     assigned = facts.assigned(ask.tenant, debt.portfolio)
@@ -177,9 +179,12 @@ def _set_facts(borrower: BorrowerRow) -> list[tuple[str, Any]]:
 
 def zones_of(borrower: BorrowerRow, addresses: Sequence[AddressRow]) -> Zones:
     """Every zone the borrower may be in, and all clues."""
-    stated = [(z["zone"], z["source"]) for z in borrower.profile.get("time_zones") or ()]
-    clues = [address.clue for address in addresses if address.clue is not None]
-    return possible_zones(stated, borrower.profile.get("residence"), clues)
+    stated = tuple([(z["zone"], z["source"]) for z in borrower.profile.get("time_zones") or ()])
+    clues = tuple([address.clue for address in addresses if address.clue is not None])
+    return _zones(stated, borrower.profile.get("residence"), clues)
+
+
+_zones = lru_cache(MOST_ALIKE)(possible_zones)
 
 
 def _validity(ask: Ask, debt: DebtRow, zones: Zones) -> tuple[datetime | None, datetime, date | None]:

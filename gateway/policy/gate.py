@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
-from typing import Any, assert_never
+from typing import Any, TypeAlias, assert_never
 
 from gateway.domain import Action, Channel, DebtState, Purpose
 from gateway.errors import PolicyError
@@ -38,7 +38,8 @@ LOOK_AGAIN = timedelta(minutes=15)
 """When what was not known is looked at again."""
 CALL_RUNS = timedelta(seconds=60)
 """When a person is looked at again while a call to them can still become a conversation."""
-MOST_ALIKE = 4096
+MOST_ALIKE, MOST_INSTANTS = 4096, 4
+"""Words of one instant, and instants: batches that are decided on side by side each have their own."""
 ALL = "all"
 """The word of an opt-out from every channel."""
 
@@ -168,20 +169,24 @@ class _Word:
     note: str | None = None
 
 
+_Alike: TypeAlias = "dict[tuple[object, ...], tuple[_Word, datetime]]"
+"""By likeness the word of a way and the end of the time that it was looked for."""
+
+
 @dataclass(slots=True)
 class Alike:
-    """Words on people without a history, of one instant: they are the same for all who are alike (_likeness)."""
+    """Words on people without a history, of a few instants: they are the same for all who are alike (_likeness)."""
 
-    _when: datetime | None = None
-    _calendars: Calendars | None = None
-    _words: dict[tuple[object, ...], tuple[_Word, datetime]] = field(default_factory=dict)
-    """By likeness the word of a way and the end of the time that it was looked for."""
+    _words: dict[datetime, tuple[Calendars, _Alike]] = field(default_factory=dict)
 
-    def at(self, when: datetime, calendars: Calendars) -> dict[tuple[object, ...], tuple[_Word, datetime]]:
+    def at(self, when: datetime, calendars: Calendars) -> _Alike:
         """Those of that instant."""
-        if self._when != when or self._calendars is not calendars or len(self._words) >= MOST_ALIKE:
-            self._when, self._calendars, self._words = when, calendars, {}
-        return self._words
+        known = self._words.get(when)
+        if known is None or known[0] is not calendars or len(known[1]) >= MOST_ALIKE:
+            if len(self._words) >= MOST_INSTANTS:
+                del self._words[next(iter(self._words))]
+            known = self._words[when] = calendars, {}
+        return known[1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +200,7 @@ class _Look:
     at: datetime
     permit: timedelta
     last: datetime  # nothing is delivered after it
-    alike: dict[tuple[object, ...], tuple[_Word, datetime]]
+    alike: _Alike
 
 
 def decide(

@@ -108,8 +108,10 @@ def _sign(money: Money) -> str:
 
 
 def _digits(money: Money) -> int:
-    exponent = cast("int", money.amount.normalize().as_tuple().exponent)
-    return max(MINOR_DIGITS.get(money.currency, 2), -exponent)
+    least = MINOR_DIGITS.get(money.currency, 2)
+    if -cast("int", money.amount.as_tuple().exponent) <= least:
+        return least
+    return max(least, -cast("int", money.amount.normalize().as_tuple().exponent))
 
 
 def _money(value: object) -> Money:
