@@ -286,7 +286,8 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def to_us(instant: datetime) -> int:
     """Integer microseconds since 1970 UTC, as the store keeps instants."""
-    return (aware(instant) - EPOCH) // timedelta(microseconds=1)
+    since = aware(instant) - EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 def from_us(us: int) -> datetime:

@@ -54,6 +54,8 @@ class View:
     """When a key that has no room has some, where that is known."""
     per_s: dict[str, float] = field(default_factory=dict)
     """Starts per second of the keys that are paces."""
+    keys: dict[tuple[str, str, str], tuple[str, ...]] = field(default_factory=dict)
+    """What a start needs room of, by tenant, account's pool and template."""
 
     def open_queues(self) -> list[str]:
         """Queues of which something can start."""
@@ -126,9 +128,13 @@ class Rooms:
                 view.again[key] = left.again
 
     def _keys(self, view: View, load: Load) -> tuple[str, ...]:
-        buckets = self._live.book.buckets(load)
-        counted = [key for b in buckets if (key := f"counted|{b.key}") in view.left]
-        return (load.pool, *(pace.key for pace in self._live.paces(load)), *counted)
+        way = load.tenant, load.pool, load.template
+        keys = view.keys.get(way)
+        if keys is None:
+            buckets = self._live.book.buckets(load)
+            counted = [key for b in buckets if (key := f"counted|{b.key}") in view.left]
+            keys = view.keys[way] = (load.pool, *(p.key for p in self._live.paces(load)), *counted)
+        return keys
 
     def _waiter(self, view: View, queue: Queue, ways: Sequence[Connected]) -> Waiter:
         return Waiter(

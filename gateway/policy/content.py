@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from importlib import resources
 from typing import Any
 from unicodedata import normalize
@@ -151,9 +151,14 @@ def concerning(
     return [
         rule
         for pack in packs
-        for rule in pack.rules
-        if isinstance(rule, Content) and in_scope(rule, question) and _binds(rule, ask, zones, seconds(at))
+        for rule in _contents(pack)
+        if in_scope(rule, question) and _binds(rule, ask, zones, seconds(at))
     ]
+
+
+@lru_cache(maxsize=4_096)
+def _contents(pack: Pack) -> tuple[Content, ...]:
+    return tuple(rule for rule in pack.rules if isinstance(rule, Content))
 
 
 def _binds(rule: Content, ask: Ask, zones: Sequence[str], at: int) -> bool:

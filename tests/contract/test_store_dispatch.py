@@ -14,7 +14,7 @@ from gateway.intake import Done
 from gateway.quotas.model import Book, Load
 from gateway.store import schema
 from gateway.store.dispatch import DispatchStore
-from gateway.work import Attempt, Intent, Outturn, Start, Subject, Verdict
+from gateway.work import Attempt, Ground, Intent, Outturn, Start, Subject, Verdict
 
 TENANT = Tenant("acme/live")
 OWNER = "ow_1"
@@ -121,6 +121,7 @@ def sending(intent):
         by=None,
         next_at=None,
         decision=decision,
+        ground=Ground(sha256="0" * 64, said="{}"),
         channel=Channel.SMS,
         intent=intent,
     )

@@ -17,7 +17,7 @@ from gateway.store.assignments import Assignments
 from gateway.store.dispatch import DispatchStore
 from gateway.store.facts import LOOKBACK
 from gateway.store.keys import Operator
-from gateway.work import Assignment, Intent, Start, Subject, Verdict
+from gateway.work import Assignment, Ground, Intent, Start, Subject, Verdict
 
 TENANT = Tenant("acme/live")
 DAY = timedelta(days=1)
@@ -159,7 +159,14 @@ async def test_an_attempt_keeps_its_actor_technology_adapter_and_flags(database,
             flags=("relaxed",),
         )
         verdict = Verdict(
-            work=work, state="sending", reason=None, by=None, next_at=None, decision="{}", intent=intent
+            work=work,
+            state="sending",
+            reason=None,
+            by=None,
+            next_at=None,
+            decision="{}",
+            ground=Ground(sha256="0" * 64, said="{}"),
+            intent=intent,
         )
         await tx.decide([verdict], "ow_1")
 

@@ -57,7 +57,7 @@ async def test_a_text_that_breaks_a_rule_is_not_sent_and_the_decision_says_which
     assert (fault["at"], fault["code"]) == (RULE, "content_missing")
     assert "12 CFR 1006.6(e)" in fault["message"]
     assert "Reply STOP" in fault["message"]
-    assert fault["message"] in sentences(json.loads(row.decision))
+    assert fault["message"] in sentences(await silent.services.reads.decision(TENANT, name))
     assert silent.reached() == []
     assert await silent.attempts() == []
 

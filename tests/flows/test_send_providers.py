@@ -4,7 +4,6 @@ import os
 from collections import Counter
 from dataclasses import replace
 
-import orjson
 import pytest
 from makers import borrower, by_id, contact, debt, phone, rows
 from sendrig import ON_SQLITE, SIGNED_IN, TENANT
@@ -68,7 +67,7 @@ async def test_a_number_that_one_provider_takes_no_more_for_is_reached_through_t
         (first, "aliyun_sms", "sms-cn"),
         (second, "twilio_sms", "sms-intl"),
     ]
-    asked = orjson.loads((await both.reminder(second)).decision)["packs"]
+    asked = (await both.services.reads.decision(TENANT, second))["packs"]
     assert [pack["pack"] for pack in asked if pack["pack"].startswith("PROVIDER.")] == ["PROVIDER.TWILIO"]
     found = await check(both)
     assert (found["checked"], found["violations"], found["undeterminable"]) == (2, [], {})
