@@ -12,11 +12,13 @@ What cannot be told is parked: it stays `unknown`, counts in every cap, and wait
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Protocol, cast
+from functools import partial
+from typing import Protocol, TypeAlias, cast
 
 from gateway.accounts import Accounts, Connected
 from gateway.domain import HandOver, Message, NotShown, Outcome, Receipt, Tenant
@@ -27,14 +29,14 @@ from gateway.outcomes import not_shown
 from gateway.ports import LooksUp, Moment, SendsAgain
 from gateway.starts import Links
 from gateway.sweep import Graves, forever
+from gateway.tasks import end
 from gateway.telemetry import Metrics, get
 from gateway.texts import Texts
 from gateway.work import Attempt, Outturn
 
 EVERY = 2.0
-LIMIT = 50
-AT_ONCE = 8
-"""Questions under way at once."""
+LIMIT, AT_ONCE = 50, 8
+"""Attempts through one account that are looked at, and questions about them that are under way, at once."""
 CALLS_LONG = 3
 """A question may last so many times as long as a call: some ask page by page."""
 ASK_AGAIN = (timedelta(seconds=45), timedelta(minutes=2), timedelta(minutes=10), timedelta(hours=1))
@@ -45,12 +47,15 @@ The first is so short that what its provider twice does not show is settled a mi
 
 log = get(__name__)
 
+Whereto: TypeAlias = tuple[str, str, str]
+"""Adapter, account and address: what a provider is asked about by."""
+
 
 class ReconcileTx(DispatchTx, Protocol):
     """One transaction, as reconcile uses it."""
 
     async def to_settle(self, limit: int) -> dict[str, Attempt]:
-        """Unknown attempts whose time has come."""
+        """Unknown attempts whose time has come, so many at most of each account."""
 
     async def stands_until(self, attempt: Attempt) -> datetime | None:
         """Until when its decision holds; None when borrower, debt, account or reminder are not as they were."""
@@ -88,26 +93,45 @@ class Reconcile:
         self._texts = texts
         self._links = links
         self._metrics = metrics
-        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._slots: dict[tuple[str, str], asyncio.Semaphore] = defaultdict(
+            lambda: asyncio.Semaphore(AT_ONCE)
+        )
+        self._asked: dict[Whereto, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
-        """Reconcile until cancelled."""
-        await forever(self.once, lambda: EVERY)
+        """Reconcile until cancelled. A provider whose answers take long holds up no other's."""
+        try:
+            await forever(self._ask_all, lambda: EVERY)
+        finally:
+            await end(self._asked.values())
 
     async def once(self) -> None:
-        """Ask about all whose time has come. The questions go out between two transactions, never within one."""
+        """Ask about all whose time has come, and wait for what that comes to."""
+        await self._ask_all()
+        for failed in await asyncio.gather(*self._asked.values(), return_exceptions=True):
+            if isinstance(failed, BaseException):  # the store is away; all questions are over by now
+                raise failed
+
+    async def _ask_all(self) -> None:
+        """Begin to ask. The questions go out between two transactions, never within one."""
         if not await self._graves.leads("reconcile"):
             return
         async with self._store.transaction() as tx:
             due = list((await tx.to_settle(LIMIT)).values())
             sealed = {a.ref: await tx.address(a.tenant, a.borrower, a.address) for a in due}
-        alike: dict[tuple[str, str, str], list[Attempt]] = {}
+        alike: dict[Whereto, list[Attempt]] = defaultdict(list)
         for attempt in due:
-            alike.setdefault((attempt.adapter, attempt.account, attempt.address), []).append(attempt)
-        asked = (self._each(those, sealed) for those in alike.values())
-        for failed in await asyncio.gather(*asked, return_exceptions=True):
-            if isinstance(failed, BaseException):  # the store is away; all questions are over by now
-                raise failed
+            alike[attempt.adapter, attempt.account, attempt.address].append(attempt)
+        for whereto, attempts in alike.items():
+            if whereto not in self._asked:
+                task = asyncio.create_task(self._each(attempts, sealed))
+                self._asked[whereto] = task
+                task.add_done_callback(partial(self._over, whereto))
+
+    def _over(self, whereto: Whereto, task: asyncio.Task[None]) -> None:
+        del self._asked[whereto]
+        if not task.cancelled() and (wrong := task.exception()) is not None:
+            log.warning("settling_failed", error=type(wrong).__name__)  # asked about again in the next round
 
     async def _each(self, attempts: Sequence[Attempt], sealed: Mapping[str, bytes | None]) -> None:
         """Those of one address one after the other: what is found is the one's or the other's."""
@@ -115,7 +139,7 @@ class Reconcile:
             await self._one(attempt, sealed[attempt.ref])
 
     async def _one(self, attempt: Attempt, sealed: bytes | None) -> None:
-        async with self._slots:
+        async with self._slots[attempt.adapter, attempt.account]:
             try:
                 told = await self._ask(attempt, sealed)
             except Unavailable:

@@ -816,13 +816,16 @@ class DispatchTx(FactsTx):
         return await server.frozen(self.conn)
 
     async def to_settle(self, limit: int) -> dict[str, Attempt]:
-        """Unknown attempts whose quarantine is over."""
-        rows = await self.conn.execute(
-            select(_ATTEMPT.ref)
-            .where(_ATTEMPT.state == "unknown", _ATTEMPT.settle_at <= to_us(self.moment.real))
-            .order_by(_ATTEMPT.settle_at)
-            .limit(limit)
+        """Unknown attempts whose quarantine is over, so many at most of each account."""
+        place = func.row_number().over(
+            partition_by=(_ATTEMPT.adapter, _ATTEMPT.account), order_by=_ATTEMPT.settle_at
         )
+        due = (
+            select(_ATTEMPT.ref, place.label("place"))
+            .where(_ATTEMPT.state == "unknown", _ATTEMPT.settle_at <= to_us(self.moment.real))
+            .subquery()
+        )
+        rows = await self.conn.execute(select(due.c.ref).where(due.c.place <= limit))
         return await self.attempts([r.ref for r in rows])
 
     async def stands_until(self, attempt: Attempt) -> datetime | None:

@@ -3,14 +3,14 @@
 import asyncio
 import itertools
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from makers import NOW, borrower, by_id, debt, phone, rows
 from sendrig import NEVER, ON_SQLITE, TENANT, Hooked
 from sqlalchemy import delete
 
-from gateway.domain import Outcome, Receipt
+from gateway.domain import Outcome, Receipt, to_us
 from gateway.errors import Unavailable
 from gateway.pauses import Kind, PauseScope
 from gateway.store import schema
@@ -331,6 +331,39 @@ async def test_of_two_alike_in_the_providers_list_nothing_is_known(rig):
 
     (after,) = await rig.attempts(attempt.reminder)
     assert (after.state, after.settle_tries) == ("unknown", 1)
+
+
+async def test_a_provider_that_does_not_answer_holds_up_no_question_to_another(rig):
+    """WeChat is asked and swallows it; what is unknown at Twilio from then on is settled meanwhile."""
+    hanging = await unanswered(rig, "wechat", "wechat")
+    await rig.simulators.next("wechat", "swallow")
+    await rig.aged(seconds=OVER.total_seconds())
+
+    async def of(ref):
+        return next(a for a in await rig.attempts() if a.ref == ref)
+
+    async def is_asked():
+        return (await of(hanging.ref)).settle_tries == 1
+
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(rig.duties.reconcile.run())
+        await rig.until(is_asked)
+        await rig.simulators.next("twilio", "drop")
+        (name,) = await rig.take(by_id(1, idempotency_key="sms", channels=["sms"], repeat=True))
+        await rig.drain()
+        (lost,) = await rig.attempts(name)
+        await rig.aged(seconds=OVER.total_seconds())
+
+        async def is_settled():
+            return (await of(lost.ref)).state != "unknown"
+
+        await rig.until(is_settled)
+        still = await of(hanging.ref)
+        running.cancel()
+
+    assert (await of(lost.ref)).state == "accepted"
+    assert (still.state, still.settle_tries) == ("unknown", 1)
+    assert still.settle_at < to_us(datetime.now(UTC))  # no next time is set before the answer
 
 
 async def test_an_unknown_takes_its_place_in_the_caps(rig):
