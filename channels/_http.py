@@ -1,21 +1,16 @@
-"""What adapters that speak HTTP share: settings read once, one session, and whether a request left.
-
-Nothing is ever sent twice: no redirect is followed, no failure is tried again, and aiohttp itself repeats
-only idempotent methods.
-"""
+"""What adapters that speak HTTP share: settings read once, connections that are kept, and whether a request left."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any, TypeVar
 
-import aiohttp
 import orjson
 from pydantic import BaseModel, ValidationError
 from yarl import URL
 
+from channels._http1 import Client, Failed
 from gateway.domain import Account, Handed, HandOver
 from gateway.errors import SetupError
 
@@ -58,8 +53,8 @@ def _fault(name: str, kind: str, message: str) -> str:
 class Exchange:
     """One request and what came of it.
 
-    `sent` turns true just before its first byte leaves; `status` is None unless a whole answer came, and
-    `failure` then says why: `timeout`, `connection` or `too_long`.
+    `sent`: a byte of it may have left. `status` is None unless a whole answer came, and `failure` then says why:
+    `timeout`, `connection` or `too_long`.
     """
 
     sent: bool = False
@@ -80,46 +75,18 @@ class Exchange:
         return value if isinstance(value, dict) else {}
 
 
-def session(*, total: float = TOTAL_S, connect: float = CONNECT_S) -> aiohttp.ClientSession:
-    """A session for one adapter, built inside a running loop; `Exchange` is its requests' trace context."""
-    trace = aiohttp.TraceConfig()
-    trace.on_request_headers_sent.append(_leaves)
-    return aiohttp.ClientSession(
-        timeout=aiohttp.ClientTimeout(total=total, connect=connect),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        skip_auto_headers={"Content-Type"},
-        trace_configs=[trace],
-    )
-
-
-async def _leaves(
-    _: aiohttp.ClientSession, context: SimpleNamespace, __: aiohttp.TraceRequestHeadersSentParams
-) -> None:
-    context.trace_request_ctx.sent = True
+def session(*, total: float = TOTAL_S, connect: float = CONNECT_S) -> Client:
+    """Connections for one adapter; `total` and `connect` in seconds."""
+    return Client(total_s=total, connect_s=connect, limit=ANSWER_LIMIT)
 
 
 async def post(
-    through: aiohttp.ClientSession, url: URL, *, headers: Mapping[str, str], body: bytes | None = None
+    through: Client, url: URL, *, headers: Mapping[str, str], body: bytes | None = None
 ) -> Exchange:
     """POST once, read at most ANSWER_LIMIT bytes; a failure of the network is told by the exchange."""
-    exchange = Exchange()
     try:
-        async with through.post(
-            url, headers=headers, data=body, allow_redirects=False, trace_request_ctx=exchange
-        ) as answer:
-            await _read(answer, exchange)
-    except TimeoutError:
-        exchange.failure = "timeout"
-    except (aiohttp.ClientError, OSError):
-        exchange.failure = "connection"
-    return exchange
-
-
-async def _read(answer: aiohttp.ClientResponse, exchange: Exchange) -> None:
-    body = bytearray()
-    async for chunk in answer.content.iter_chunked(8192):
-        body += chunk
-        if len(body) > ANSWER_LIMIT:
-            exchange.failure = "too_long"
-            return
-    exchange.body, exchange.status = bytes(body), answer.status
+        reply = await through.request("POST", str(url), headers, body or b"")
+    except Failed as failed:
+        word = failed.word if failed.word in {"timeout", "too_long"} else "connection"
+        return Exchange(sent=failed.sent, failure=word)
+    return Exchange(sent=True, status=reply.status, body=reply.body)

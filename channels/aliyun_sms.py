@@ -194,6 +194,7 @@ class Adapter:
             key_id=self._settings.access_key_id.get_secret_value(),
             secret=self._settings.access_key_secret.get_secret_value(),
         )
+        del headers["host"]  # signed, and said by the client itself
         return await post(self._http, URL(f"{self._url.origin()}/?{query}", encoded=True), headers=headers)
 
 
