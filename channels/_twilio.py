@@ -126,8 +126,12 @@ def _told(reply: Reply) -> str:
 
 
 def _form(fields: Mapping[str, Any] | None) -> str:
-    """Fields as a form or a query has them; by yarl, whose quoting is compiled."""
-    return URL.build(query=fields or {}).raw_query_string
+    """Fields as a form or a query has them, by yarl, whose quoting is compiled; ValueError for what is no Unicode."""
+    given = fields or {}
+    "".join(
+        value for value in given.values() if isinstance(value, str)
+    ).encode()  # yarl would drop surrogates
+    return URL.build(query=given).raw_query_string
 
 
 def _basic(auth: tuple[str, str] | None) -> str:
