@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,12 +19,13 @@ from ipaddress import ip_address
 from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from aiosmtplib import SMTP, SMTPConnectError, SMTPResponseException, SMTPServerDisconnected
+from aiosmtplib import SMTP, SMTPConnectError, SMTPResponse, SMTPResponseException, SMTPServerDisconnected
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FilePath, SecretStr, model_validator
 
 from channels import _dsn, _one_click
 from channels._http import read_settings
 from channels._mail import Letterhead, Mail, Unfit, build, hostile, mailbox
+from channels._pipeline import write_together
 from channels._relay import FAILURES, Bounds, Link, Pool, Refused, Relay
 from gateway.domain import Account, Channel, Handed, HandOver, Message, Outcome, Receipt
 from gateway.errors import SetupError
@@ -292,7 +293,7 @@ class Adapter:
             reply_to=settings.reply_to,
             return_path=settings.return_path,
         )
-        self._notify = b"NOTIFY=FAILURE,DELAY" if settings.return_path is None else _ALL_ENDS
+        self._notify = "NOTIFY=FAILURE,DELAY" if settings.return_path is None else _ALL_ENDS
         self._callback_token = tools.callback_token
         self._relay = _relay(account.name, settings)
         self._bounds = bounds or Bounds()
@@ -318,10 +319,9 @@ class Adapter:
             while True:
                 async with self._pool.lend() as link:
                     left_s = int(latest - self._loop.time())
-                    if not await _begin(link, mail, _mail_options(link.smtp, mail, message.ref, left_s)):
+                    options = _mail_options(link.smtp, mail, message.ref, left_s)
+                    if not await _approach(link, mail, options, self._notify):
                         continue
-                    await _name_recipient(link.smtp, mail, self._notify)
-                    await _say(link.smtp, Phase.DATA, b"DATA", positive=3)
                     if self._loop.time() >= latest:
                         link.smtp.close()
                         raise Refused(_EXPIRED)
@@ -379,7 +379,7 @@ class Adapter:
         await self._pool.aclose()
 
 
-_ALL_ENDS = b"NOTIFY=SUCCESS,FAILURE,DELAY"
+_ALL_ENDS = "NOTIFY=SUCCESS,FAILURE,DELAY"
 _EXPIRED = Handed(ending=HandOver.EXPIRED, code="deliver_by")
 
 _QUEUE_ID = re.compile(
@@ -397,26 +397,39 @@ _ADVICE = {
 }
 
 
-async def _say(smtp: SMTP, phase: Phase, *words: bytes, positive: int = 2) -> None:
-    """One command; raises Refused unless the reply's first digit is `positive`."""
-    reply = await smtp.execute_command(*words)
-    if reply.code // 100 != positive:
-        raise Refused(classify(phase, reply.code, reply.message))
+Ask = Callable[[bytes], Awaitable[SMTPResponse]]
 
 
-async def _begin(link: Link, mail: Mail, options: list[str]) -> bool:
-    """MAIL; False when a connection that served before is over, which says nothing about this mail."""
+async def _approach(link: Link, mail: Mail, mail_options: list[str], notify: str) -> bool:
+    """MAIL, RCPT and DATA, at once where the relay offers it.
+
+    False when a connection that served before is over at MAIL, which says nothing about this mail.
+    """
     smtp = link.smtp
     if mail.utf8 and not smtp.supports_extension("smtputf8"):
         raise Refused(Handed(ending=HandOver.PERMANENT_RECIPIENT, code="smtputf8_not_offered"))
-    words = " ".join([f"FROM:<{mail.sender}>", *options])
+    rcpt_options = [notify] if smtp.supports_extension("dsn") else []
+    begin = " ".join([f"MAIL FROM:<{mail.sender}>", *mail_options]).encode()
+    name = " ".join([f"RCPT TO:<{mail.recipient}>", *rcpt_options]).encode()
     try:
-        await _say(smtp, Phase.MAIL, b"MAIL", words.encode())
+        ask: Ask = smtp.execute_command
+        if smtp.supports_extension("pipelining"):
+            ask = (await write_together(smtp, begin, name, b"DATA")).ask
+        await _say(ask, Phase.MAIL, begin)
     except (Refused, SMTPServerDisconnected):
         if link.mails == 0 or smtp.is_connected:
             raise
         return False
+    await _say(ask, Phase.RCPT, name)
+    await _say(ask, Phase.DATA, b"DATA", positive=3)
     return True
+
+
+async def _say(ask: Ask, phase: Phase, command: bytes, *, positive: int = 2) -> None:
+    """One command; raises Refused unless the reply's first digit is `positive`."""
+    reply = await ask(command)
+    if reply.code // 100 != positive:
+        raise Refused(classify(phase, reply.code, reply.message))
 
 
 def _mail_options(smtp: SMTP, mail: Mail, ref: str, left_s: int) -> list[str]:
@@ -432,11 +445,6 @@ def _mail_options(smtp: SMTP, mail: Mail, ref: str, left_s: int) -> list[str]:
     if least is not None and left_s > _number(least):
         options.append(f"BY={left_s};R")
     return options
-
-
-async def _name_recipient(smtp: SMTP, mail: Mail, notify: bytes) -> None:
-    options = [notify] if smtp.supports_extension("dsn") else []
-    await _say(smtp, Phase.RCPT, b"RCPT", f"TO:<{mail.recipient}>".encode(), *options)
 
 
 def _number(text: str) -> int:
