@@ -34,7 +34,7 @@ from gateway.ports import Callback, Checked
 
 TOTAL = timedelta(seconds=15)
 LONGEST = TOTAL + timedelta(seconds=1)
-"""aiohttp rounds a long time-out up to a whole second."""
+"""The bound on a request ends it before the one on the whole call does."""
 CLOCKS = timedelta(seconds=2)
 """How far Twilio's clock, which gives whole seconds, may be from ours."""
 APART = timedelta(seconds=30)
