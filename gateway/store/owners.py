@@ -29,14 +29,14 @@ from gateway.store import schema
 from gateway.store.database import Database
 from gateway.telemetry import get
 
-BEAT_S = 2.0
+BEAT_S = 1.5
 AGAIN_S = 0.5
 """Seconds between two tries to reach the server and take the lock."""
-DEAD_AFTER = timedelta(seconds=10)
+DEAD_AFTER = timedelta(seconds=6)
 GIVEN_UP = timedelta(minutes=4)
 """Past the permit, the longest call of an adapter and the quarantine: no call of such an owner is still under way."""
-FRESH_S = 8.0
-"""A heartbeat older than this bars calls: others may soon take this owner for dead."""
+FRESH_S = 5.0
+"""A heartbeat begun longer ago than this bars calls: others may soon take this owner for dead."""
 STEADY_S = 3.0
 """After an outage all hearts come back first: whose own session was lost, or whose server began anew, judges nobody
 for so long."""
@@ -320,8 +320,9 @@ class Heart:
             calm_s = 0.0 if self._beat_at else up_s
             self._steady_from = _now() + max(0.0, STEADY_S - calm_s)
             while not self._stop.is_set():
+                asked = _now()  # it may be written long before its answer is here
                 await conn.execute(_BEAT, self._id, self._key, self._place)
-                self._beat_at = _now()
+                self._beat_at = asked
                 self._held.set()
                 await self._pause(BEAT_S)
         finally:
