@@ -83,7 +83,7 @@ class Client:
         self._room = asyncio.Semaphore(AT_ONCE)
         self._idle: defaultdict[Origin, list[Connection]] = defaultdict(list)
         self._sweep: asyncio.TimerHandle | None = None
-        self._asking = asyncio.Lock()
+        self._asked: dict[Origin, asyncio.Task[None]] = {}
         self._addresses: dict[Origin, tuple[float, Sequence[AddrInfoType]]] = {}
         self._closed = False
 
@@ -143,15 +143,27 @@ class Client:
         return connection
 
     async def _named(self, origin: Origin, loop: asyncio.AbstractEventLoop) -> Sequence[AddrInfoType]:
-        async with self._asking:  # many connections at once take one question
-            until, addresses = self._addresses.get(origin, (-1.0, []))
-            if until <= loop.time():
-                addresses = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
-                self._addresses[origin] = loop.time() + NAMED_S, addresses
+        until, addresses = self._addresses.get(origin, (-1.0, []))
+        if until > loop.time():
             return addresses
+        if origin not in self._asked:
+            self._asked[origin] = task = loop.create_task(self._ask_for(origin, loop))
+            task.add_done_callback(lambda over: self._answered(origin, over))
+        await asyncio.shield(self._asked[origin])
+        return self._addresses[origin][1]
+
+    async def _ask_for(self, origin: Origin, loop: asyncio.AbstractEventLoop) -> None:
+        """One question for all who want to know, however long it takes: each keeps a thread that others need."""
+        addresses = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+        self._addresses[origin] = loop.time() + NAMED_S, addresses
+
+    def _answered(self, origin: Origin, over: asyncio.Task[None]) -> None:
+        del self._asked[origin]
+        if not over.cancelled():
+            over.exception()  # whoever waits for it is told; perhaps nobody does any more
 
     def _keep(self, origin: Origin, connection: Connection) -> None:
-        if self._closed:
+        if self._closed or not connection.is_written:
             connection.close()
         elif connection.is_open:
             loop = asyncio.get_running_loop()
@@ -199,6 +211,11 @@ class Connection(asyncio.Protocol):
     def is_open(self) -> bool:
         """Whether the loop knows of no end."""
         return not self._transport.is_closing()
+
+    @property
+    def is_written(self) -> bool:
+        """Whether all of the request has left: an answer may come before that."""
+        return not self._transport.get_write_buffer_size()
 
     def is_silent(self) -> bool:
         """Whether the system knows of none either: an end that the loop has not read yet would show."""

@@ -47,6 +47,9 @@ async def write_together(smtp: SMTP, mail: bytes, rcpt: bytes, data: bytes) -> G
     protocol = smtp.protocol
     if protocol is None or protocol.transport is None or protocol.transport.is_closing():
         raise SMTPServerDisconnected("lost before MAIL")
+    if protocol._buffer:  # noqa: SLF001 (a reply too many before: the library would take it for that to the text)
+        smtp.close()
+        raise SMTPServerDisconnected("out of step before MAIL")
     transport = cast(asyncio.Transport, protocol.transport)
     replies = _Replies(protocol, len(commands))
     transport.set_protocol(replies)

@@ -184,8 +184,8 @@ class Dispatch:
                 self._desk.weigh_one(work, facts, keys, tx.moment, PERMIT, refusal, weighed)
                 if place % SLICE == 0:
                     waited += await self._give_way()
-            await tx.decide(weighed.verdicts, self._owner.id)
             await tx.append(weighed.entries)
+            await tx.decide(weighed.verdicts, self._owner.id)  # last: others wait for grounds that are new
         self._fit_batch(len(works), asyncio.get_running_loop().time() - locking - waited)
         self._metrics.took("t1", asyncio.get_running_loop().time() - began)
         for verdict in weighed.verdicts:

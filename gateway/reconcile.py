@@ -25,7 +25,7 @@ from gateway.domain import HandOver, Message, NotShown, Outcome, Receipt, Tenant
 from gateway.endings import DispatchTx, after_receipt, freed, given_up_by, learn_from, outcome_entry
 from gateway.errors import Unavailable
 from gateway.masking import Pii
-from gateway.outcomes import not_shown
+from gateway.outcomes import NOT_SHOWN, not_shown
 from gateway.ports import LooksUp, Moment, SendsAgain
 from gateway.starts import Links
 from gateway.sweep import Graves, forever
@@ -47,8 +47,8 @@ The first is so short that what its provider twice does not show is settled a mi
 
 log = get(__name__)
 
-Whereto: TypeAlias = tuple[str, str, str]
-"""Adapter, account and address: what a provider is asked about by."""
+Whereto: TypeAlias = tuple[Tenant, str, str, str]
+"""Tenant, adapter, account and address: what a provider is asked about by."""
 
 
 class ReconcileTx(DispatchTx, Protocol):
@@ -93,7 +93,9 @@ class Reconcile:
         self._texts = texts
         self._links = links
         self._metrics = metrics
-        self._slots: dict[tuple[str, str], asyncio.Semaphore] = defaultdict(
+        self._settling = asyncio.Semaphore(AT_ONCE)
+        """Answers are written by few connections: calls wait for those, too."""
+        self._slots: dict[tuple[Tenant, str], asyncio.Semaphore] = defaultdict(
             lambda: asyncio.Semaphore(AT_ONCE)
         )
         self._asked: dict[Whereto, asyncio.Task[None]] = {}
@@ -121,7 +123,7 @@ class Reconcile:
             sealed = {a.ref: await tx.address(a.tenant, a.borrower, a.address) for a in due}
         alike: dict[Whereto, list[Attempt]] = defaultdict(list)
         for attempt in due:
-            alike[attempt.adapter, attempt.account, attempt.address].append(attempt)
+            alike[attempt.tenant, attempt.adapter, attempt.account, attempt.address].append(attempt)
         for whereto, attempts in alike.items():
             if whereto not in self._asked:
                 task = asyncio.create_task(self._each(attempts, sealed))
@@ -139,7 +141,7 @@ class Reconcile:
             await self._one(attempt, sealed[attempt.ref])
 
     async def _one(self, attempt: Attempt, sealed: bytes | None) -> None:
-        async with self._slots[attempt.adapter, attempt.account]:
+        async with self._slots[attempt.tenant, attempt.account]:
             try:
                 told = await self._ask(attempt, sealed)
             except Unavailable:
@@ -209,12 +211,12 @@ class Reconcile:
         return Receipt(outcome=Outcome.ACCEPTED, ref=attempt.ref, provider_id=handed.provider_id)
 
     async def _settle(self, attempt: Attempt, told: Receipt | NotShown | None) -> None:
-        async with self._store.transaction() as tx:
+        async with self._settling, self._store.transaction() as tx:
             now = (await tx.attempts([attempt.ref]))[attempt.ref]
             found = await self._made_of(tx, attempt, now, told)
             if found is None and now.state != Outcome.UNKNOWN:
                 return
-            await tx.finish([found or _later(attempt, now, tx.moment)])
+            await tx.finish([found or _later(attempt, now, tx.moment, told)])
             if found:
                 await tx.append([outcome_entry(found, tx.moment)])
             connected = self._accounts.named(now.tenant, now.account)
@@ -228,7 +230,7 @@ class Reconcile:
         """What the answer makes of it; that it is not shown is believed the second time: lists may come late."""
         if isinstance(told, Receipt):
             return await after_receipt(tx, now, told, self._accounts.ways(now.adapter))
-        if isinstance(told, NotShown) and asked.settle_tries and now.state == Outcome.UNKNOWN:
+        if isinstance(told, NotShown) and asked.code == NOT_SHOWN and now.state == Outcome.UNKNOWN:
             return not_shown(now, tx.moment)
         return None
 
@@ -248,8 +250,9 @@ def _asked(attempt: Attempt, current: Attempt) -> Outturn:
     )
 
 
-def _later(attempt: Attempt, current: Attempt, moment: Moment) -> Outturn:
-    """Ask again after the next wait, or park it: no further time is set."""
+def _later(attempt: Attempt, current: Attempt, moment: Moment, told: Receipt | NotShown | None) -> Outturn:
+    """Ask again after the next wait, or park it: no further time is set. That it was not shown once is noted."""
     tries = attempt.settle_tries
     settle_at = moment.real + ASK_AGAIN[tries] if tries < len(ASK_AGAIN) else None
-    return replace(_asked(attempt, current), settle_at=settle_at)
+    code = NOT_SHOWN if isinstance(told, NotShown) else None
+    return replace(_asked(attempt, current), settle_at=settle_at, code=code)

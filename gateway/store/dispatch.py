@@ -818,7 +818,7 @@ class DispatchTx(FactsTx):
     async def to_settle(self, limit: int) -> dict[str, Attempt]:
         """Unknown attempts whose quarantine is over, so many at most of each account."""
         place = func.row_number().over(
-            partition_by=(_ATTEMPT.adapter, _ATTEMPT.account), order_by=_ATTEMPT.settle_at
+            partition_by=(_ATTEMPT.tenant, _ATTEMPT.account), order_by=_ATTEMPT.settle_at
         )
         due = (
             select(_ATTEMPT.ref, place.label("place"))

@@ -624,3 +624,48 @@ def test_rubbish_in_an_answer_raises_nothing_else(answer, changes):
     end, _ = asyncio.run(asked([bytes(data)]))
 
     assert isinstance(end, _http1.Reply) or end[1] is True
+
+
+async def test_a_name_that_nobody_answers_for_keeps_one_thread_however_many_want_to_know(monkeypatch):
+    answered, asked = threading.Event(), []
+
+    def hangs(host, *_args, **_named):
+        asked.append(host)
+        answered.wait(5)
+        raise socket.gaierror("no such name")
+
+    monkeypatch.setattr(socket, "getaddrinfo", hangs)
+    client = Client(total_s=1.0, connect_s=0.1, limit=LIMIT)
+    late = [client.request("GET", "http://name.example/", {}) for _ in range(20)]
+    failures = await asyncio.gather(*late, return_exceptions=True)
+    last = asyncio.create_task(client.request("GET", "http://name.example/", {}))
+    await asyncio.sleep(0.02)
+    answered.set()
+
+    assert {(failure.word, failure.sent) for failure in failures} == {("timeout", False)}
+    with pytest.raises(Failed, match="dns"):
+        await last
+    assert asked == ["name.example"]
+    await client.close()
+
+
+async def test_a_connection_whose_request_has_not_left_is_not_kept():
+    """Refused at once, with most of the body still to be written."""
+
+    async def refuse(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 429 Slow\r\nContent-Length: 2\r\n\r\n{}")
+        await writer.drain()
+        await over.wait()
+        writer.close()
+
+    over = asyncio.Event()
+    listening = await asyncio.start_server(refuse, "127.0.0.1", 0, limit=1024)
+    url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/"
+    client = Client(total_s=5.0, connect_s=1.0, limit=LIMIT)
+    replies = [await client.request("POST", url, {}, bytes(16 << 20)) for _ in range(2)]
+    over.set()
+    listening.close()
+    await client.close()
+
+    assert [reply.status for reply in replies] == [429, 429]

@@ -93,6 +93,16 @@ async def test_a_relay_that_wants_a_text_for_nobody_gets_none_and_is_left(step):
     assert (server.connections, len(server.mails)) == (2, 1)
 
 
+async def test_a_relay_that_said_too_much_before_gets_no_text():
+    """What is left of it would be taken for the reply to the text."""
+    handed, server = await send(
+        {"EHLO": "250-relay.example\r\n250 PIPELINING\r\n250 2.0.0 queued as nothing"}
+    )
+
+    assert handed == Handed(ending=E.NOT_SENT, code="disconnected")
+    assert server.mails == []
+
+
 @pytest.mark.parametrize("over", ["421 4.7.0 enough mails", "drop"])
 async def test_a_kept_connection_that_the_relay_ends_is_replaced_without_a_word(over):
     async with peer({"MAIL": ["250 Ok", over]}, "PIPELINING") as server, mailer(server.port) as adapter:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from makers import NOW, borrower, by_id, debt, phone, rows
 from sendrig import NEVER, ON_SQLITE, TENANT, Hooked
-from sqlalchemy import delete
+from sqlalchemy import delete, text
 
 from gateway.domain import Outcome, Receipt, to_us
 from gateway.errors import Unavailable
@@ -110,6 +110,26 @@ async def test_a_message_that_is_known_to_be_anothers_settles_none_that_never_ca
     assert await stands(rig, lost) == ("failed", "not_shown")
     assert (await stands(rig, came))[0] == "accepted"
     assert len(rig.reached()) == 1
+
+
+@ON_SQLITE
+async def test_a_question_without_an_answer_is_none_of_the_two_that_do_not_show_it(rig):
+    """Its account is off when it is asked about first."""
+    await rig.put(borrower(1, addresses=elsewhere(ADDRESSES)), debt(1))
+    await rig.simulators.next("twilio", "status")
+    (name,) = await rig.take(by_id(1, channels=["sms"]))
+    await rig.drain()
+
+    found = []
+    for wait, on in ((OVER, False), (AGAIN, True), (DAY, True)):
+        async with rig.database.write() as conn:
+            await conn.execute(text("UPDATE account SET revision = revision + 1, enabled = :on"), {"on": on})
+        await rig.gateway.accounts.refresh()
+        await rig.aged(seconds=wait.total_seconds())
+        await rig.duties.reconcile.once()
+        found.append(await stands(rig, name))
+
+    assert found == [("unknown", "http_503"), ("unknown", "not_shown"), ("failed", "not_shown")]
 
 
 async def stands(rig, reminder):
