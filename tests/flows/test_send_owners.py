@@ -140,6 +140,7 @@ async def test_who_lives_is_not_judged_dead_and_who_was_is_alive_again_with_its_
 
         await hand_over(rig, gone)
         await gone.die()
+        await rig.until(lambda: asyncio.sleep(0, rig.duties.owners.fit))  # it has a session to lose
         await end_sessions_of_hearts(rig)
         await rig.until(lambda: asyncio.sleep(0, not rig.duties.owners.fit))  # its own heart has noticed
         await rig.aged("owner.heartbeat_at", seconds=60)
