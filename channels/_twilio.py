@@ -128,9 +128,8 @@ def _told(reply: Reply) -> str:
 def _form(fields: Mapping[str, Any] | None) -> str:
     """Fields as a form or a query has them, by yarl, whose quoting is compiled; ValueError for what is no Unicode."""
     given = fields or {}
-    "".join(
-        value for value in given.values() if isinstance(value, str)
-    ).encode()  # yarl would drop surrogates
+    said = "".join(value for value in given.values() if isinstance(value, str))
+    said.encode()  # raises where yarl would drop half a character without a word
     return URL.build(query=given).raw_query_string
 
 

@@ -368,12 +368,7 @@ class Desk:
     ) -> Decision:
         """The gate's decision; an account that is missing is not known, and so not now."""
         reachable = {
-            channel: tuple(
-                dict.fromkeys([way.reachable() for way in found])
-                if len(found) > 1
-                else [found[0].reachable()]
-            )
-            for channel, found in ways.items()
+            channel: tuple(dict.fromkeys(way.reachable() for way in found)) for channel, found in ways.items()
         }
         decision = decide(
             snapshot(ask, facts, reachable, moment, self._stated),

@@ -169,7 +169,7 @@ class _Word:
     note: str | None = None
 
 
-_Alike: TypeAlias = "dict[tuple[object, ...], tuple[_Word, datetime]]"
+_Words: TypeAlias = "dict[tuple[object, ...], tuple[_Word, datetime]]"
 """By likeness the word of a way and the end of the time that it was looked for."""
 
 
@@ -177,9 +177,9 @@ _Alike: TypeAlias = "dict[tuple[object, ...], tuple[_Word, datetime]]"
 class Alike:
     """Words on people without a history, of a few instants: they are the same for all who are alike (_likeness)."""
 
-    _words: dict[datetime, tuple[Calendars, _Alike]] = field(default_factory=dict)
+    _words: dict[datetime, tuple[Calendars, _Words]] = field(default_factory=dict)
 
-    def at(self, when: datetime, calendars: Calendars) -> _Alike:
+    def at(self, when: datetime, calendars: Calendars) -> _Words:
         """Those of that instant."""
         known = self._words.get(when)
         if known is None or known[0] is not calendars or len(known[1]) >= MOST_ALIKE:
@@ -200,7 +200,7 @@ class _Look:
     at: datetime
     permit: timedelta
     last: datetime  # nothing is delivered after it
-    alike: _Alike
+    alike: _Words
 
 
 def decide(
