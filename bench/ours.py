@@ -49,7 +49,7 @@ endpoint = "smtp://127.0.0.1:{{smtp}}"
 sender = "{SENDER_MAIL}"
 price = {{{{amount = "0.0001", currency = "USD"}}}}
 [account.settings]
-pool_size = 32
+pool_size = 128
 """
 QUOTA = ("each=account", "rate=100000", "burst=100000", "per_day=100000000")
 """Every start is paced and counted, and none of them waits for it."""

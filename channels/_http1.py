@@ -22,8 +22,8 @@ from urllib.parse import urlsplit
 from aiohappyeyeballs import AddrInfoType, start_connection
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-AT_ONCE = 100
-"""Requests under way at once; further ones wait, within the bound on connecting."""
+AT_ONCE = 128
+"""Requests under way at once; further ones wait, within the bound on connecting. Adapters take so many calls."""
 KEPT_S = 15.0
 """How long a connection is kept unused: less than servers and balancers keep theirs (RFC 9112 §9.5)."""
 HEAD_LIMIT = 65_536

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from yarl import URL
 
 from channels._http import Exchange, post, read_settings, session
+from channels._http1 import AT_ONCE
 from gateway.domain import Account, Channel, Handed, HandOver, Message, NotShown, Outcome, Receipt
 from gateway.masking import Pii
 from gateway.ports import Answer, Callback, Checked, Script, Tools
@@ -106,6 +107,7 @@ class Adapter:
     final: ClassVar[frozenset[Outcome]] = frozenset({Outcome.DELIVERED, Outcome.FAILED, Outcome.REJECTED})
     final_after: ClassVar[timedelta] = timedelta(hours=72)
     call_timeout: ClassVar[timedelta] = timedelta(seconds=11)
+    at_once: ClassVar[int] = AT_ONCE
     reach: ClassVar[timedelta] = timedelta(minutes=1)
 
     def __init__(self, account: Account, tools: Tools) -> None:

@@ -230,7 +230,8 @@ class Settings(BaseModel):
     """`always`: STARTTLS on loopback, too."""
     ca_file: FilePath | None = None
     """PEM file of the only authority to trust, in place of the system's."""
-    pool_size: int = Field(8, ge=1, le=64)
+    pool_size: int = Field(32, ge=1, le=128)
+    """Connections, each for one mail at a time."""
 
     @model_validator(mode="after")
     def _pair(self) -> Settings:
@@ -297,7 +298,8 @@ class Adapter:
         self._callback_token = tools.callback_token
         self._relay = _relay(account.name, settings)
         self._bounds = bounds or Bounds()
-        self._pool = Pool(self._relay, settings.pool_size, self._bounds)
+        self.at_once = settings.pool_size
+        self._pool = Pool(self._relay, self.at_once, self._bounds)
         self._loop = asyncio.get_running_loop()
 
     async def send(self, message: Message) -> Handed:

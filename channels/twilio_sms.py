@@ -13,6 +13,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from channels._http import read_settings
+from channels._http1 import AT_ONCE
 from channels._twilio import LISTED, LONGEST, RETRIES, Api, Credentials, Row, handed, only, rows
 from gateway.domain import Account, Channel, Handed, HandOver, Message, NotShown, Outcome, Receipt
 from gateway.masking import Pii
@@ -84,6 +85,7 @@ class Adapter:
     final: ClassVar[frozenset[Outcome]] = frozenset({Outcome.DELIVERED, Outcome.READ, Outcome.FAILED})
     final_after: ClassVar[timedelta] = timedelta(hours=72)
     call_timeout: ClassVar[timedelta] = LONGEST
+    at_once: ClassVar[int] = AT_ONCE
     reach: ClassVar[timedelta] = timedelta(0)
 
     def __init__(self, account: Account, tools: Tools) -> None:  # noqa: ARG002 (the seam's signature)

@@ -22,6 +22,7 @@ from pydantic import Field
 from twilio.twiml.voice_response import VoiceResponse
 
 from channels._http import read_settings
+from channels._http1 import AT_ONCE
 from channels._twilio import LISTED, LONGEST, RETRIES, Api, Credentials, Row, handed, only, rows
 from gateway.domain import Account, Channel, Handed, HandOver, Message, NotShown, Outcome, Receipt
 from gateway.masking import Pii
@@ -102,6 +103,7 @@ class Adapter:
     )
     final_after: ClassVar[timedelta] = timedelta(seconds=RING_S + MAX_TALK_S + 60)
     call_timeout: ClassVar[timedelta] = LONGEST
+    at_once: ClassVar[int] = AT_ONCE
     reach: ClassVar[timedelta] = timedelta(seconds=RING_S + MAX_TALK_S)
 
     def __init__(self, account: Account, tools: Tools) -> None:  # noqa: ARG002 (the seam's signature)

@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from yarl import URL
 
 from channels._http import Exchange, post, read_settings, session
+from channels._http1 import AT_ONCE
 from gateway.domain import Account, Channel, Handed, HandOver, Message, Outcome, Receipt
 from gateway.ports import Answer, Callback, Checked, Script, Tools
 
@@ -115,6 +116,7 @@ class Adapter:
     final: ClassVar[frozenset[Outcome]] = frozenset({Outcome.DELIVERED, Outcome.FAILED, Outcome.REJECTED})
     final_after: ClassVar[timedelta] = timedelta(hours=1)
     call_timeout: ClassVar[timedelta] = timedelta(seconds=41)
+    at_once: ClassVar[int] = AT_ONCE
     """Two sends and two tokens of 10 s each: a token that was refused is fetched anew once."""
     reach: ClassVar[timedelta] = timedelta(minutes=1)
     again_within: ClassVar[timedelta] = timedelta(minutes=8)

@@ -118,6 +118,10 @@ class Adapter(Protocol):
     reach: ClassVar[timedelta]
     """How long after hand-over the borrower may still be disturbed by it (voice: ring + talk)."""
 
+    @property
+    def at_once(self) -> int:
+        """The most calls that it has open at the same moment: more would wait in it while their go grows old."""
+
     async def send(self, message: Message) -> Handed:
         """Hand one message to the provider, once."""
 

@@ -22,10 +22,10 @@ from gateway.pauses import first, first_of_queue
 from gateway.quotas.asked import Grants, Pace
 from gateway.quotas.model import Bucket, Load
 from gateway.quotas.shares import TRIAL, Shares, Turn, Waiter, Way
-from gateway.starts import IN_FLIGHT, Starts
+from gateway.starts import Starts
 from gateway.work import Queue, Refusal, Start, Verdict
 
-BESIDE = 4 * IN_FLIGHT
+BESIDE = 256
 """Starts through one account that a process has decided on or calls at once."""
 BATCH = 200
 """Reminders that one T1 decides on at most."""
@@ -36,6 +36,8 @@ LEAST, SURELY, BELIEVED, FORGETS = 0.02, 0.8, 1.0, 0.96
 """Where rules let few of a queue go, more are picked than may start, so many that less than all of the room is used up.
 One uses at least so much of it; so many are taken to have gone before the first was decided on. It is soon forgotten:
 what was picked beyond the room has to wait."""
+UNPACED = 64.0
+"""Starts a second of what has no pace, where turns are given."""
 SOON, LATER = timedelta(seconds=2), timedelta(seconds=10)
 """When to look again at a reminder whose quota had no room for the way it was decided to go: as late as its turn may
 come after those that were refused before it, within these. Those whose turn would come later are spread over them."""
@@ -215,7 +217,7 @@ class Rooms:
         """When it may be the turn of one that this key has no room for: after those of its own lane."""
         if key in view.again:
             return view.again[key]
-        took = timedelta(seconds=1 / view.per_s.get(key, float(IN_FLIGHT)))
+        took = timedelta(seconds=1 / view.per_s.get(key, UNPACED))
         lane = key, start.load.priority
         turn = max(self._booked.get(lane, view.now), view.now) + took
         self._booked[lane] = min(turn, view.now + LATER)

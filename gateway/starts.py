@@ -24,8 +24,6 @@ from gateway.quotas.model import Book, Load
 from gateway.telemetry import Metrics, get
 from gateway.work import Intent, Refusal, Went, Word
 
-IN_FLIGHT = 64
-"""Calls through one account that a process has open at once."""
 TICK, SLOW_TICK, FEW = 0.02, 0.075, 8
 """Seconds from one take to the next while something waits; the longer where the last one gave so few starts: slots are
 granted further ahead than that, and a go for one costs as much as a go for many."""
@@ -235,7 +233,7 @@ class Starts:
         for one in self._waiting:
             if self._misconfigured.get(one.pool, 0.0) > now:
                 continue
-            if calling[one.pool] < IN_FLIGHT and len(able) < AT_MOST:
+            if calling[one.pool] < one.ready.adapter.at_once and len(able) < AT_MOST:
                 calling[one.pool] += 1
                 able.append(one)
         return able

@@ -16,7 +16,7 @@ from rig import in_fast_time, unused_port
 from smtp_peer import certificate
 
 from channels import _http1
-from channels._http1 import HEAD_LIMIT, KEPT_S, Client, Connection, Failed
+from channels._http1 import AT_ONCE, HEAD_LIMIT, KEPT_S, Client, Connection, Failed
 
 LIMIT = 1000
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -72,7 +72,7 @@ async def serving(*acts, host="127.0.0.1", tls=None):
         with contextlib.suppress(asyncio.CancelledError):
             await server.converse(acts, reader, writer)
 
-    listening = await asyncio.start_server(converse, host, 0, ssl=tls)
+    listening = await asyncio.start_server(converse, host, 0, ssl=tls, backlog=512)
     name = f"[{host}]" if ":" in host else host
     server.url = f"http{'s' if tls else ''}://{name}:{listening.sockets[0].getsockname()[1]}"
     try:
@@ -457,24 +457,24 @@ async def test_a_call_that_is_cancelled_ends_its_connection():
     assert (second.status, len(server.requests), server.connections) == (200, 2, 2)
 
 
-async def test_no_more_than_a_hundred_are_under_way_at_once():
+async def test_no_more_than_a_bounded_number_are_under_way_at_once():
     async def slowly(writer):
         await asyncio.sleep(0.05)
         writer.write(OK)
 
     async with serving(slowly) as server, client() as one:
-        replies = await asyncio.gather(*(post(one, server) for _ in range(150)))
+        replies = await asyncio.gather(*(post(one, server) for _ in range(AT_ONCE + 50)))
 
     assert {reply.status for reply in replies} == {200}
-    assert (len(server.requests), server.most, server.connections) == (150, 100, 100)
+    assert (len(server.requests), server.most, server.connections) == (AT_ONCE + 50, AT_ONCE, AT_ONCE)
 
 
 async def test_who_waits_too_long_for_a_connection_has_sent_nothing():
     async with serving(silence) as server, client(total_s=0.5, connect_s=0.1) as one:
-        ends = await asyncio.gather(*(post(one, server) for _ in range(101)), return_exceptions=True)
+        ends = await asyncio.gather(*(post(one, server) for _ in range(AT_ONCE + 1)), return_exceptions=True)
 
-    assert [(end.word, end.sent) for end in ends] == [*[("timeout", True)] * 100, ("timeout", False)]
-    assert len(server.requests) == 100
+    assert [(end.word, end.sent) for end in ends] == [*[("timeout", True)] * AT_ONCE, ("timeout", False)]
+    assert len(server.requests) == AT_ONCE
 
 
 @pytest.mark.parametrize(("pause", "connections"), [(KEPT_S - 3, 1), (KEPT_S + 1, 2)])

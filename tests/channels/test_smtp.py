@@ -453,7 +453,7 @@ BAD = [
     ({"reply_to": "nobody"}, "reply_to: "),
     ({"return_path": "Bounces <b@acme.example>"}, "return_path: "),
     ({"pool_size": "0"}, "pool_size: "),
-    ({"pool_size": "65"}, "pool_size: "),
+    ({"pool_size": "129"}, "pool_size: "),
     ({"start_tls": "never"}, "start_tls: "),
     ({"ca_file": "/nowhere/ca.pem"}, "ca_file: "),
     ({"surprise": "1"}, "surprise is not known"),

@@ -9,8 +9,8 @@ from makers import rows
 from moody import against
 from paces import SECOND, between, most
 
+from channels._http1 import AT_ONCE
 from gateway.domain import from_us
-from gateway.starts import IN_FLIGHT
 
 pytestmark = pytest.mark.timeout(600)
 POOL = "acme/live|sms-cn"
@@ -78,9 +78,9 @@ async def test_a_provider_that_swallows_every_reply_is_left_within_2_s_of_the_fi
         found = await rows(fleet.rig.database, "attempt", "ending = 'unknown'")
         figure(
             "unknown, of so many calls that the workers make at once",
-            f"{len(found)} of {WORKERS * IN_FLIGHT}",
+            f"{len(found)} of {WORKERS * AT_ONCE}",
         )
-        assert len(found) <= 2 * WORKERS * IN_FLIGHT
+        assert len(found) <= 2 * WORKERS * AT_ONCE
         first = min(row.ended_at for row in found)
         _, standings = await fleet.rig.gateway.standings.standings()
         opened = standings[POOL].opened_at

@@ -1,12 +1,15 @@
 """What changes between accepted and called, and what that leaves of the call."""
 
 import asyncio
+from collections import Counter
 
 import pytest
 from makers import borrower, by_id, debt, phone, reminder, rows
 from sendrig import ON_SQLITE, TENANT, done
+from smtp_peer import peer
 from sqlalchemy import update
 
+from gateway.domain import Channel
 from gateway.errors import Conflict
 from gateway.store import schema
 
@@ -320,3 +323,26 @@ async def state(rig, name):
 async def known_anew(rig):
     """The lender reports the debt as it was."""
     done(await rig.intake.debts(TENANT, [{"id": "L-1", "state": "open"}]))
+
+
+@ON_SQLITE
+async def test_what_changes_while_a_slow_relay_has_all_its_connections_busy_stops_every_further_mail(rig):
+    """None of them waits for a connection with a go in its hand."""
+    async with peer({"dot": "wait 1 250 Ok"}) as relay:
+        await rig.turn_to("smtp", relay.port)
+        (at_once,) = {way.adapter.at_once for way in rig.gateway.accounts.of(TENANT, Channel.EMAIL)}
+        many = range(100, 120 + at_once)
+        mails = [[{"channel": "email", "value": f"b{n}@example.com"}] for n in many]
+        await rig.take(
+            *(
+                reminder(n, borrower=borrower(n, addresses=mail), channels=["email"])
+                for n, mail in zip(many, mails, strict=True)
+            )
+        )
+        async with asyncio.TaskGroup() as working:
+            working.create_task(rig.drain())
+            await rig.until(lambda: asyncio.sleep(0, len(relay.mails) == at_once))
+            await account_off(rig, 0)
+
+        assert len(relay.mails) == at_once
+        assert Counter(a.state for a in await rig.attempts())["accepted"] == at_once

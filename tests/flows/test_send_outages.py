@@ -10,10 +10,10 @@ from makers import borrower, phone, reminder
 from sendrig import ON_SQLITE, Hooked
 from sqlalchemy import text
 
+from channels._http1 import AT_ONCE
 from gateway.embedded import Valkey
 from gateway.errors import Unavailable
 from gateway.settings import RedisTarget
-from gateway.starts import IN_FLIGHT
 from gateway.worker import work
 
 PEOPLE = range(100, 130)
@@ -162,7 +162,7 @@ async def test_a_postgresql_that_crashes_and_comes_back_loses_nothing_and_double
 async def test_a_provider_that_hangs_holds_up_no_other_channel(sqlite_url, open_rig):
     """More messages than a process calls at once through one account, none of which comes to an end."""
     rig = await open_rig(sqlite_url)
-    await rig.simulators.next("aliyun", "slow", seconds=3.0, count=IN_FLIGHT)
+    await rig.simulators.next("aliyun", "slow", seconds=3.0, count=AT_ONCE)
     parts = rig.gateway.worker()
     await parts.owners.register()
     await rig.gateway.live.refresh(parts.owners.id)
@@ -172,15 +172,15 @@ async def test_a_provider_that_hangs_holds_up_no_other_channel(sqlite_url, open_
         for queue in await rig.gateway.store.due_queues():
             parts.drains.start(queue.channel)
 
-    await rig.take(*some(range(100, 110 + IN_FLIGHT)))
+    await rig.take(*some(range(100, 110 + AT_ONCE)))
     await ring()
-    await rig.until(lambda: asyncio.sleep(0, len(rig.reached()) >= IN_FLIGHT))
+    await rig.until(lambda: asyncio.sleep(0, len(rig.reached()) >= AT_ONCE))
     mail = [{"channel": "email", "value": "zhangsan@example.com"}]
     await rig.take(reminder(1, borrower=borrower(1, addresses=mail), channels=["email"]))
     await ring()
     await rig.until(lambda: asyncio.sleep(0, rig.reached()[-1]["kind"] == "email"))
 
-    assert len(rig.reached()) == IN_FLIGHT + 1
+    assert len(rig.reached()) == AT_ONCE + 1
     assert {a.state for a in await rig.attempts() if a.channel == "sms"} <= {"intent", "calling"}
     parts.dispatch.quiet()
     await parts.drains.finish()

@@ -56,6 +56,7 @@ class Provider:
     final: ClassVar[frozenset[Outcome]] = FINAL
     final_after: ClassVar[timedelta] = timedelta(hours=72)
     call_timeout: ClassVar[timedelta] = timedelta(seconds=CALL_S)
+    at_once: ClassVar[int] = 64
     reach: ClassVar[timedelta] = timedelta(minutes=1)
     channel: ClassVar[Channel]
     own_key: ClassVar[bool] = False
