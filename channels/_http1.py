@@ -14,13 +14,14 @@ import socket
 import ssl
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import NamedTuple, cast
 from urllib.parse import urlsplit
 
 from aiohappyeyeballs import AddrInfoType, start_connection
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from gateway.values import dataclass
 
 AT_ONCE = 128
 """Requests under way at once; further ones wait, within the bound on connecting. Adapters take so many calls."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import date, datetime, timedelta
 from hashlib import sha256
 from typing import Any
@@ -42,6 +42,7 @@ from gateway.telemetry import get
 from gateway.templating import Catalog, Template, Values, render
 from gateway.templating.said import rendered_said
 from gateway.texts import Keys, SubjectKey, Vault, open_address, pack_text
+from gateway.values import dataclass
 from gateway.work import (
     AddressRow,
     Attempt,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import NewType
 
 from gateway.masking import Pii
+from gateway.values import dataclass
 
 Tenant = NewType("Tenant", str)
 """A tenant's name and the mode of the key, `acme/live` or `acme/test`: two worlds that share nothing."""

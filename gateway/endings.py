@@ -6,7 +6,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import Protocol
 
@@ -20,6 +20,7 @@ from gateway.ports import Entry, Moment
 from gateway.quotas.model import Book
 from gateway.standing import Ending
 from gateway.telemetry import get
+from gateway.values import dataclass
 from gateway.work import Attempt, Facts, Key, Outturn, Refusal, Start, Step, Subject, Verdict, Work
 
 FLUSH, APART, MANY = 0.02, 0.15, 32

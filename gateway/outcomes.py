@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TypedDict, assert_never
 
 from gateway.domain import Channel, Handed, HandOver, Outcome, Receipt
 from gateway.ports import Moment
+from gateway.values import dataclass
 from gateway.work import Attempt, Outturn, Step
 
 QUARANTINE = timedelta(seconds=120)

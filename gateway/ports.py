@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Protocol
 
 from gateway.domain import Account, Channel, Handed, Message, NotShown, Outcome, Receipt, Tenant
 from gateway.masking import Pii
+from gateway.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

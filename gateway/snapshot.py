@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -17,6 +16,7 @@ from gateway.policy.overrides import Overrides
 from gateway.policy.zones import Zones, possible_zones, together
 from gateway.ports import Moment
 from gateway.templating import Template, ValidWhile
+from gateway.values import dataclass
 from gateway.work import AddressRow, BorrowerRow, DebtRow, Facts, Past
 
 MOST_ALIKE = 4096

@@ -10,7 +10,6 @@ import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.deciding import Ready
@@ -22,6 +21,7 @@ from gateway.ports import Moment
 from gateway.quotas.asked import AHEAD_US, LATE_US, Grants, Group, Pace, Wanted
 from gateway.quotas.model import Book, Load
 from gateway.telemetry import Metrics, get
+from gateway.values import dataclass
 from gateway.work import Intent, Refusal, Went, Word
 
 TICK, SLOW_TICK, FEW = 0.02, 0.075, 8

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from gateway.domain import Channel, DebtState, Money, Tenant
 from gateway.policy.zones import Clue
 from gateway.quotas.model import Load
+from gateway.values import dataclass
 
 Key = tuple[Tenant, str]
 """A tenant and an id within it."""

@@ -6,7 +6,7 @@ What is not known means not now, and is never a final word: it defers and is loo
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import date, datetime, timedelta
 from typing import Any, TypeAlias, assert_never
 
@@ -33,6 +33,7 @@ from gateway.policy.model import (
 )
 from gateway.policy.packs import Applied, Packs, applying, through
 from gateway.policy.zones import Zones
+from gateway.values import dataclass
 
 LOOK_AGAIN = timedelta(minutes=15)
 """When what was not known is looked at again."""

@@ -6,11 +6,12 @@ Rules and packs compare by identity: each is loaded once, and identity makes the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import date, datetime
 from typing import ClassVar, NamedTuple
 
 from gateway.domain import Action
+from gateway.values import dataclass
 
 CHAT = frozenset({"wechat", "wecom", "whatsapp"})
 """The class of channels that a rule may name `chat`."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib import resources
 from typing import Any, NamedTuple
 
 from gateway.policy.localtime import Zone, seconds, zone_names
+from gateway.values import dataclass
 
 DECLARED, RESIDENCE = "declared", "residence"
 

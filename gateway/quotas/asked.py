@@ -7,8 +7,9 @@ Waiting starts of one tenant, one priority and the same paces form a group and g
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from gateway.values import dataclass
 
 AHEAD_US = 100_000
 """A grant is a start time at most so far ahead."""

@@ -7,12 +7,13 @@ makes one bucket per value of a word, and a quota that names that value override
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, time
 from decimal import Decimal
 from enum import StrEnum
 
 from gateway.domain import Mode, Money, Tenant
+from gateway.values import dataclass
 
 WORDS = ("channel", "adapter", "account", "tenant", "template")
 """What a scope may name."""

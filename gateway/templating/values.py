@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import date
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -12,6 +11,7 @@ from urllib.parse import urlsplit
 from gateway.domain import Money
 from gateway.errors import Fault
 from gateway.masking import Pii
+from gateway.values import dataclass
 
 SUPPLIED = frozenset({"name", "creditor", "amount", "due_date", "dpd", "signature", "callback"})
 """What the gateway itself fills in. `signature` is nil unless the provider puts it in front of the text,
