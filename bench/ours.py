@@ -55,6 +55,12 @@ QUOTA = ("each=account", "rate=100000", "burst=100000", "per_day=100000000")
 """Every start is paced and counted, and none of them waits for it."""
 
 
+def bare_environ() -> dict[str, str]:
+    """Nothing of a gateway that the caller has set, and the accounts' secrets."""
+    others = {key: value for key, value in os.environ.items() if not key.startswith("GATEWAY_")}
+    return {**others, **SECRETS, "GATEWAY_LOG_LEVEL": "warning"}
+
+
 @dataclass(slots=True)
 class Ours:
     """The gateway: `make` once, then any number of runs, each over databases of its own."""
@@ -96,14 +102,12 @@ class Ours:
     def _environ(self, database: str, vault: str, public: str = "http://127.0.0.1:1") -> dict[str, str]:
         postgres = self.stand.postgres
         return {
-            **{key: value for key, value in os.environ.items() if not key.startswith("GATEWAY_")},
-            **SECRETS,
+            **bare_environ(),
             "GATEWAY_DATABASE_URL": f"{postgres.url(database)}?sslmode=disable",
             "GATEWAY_VAULT_URL": f"{postgres.url(vault)}?sslmode=disable",
             "GATEWAY_REDIS_URL": self.stand.valkey.url,
             "GATEWAY_KEYRING": str(self.stand.folder / "keyring.json"),
             "GATEWAY_PUBLIC_URL": public,
-            "GATEWAY_LOG_LEVEL": "warning",
         }
 
     @contextmanager

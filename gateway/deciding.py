@@ -342,8 +342,8 @@ class Desk:
 
     def _down_until(self, way: Way, moment: Moment) -> Moment | None:
         """When a way whose account is down is asked for again; None where it is not down."""
-        standing = self._standings().get(way.connected.pool, Standing())
-        if standing.back_at(moment.real) is None:
+        standing = self._standings().get(way.connected.pool)
+        if standing is None or standing.back_at(moment.real) is None:
             return None
         return Moment(real=moment.real + LOOK_AGAIN, policy=moment.policy + LOOK_AGAIN)
 

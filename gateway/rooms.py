@@ -7,7 +7,7 @@ counted quotas, this worker's own calls and claims, and the pauses. It only bars
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from zlib import crc32
@@ -25,8 +25,9 @@ from gateway.quotas.shares import TRIAL, Shares, Turn, Waiter, Way
 from gateway.starts import Starts
 from gateway.work import Queue, Refusal, Start, Verdict
 
-BESIDE = 256
-"""Starts through one account that a process has decided on or calls at once."""
+BESIDE, ROUNDS = 256, 4
+"""Starts through one account that a process has decided on or calls at once, and how many rounds of its calls they may
+be: where calls take long, more would wait until they are given up."""
 BATCH = 200
 """Reminders that one T1 decides on at most."""
 AT_LEAST, FADES = 10.0, 0.995
@@ -91,25 +92,25 @@ class Rooms:
             for queue in queues
             if first_of_queue(pauses, queue, now.policy) is None
         }
-        await self._measure(view, {load: None for queue in ways for load in self._loads(queue)})
+        await self._measure(view, {load: way for queue in ways for load, way in self._loads(queue)})
         for queue, found in ways.items():
             view.queues[queue.name] = self._waiter(view, queue, found)
         return view
 
-    def _loads(self, queue: Queue) -> Iterable[Load]:
+    def _loads(self, queue: Queue) -> Iterable[tuple[Load, Connected]]:
         """Every way that what waits there may go in the end, also on channels that it falls to."""
         for channel in Channel:
             for way in self._desk.ways_of(queue.tenant, channel, queue.template):
-                yield self._load(queue, way)
+                yield self._load(queue, way), way
 
     def _load(self, queue: Queue, way: Connected) -> Load:
         return way.load(queue.tenant, queue.template, queue.priority)
 
-    async def _measure(self, view: View, loads: Iterable[Load]) -> None:
+    async def _measure(self, view: View, loads: Mapping[Load, Connected]) -> None:
         held = self._starts.held()
         paces: dict[str, Pace] = {}
-        for load in loads:
-            view.left[load.pool] = BESIDE - held[load.pool]
+        for load, way in loads.items():
+            view.left[load.pool] = min(BESIDE, ROUNDS * way.adapter.at_once) - held[load.pool]
             paces |= {pace.key: pace for pace in self._live.paces(load)}
             for bucket in self._live.book.buckets(load):
                 self._count(view, bucket, held[f"counted|{bucket.key}"])

@@ -29,8 +29,8 @@ START = 80
 
 _SHORTEST = 2
 _LETTERS = "[0-9a-z\u00c0-\u052f\u1e00-\u1fff]"
-_LETTER = re.compile(_LETTERS)
 """Of scripts that part words: Latin, Greek, Cyrillic."""
+_LETTER = frozenset(re.findall(_LETTERS, "".join(map(chr, range(0x2000)))))
 _TOKENS = {
     "*": ".{0,24}?",
     "{number}": "[0-9]",
@@ -147,12 +147,13 @@ def concerning(
 
     No consent makes them give way.
     """
-    ask = Ask(question, (), facts)
+    ask, second = Ask(question, (), facts), seconds(at)
+    theirs = [Here(zone(name), second) for name in zones]
     return [
         rule
         for pack in packs
         for rule in _contents(pack)
-        if in_scope(rule, question) and _binds(rule, ask, zones, seconds(at))
+        if in_scope(rule, question) and _binds(rule, ask, theirs, second)
     ]
 
 
@@ -161,8 +162,8 @@ def _contents(pack: Pack) -> tuple[Content, ...]:
     return tuple(rule for rule in pack.rules if isinstance(rule, Content))
 
 
-def _binds(rule: Content, ask: Ask, zones: Sequence[str], at: int) -> bool:
-    heres = [Here(zone(name), at) for name in (zones if rule.zone is None else (rule.zone,))]
+def _binds(rule: Content, ask: Ask, theirs: Sequence[Here], at: int) -> bool:
+    heres = theirs if rule.zone is None else [Here(zone(rule.zone), at)]
     return any(in_force(rule, ask, here) for here in heres)
 
 
@@ -197,9 +198,7 @@ def stands(block: Block, said: Said, *, unnamed: bool = False) -> bool | None:
     for name in said.names if unnamed else ():
         text = text if name in values else _without(text, said.normal(name))
     patterns = [block.phrases[key] for key in (_ANY, language) if key in block.phrases]
-    if any(_places(text, said.normal(value)) for value in values) or any(
-        one.search(text) for one in patterns
-    ):
+    if any(_places(text, _known(value)) for value in values) or any(one.search(text) for one in patterns):
         return True
     return False if language in block.phrases or (values and not block.languages) else None
 
@@ -225,7 +224,7 @@ def _places(text: str, words: str) -> list[int]:
 
 
 def _joined(left: str, right: str) -> bool:
-    return bool(_LETTER.match(left) and _LETTER.match(right))
+    return left in _LETTER and right in _LETTER
 
 
 def _part(part: Part, said: Said) -> str:
@@ -243,6 +242,11 @@ def normal(text: str) -> str:
     return _BLANKS.sub(" ", normalize("NFKC", _UNSEEN.sub("", text)).casefold()).strip()
 
 
+_known = lru_cache(4_096)(normal)
+"""Of what stands for a block in many texts; people's names are not remembered beyond their own."""
+
+
+@lru_cache(1_024)
 def primary(language: str) -> str:
     """The first subtag of a language tag, lower case: `zh` of `zh-CN`."""
     return language.partition("-")[0].lower()
@@ -284,8 +288,8 @@ def _written(part: str, after_number: bool, before_number: bool) -> tuple[str, s
     """A token, or these words as whole words where their script parts words: before, itself, after."""
     if part in _TOKENS:
         return "", _TOKENS[part], ""
-    before = f"(?<!{_LETTERS})" if _LETTER.match(part) and not after_number else ""
-    after = f"(?!{_LETTERS})" if _LETTER.match(part[-1:]) and not before_number else ""
+    before = f"(?<!{_LETTERS})" if part[:1] in _LETTER and not after_number else ""
+    after = f"(?!{_LETTERS})" if part[-1:] in _LETTER and not before_number else ""
     return before, re.escape(part), after
 
 

@@ -166,6 +166,7 @@ class Here:
         return min((day - EPOCH_DAY) * DAY - self.offset, self.end)
 
 
+@lru_cache(maxsize=4096)
 def start_of_date(zone: Zone, day: date) -> int:
     """When that local date begins there, in whole seconds since 1970."""
     wanted = day.toordinal()

@@ -82,14 +82,12 @@ def primary(language: str) -> str:
 
 def money(value: object) -> str:
     """An exact amount, never rounded: symbol or ISO code, thousands apart."""
-    amount = _money(value)
-    return _sign(amount) + f"{amount.amount:,.{_digits(amount)}f}"
+    return _figures(_money(value), ",")
 
 
 def plain_money(value: object) -> str:
     """The same without separators, as WeChat's `amount` asks for."""
-    amount = _money(value)
-    return _sign(amount) + f"{amount.amount:.{_digits(amount)}f}"
+    return _figures(_money(value), "")
 
 
 def sms_money(value: object) -> str:
@@ -103,8 +101,10 @@ def cut(value: object, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def _sign(money: Money) -> str:
-    return SYMBOLS.get(money.currency) or money.currency + " "
+@lru_cache(maxsize=4_096)
+def _figures(money: Money, apart: str) -> str:
+    sign = SYMBOLS.get(money.currency) or money.currency + " "
+    return sign + f"{money.amount:{apart}.{_digits(money)}f}"
 
 
 def _digits(money: Money) -> int:
