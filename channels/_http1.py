@@ -23,8 +23,9 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from gateway.values import dataclass
 
-AT_ONCE = 128
-"""Requests under way at once; further ones wait, within the bound on connecting. Adapters take so many calls."""
+AT_ONCE, BESIDES = 128, 32
+"""Calls that an adapter has under way at once, and questions beside them; what is more waits, within the bound on
+connecting."""
 KEPT_S = 15.0
 """How long a connection is kept unused: less than servers and balancers keep theirs (RFC 9112 §9.5)."""
 HEAD_LIMIT = 65_536
@@ -81,7 +82,7 @@ class Client:
         self._total_s = total_s
         self._connect_s = connect_s
         self._limit = limit
-        self._room = asyncio.Semaphore(AT_ONCE)
+        self._room = asyncio.Semaphore(AT_ONCE + BESIDES)
         self._idle: defaultdict[Origin, list[Connection]] = defaultdict(list)
         self._sweep: asyncio.TimerHandle | None = None
         self._asked: dict[Origin, asyncio.Task[None]] = {}

@@ -113,6 +113,7 @@ class Pool:
     def __init__(self, relay: Relay, size: int, bounds: Bounds) -> None:
         self._relay = relay
         self._bounds = bounds
+        self.size = size
         self._room = asyncio.Semaphore(size)
         self._loop = asyncio.get_running_loop()
         self._idle: list[Link] = []
@@ -178,11 +179,14 @@ class Pool:
         """Take leave of the relay on every idle connection."""
         if self._sweep is not None:
             self._sweep.cancel()
-        while self._idle:
-            smtp = self._idle.pop().smtp
-            with suppress(*FAILURES):
-                await smtp.quit(timeout=QUIT_S)
-            smtp.close()
+        idle, self._idle = self._idle, []
+        await asyncio.gather(*(_quit(link.smtp) for link in idle))
+
+
+async def _quit(smtp: SMTP) -> None:
+    with suppress(*FAILURES):
+        await smtp.quit(timeout=QUIT_S)
+    smtp.close()
 
 
 def _part(smtp: SMTP) -> None:

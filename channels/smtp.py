@@ -230,7 +230,7 @@ class Settings(BaseModel):
     """`always`: STARTTLS on loopback, too."""
     ca_file: FilePath | None = None
     """PEM file of the only authority to trust, in place of the system's."""
-    pool_size: int = Field(32, ge=1, le=128)
+    pool_size: int = Field(16, ge=1, le=128)
     """Connections, each for one mail at a time."""
 
     @model_validator(mode="after")
@@ -298,9 +298,13 @@ class Adapter:
         self._callback_token = tools.callback_token
         self._relay = _relay(account.name, settings)
         self._bounds = bounds or Bounds()
-        self.at_once = settings.pool_size
-        self._pool = Pool(self._relay, self.at_once, self._bounds)
+        self._pool = Pool(self._relay, settings.pool_size, self._bounds)
         self._loop = asyncio.get_running_loop()
+
+    @property
+    def at_once(self) -> int:
+        """As many as the pool has connections."""
+        return self._pool.size
 
     async def send(self, message: Message) -> Handed:
         """Hand one mail to the relay, once."""

@@ -116,8 +116,8 @@ class Adapter:
     final: ClassVar[frozenset[Outcome]] = frozenset({Outcome.DELIVERED, Outcome.FAILED, Outcome.REJECTED})
     final_after: ClassVar[timedelta] = timedelta(hours=1)
     call_timeout: ClassVar[timedelta] = timedelta(seconds=41)
-    at_once: ClassVar[int] = AT_ONCE
     """Two sends and two tokens of 10 s each: a token that was refused is fetched anew once."""
+    at_once: ClassVar[int] = AT_ONCE
     reach: ClassVar[timedelta] = timedelta(minutes=1)
     again_within: ClassVar[timedelta] = timedelta(minutes=8)
 

@@ -248,6 +248,11 @@ class Accounts:
             callback_token=self._callback_token(account),
         )
         adapter = self._load(account.adapter)(account, tools)
+        if getattr(adapter, "at_once", 0) < 1:
+            raise SetupError(
+                f"the adapter {account.adapter} does not say how many calls it has open at once (`at_once`):"
+                " install a version of it that does"
+            )
         return Connected(account=account, adapter=adapter, ways=_ways(adapter))
 
     def named(self, tenant: Tenant, name: str) -> Connected | None:

@@ -56,7 +56,7 @@ class View:
     again: dict[str, datetime] = field(default_factory=dict)
     """When a key that has no room has some, where that is known."""
     per_s: dict[str, float] = field(default_factory=dict)
-    """Starts per second of the keys that are paces."""
+    """Starts per second of the keys that are paces; of an account, as if each of its calls took a second."""
     keys: dict[tuple[str, str, str], tuple[str, ...]] = field(default_factory=dict)
     """What a start needs room of, by tenant, account's pool and template."""
 
@@ -111,6 +111,7 @@ class Rooms:
         paces: dict[str, Pace] = {}
         for load, way in loads.items():
             view.left[load.pool] = min(BESIDE, ROUNDS * way.adapter.at_once) - held[load.pool]
+            view.per_s[load.pool] = float(way.adapter.at_once)
             paces |= {pace.key: pace for pace in self._live.paces(load)}
             for bucket in self._live.book.buckets(load):
                 self._count(view, bucket, held[f"counted|{bucket.key}"])

@@ -25,8 +25,8 @@ from gateway.values import dataclass
 from gateway.work import Intent, Refusal, Went, Word
 
 TICK, SLOW_TICK, FEW = 0.02, 0.075, 8
-"""Seconds from one take to the next while something waits; the longer where the last one gave so few starts: slots are
-granted further ahead than that, and a go for one costs as much as a go for many."""
+"""Seconds from one take to the next while something waits; the longer where the last one gave so few starts, and fewer
+than might have been: slots are granted further ahead than that, and a go for one costs as much as a go for many."""
 PATIENCE = 8.0
 """Seconds that an intent waits for its start before it is given up: its permit lasts hardly longer."""
 LATE_LASTS = 0.5
@@ -192,10 +192,10 @@ class Starts:
             await self._some.wait()
             await self._no_go.wait()
             began = loop.time()
-            started = await self._tick(began)
+            asked, started = await self._tick(began)
             if not self._waiting:
                 self._some.clear()
-            pause = SLOW_TICK if self._waiting and started < FEW else TICK
+            pause = SLOW_TICK if self._waiting and started < min(FEW, asked) else TICK
             await asyncio.sleep(max(0.0, began + pause - loop.time()))
 
     async def give_up(self) -> None:
@@ -206,8 +206,8 @@ class Starts:
             if self._tasks:
                 await asyncio.wait(self._tasks)
 
-    async def _tick(self, now: float) -> int:
-        """One take; how many it started."""
+    async def _tick(self, now: float) -> tuple[int, int]:
+        """One take; how many might have started, and how many did."""
         late = [one for one in self._waiting if one.until <= now]
         if late:
             self._leave(late)
@@ -219,7 +219,7 @@ class Starts:
         if free:
             slot = Slot(earliest=now, latest=now + (AHEAD_US + LATE_US) / 1e6)
             self._started([(one, slot) for one in free], None)
-        return len(free) + (await self._take(paced, paces) if paced else 0)
+        return len(able), len(free) + (await self._take(paced, paces) if paced else 0)
 
     def _paces(self, ones: Iterable[Waiting]) -> dict[Way, tuple[Pace, ...]]:
         """The paces, as they are now, that each way needs a slot of."""

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.accounts import LOOK_AGAIN, Connected, choose, ordered, parse
+from gateway.accounts import LOOK_AGAIN, Accounts, Connected, choose, ordered, parse
 from gateway.domain import Account, Handed, HandOver, Mode, Tenant
-from gateway.errors import BadInput
+from gateway.errors import BadInput, SetupError
 from gateway.ports import Moment
 from gateway.quotas import catalogue
 from gateway.quotas.catalogue import defaults, kind_of, midnight, pace_of
@@ -270,3 +270,20 @@ def test_every_entry_of_the_catalogue_names_its_source_and_an_adapter():
 )
 def test_a_providers_day_ends_at_its_own_midnight(adapter, now, over):
     assert midnight(adapter, now) == over
+
+
+def test_an_adapter_that_does_not_say_how_many_calls_it_has_open_at_once_is_named_before_it_can_hold_up_others():
+    class Older:
+        def __init__(self, account, tools):
+            pass
+
+    made = Accounts(
+        store=None,
+        credentials=None,
+        load=lambda _: Older,
+        tokens=None,
+        public_url="https://gw.example",
+        callback_key=bytes(32),
+    )
+    with pytest.raises(SetupError, match=r"twilio_sms .*at_once.*install a version"):
+        made.build(account("older"))

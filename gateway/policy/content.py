@@ -29,8 +29,8 @@ START = 80
 
 _SHORTEST = 2
 _LETTERS = "[0-9a-z\u00c0-\u052f\u1e00-\u1fff]"
-"""Of scripts that part words: Latin, Greek, Cyrillic."""
 _LETTER = frozenset(re.findall(_LETTERS, "".join(map(chr, range(0x2000)))))
+"""Of scripts that part words: Latin, Greek, Cyrillic."""
 _TOKENS = {
     "*": ".{0,24}?",
     "{number}": "[0-9]",
@@ -243,7 +243,7 @@ def normal(text: str) -> str:
 
 
 _known = lru_cache(4_096)(normal)
-"""Of what stands for a block in many texts; people's names are not remembered beyond their own."""
+"""Of what stands for a block: creditors, numbers, amounts. People's names are not remembered beyond their own text."""
 
 
 @lru_cache(1_024)

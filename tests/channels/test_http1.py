@@ -16,9 +16,10 @@ from rig import in_fast_time, unused_port
 from smtp_peer import certificate
 
 from channels import _http1
-from channels._http1 import AT_ONCE, HEAD_LIMIT, KEPT_S, Client, Connection, Failed
+from channels._http1 import AT_ONCE, BESIDES, HEAD_LIMIT, KEPT_S, Client, Connection, Failed
 
 LIMIT = 1000
+ROOM = AT_ONCE + BESIDES
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
 
@@ -463,18 +464,18 @@ async def test_no_more_than_a_bounded_number_are_under_way_at_once():
         writer.write(OK)
 
     async with serving(slowly) as server, client() as one:
-        replies = await asyncio.gather(*(post(one, server) for _ in range(AT_ONCE + 50)))
+        replies = await asyncio.gather(*(post(one, server) for _ in range(ROOM + 50)))
 
     assert {reply.status for reply in replies} == {200}
-    assert (len(server.requests), server.most, server.connections) == (AT_ONCE + 50, AT_ONCE, AT_ONCE)
+    assert (len(server.requests), server.most, server.connections) == (ROOM + 50, ROOM, ROOM)
 
 
 async def test_who_waits_too_long_for_a_connection_has_sent_nothing():
     async with serving(silence) as server, client(total_s=0.5, connect_s=0.1) as one:
-        ends = await asyncio.gather(*(post(one, server) for _ in range(AT_ONCE + 1)), return_exceptions=True)
+        ends = await asyncio.gather(*(post(one, server) for _ in range(ROOM + 1)), return_exceptions=True)
 
-    assert [(end.word, end.sent) for end in ends] == [*[("timeout", True)] * AT_ONCE, ("timeout", False)]
-    assert len(server.requests) == AT_ONCE
+    assert [(end.word, end.sent) for end in ends] == [*[("timeout", True)] * ROOM, ("timeout", False)]
+    assert len(server.requests) == ROOM
 
 
 @pytest.mark.parametrize(("pause", "connections"), [(KEPT_S - 3, 1), (KEPT_S + 1, 2)])

@@ -162,7 +162,7 @@ async def test_a_postgresql_that_crashes_and_comes_back_loses_nothing_and_double
 async def test_a_provider_that_hangs_holds_up_no_other_channel(sqlite_url, open_rig):
     """More messages than a process calls at once through one account, none of which comes to an end."""
     rig = await open_rig(sqlite_url)
-    await rig.simulators.next("aliyun", "slow", seconds=3.0, count=AT_ONCE)
+    await rig.simulators.next("aliyun", "slow", seconds=5.0, count=AT_ONCE)
     parts = rig.gateway.worker()
     await parts.owners.register()
     await rig.gateway.live.refresh(parts.owners.id)

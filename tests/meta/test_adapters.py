@@ -40,6 +40,7 @@ def test_an_adapter_says_what_its_endings_depend_on(name):
     assert isinstance(adapter.takes_free_text, bool)
     assert (adapter.technology in {"live", "prerecorded", "ai_voice"}) == (adapter.channel is Channel.VOICE)
     assert not hasattr(adapter, "receive") or isinstance(adapter.provider_signs, bool)
+    assert hasattr(adapter, "at_once")
     assert adapter.final
     assert adapter.final <= set(Outcome)
     for bound in ("final_after", "call_timeout"):
