@@ -25,7 +25,7 @@ faults: $(VENV)/.dev ## what takes long: fleets of workers and what the ledger s
 	@FLOWS=both $(PY) -m pytest -n 2 tests/flows -k sqlite
 	@$(PY) -m pytest -n 2 tests/faults/test_disagreement.py
 
-bench: $(VENV)/.bench ## how fast rules are decided, what a slot of the pace costs, how soon a single one goes, and for an hour or so how fast reminders go out (ARGS go to the last)
+bench: $(VENV)/.bench ## how fast rules are decided, what a slot of the pace costs, how soon a single one goes, how fast the embedded default is, and for an hour or so how fast reminders go out (ARGS go to the last)
 	@$(PY) bench/policy.py
 	@$(PY) bench/take.py
 	@$(PY) bench/idle.py

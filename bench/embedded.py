@@ -22,7 +22,7 @@ from pathlib import Path
 from statistics import median
 
 from drain import Drained, drain
-from ours import ACCOUNTS, GATEWAY, QUOTA, SETTLED_S, Run, bare_environ
+from ours import ACCOUNTS, GATEWAY, QUOTA, SETTLED_S, Run, bare_environ, clock_rows
 from report import Cell
 from rich.console import Console
 from send import SPARE, TRIAL, line
@@ -55,10 +55,8 @@ class Embedded(Run):
     def set_clock(self, instant_s: float) -> None:
         """Let the clock that rules see go on from there."""
         with closing(self._rows()) as rows, rows:
-            rows.execute("DELETE FROM clock")
-            rows.execute(
-                "INSERT INTO clock (id, offset_us) VALUES (1, ?)", [round((instant_s - time.time()) * 1e6)]
-            )
+            for statement in clock_rows(instant_s):
+                rows.execute(statement)
 
     def states(self) -> dict[str, int]:
         """Reminders by state."""
@@ -76,9 +74,7 @@ def embedded(stand: Stand, number: int) -> Iterator[Embedded]:
     folder.mkdir(mode=0o700)
     accounts = folder / "accounts.toml"
     providers = stand.providers
-    accounts.write_text(
-        ACCOUNTS.replace('"acme"', f'"{TENANT}"').format(twilio=providers.twilio, smtp=providers.smtp)
-    )
+    accounts.write_text(ACCOUNTS.format(tenant=TENANT, twilio=providers.twilio, smtp=providers.smtp))
     public = f"http://127.0.0.1:{free_port()}"
     environ = bare_environ() | {"GATEWAY_DATA": str(folder), "GATEWAY_LISTEN": public.removeprefix("http://")}
     name = f"up{number}"

@@ -28,7 +28,7 @@ SECRETS = {"BENCH_TWILIO_SID": "AC" + "0" * 32, "BENCH_TWILIO_TOKEN": "bench"}
 ACCOUNTS = f"""\
 [[account]]
 name = "sms"
-tenant = "{TENANT}"
+tenant = "{{tenant}}"
 mode = "live"
 adapter = "twilio_sms"
 endpoint = "http://127.0.0.1:{{twilio}}"
@@ -42,7 +42,7 @@ pace = 100000
 
 [[account]]
 name = "mail"
-tenant = "{TENANT}"
+tenant = "{{tenant}}"
 mode = "live"
 adapter = "smtp"
 endpoint = "smtp://127.0.0.1:{{smtp}}"
@@ -75,7 +75,7 @@ class Ours:
         self.stand.postgres.say("CREATE DATABASE vault")
         accounts = self.stand.folder / "accounts.toml"
         providers = self.stand.providers
-        accounts.write_text(ACCOUNTS.format(twilio=providers.twilio, smtp=providers.smtp))
+        accounts.write_text(ACCOUNTS.format(tenant=TENANT, twilio=providers.twilio, smtp=providers.smtp))
         self._say("vault", "init")
         self._say("db", "upgrade")
         self._say("tenant", "create", TENANT)
@@ -138,9 +138,14 @@ class Ours:
 
 def set_clock(stand: Stand, database: str, instant_s: float) -> None:
     """Let the clock that rules see go on from there."""
+    stand.postgres.say(*clock_rows(instant_s), on=database)
+
+
+def clock_rows(instant_s: float) -> tuple[str, str]:
+    """The statements that do it."""
     offset_us = round((instant_s - time.time()) * 1e6)
     inserted = f"INSERT INTO clock (id, offset_us) VALUES (1, {offset_us})"  # noqa: S608 (a number of our own)
-    stand.postgres.say("DELETE FROM clock", inserted, on=database)
+    return "DELETE FROM clock", inserted
 
 
 @dataclass(slots=True)
