@@ -368,16 +368,16 @@ class Desk:
         permit: timedelta,
     ) -> Decision:
         """The gate's decision; an account that is missing is not known, and so not now."""
-        reachable = {
-            channel: tuple(dict.fromkeys(way.reachable() for way in found)) for channel, found in ways.items()
-        }
+        reachable = {channel: _reachable(found) for channel, found in ways.items()}
         decision = decide(
             snapshot(ask, facts, reachable, moment, self._stated),
             self._tuned_packs(facts.overrides.get(ask.tenant, {})),
             now=moment.policy,
             permit=permit,
             history=events(facts.history.get((ask.tenant, ask.person), ()), ask.person, moment.policy),
-            reach={channel: max(w.connected.adapter.reach for w in found) for channel, found in ways.items()},
+            reach={
+                channel: max([w.connected.adapter.reach for w in found]) for channel, found in ways.items()
+            },
             calendars=self._stated.calendars,
             alike=self._alike,
         )
@@ -447,7 +447,7 @@ class Desk:
                 language=rendered.language,
                 text_hash=rendered.sha256,
                 text_enc=key.seal(pack_text(rendered), table="attempt", column="text_enc", row=ref),
-                borrower_revision=sum(b.revision for b in facts.siblings[work.tenant, work.person]),
+                borrower_revision=sum([b.revision for b in facts.siblings[work.tenant, work.person]]),
                 debt_revision=debt.revision,
                 deadline=moment.real + permit,
                 start=Start(
@@ -590,6 +590,13 @@ def _intended(ready: Ready, moment: Moment) -> Past:
         technology=intent.technology,
         adapter=intent.adapter,
     )
+
+
+def _reachable(ways: Sequence[Way]) -> tuple[Reachable, ...]:
+    """Each that is another to the gate, in their order."""
+    if len(ways) == 1:
+        return (ways[0].reachable(),)
+    return tuple(dict.fromkeys([way.reachable() for way in ways]))
 
 
 def _way(decision: Decision, ways: Mapping[Channel, Sequence[Way]]) -> Way:

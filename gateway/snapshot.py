@@ -11,7 +11,7 @@ from gateway import outcomes
 from gateway.domain import Channel, DebtState, Tenant
 from gateway.policy.gate import DebtNow, Hold, Reachable, Snapshot
 from gateway.policy.localtime import instant, start_of_date, zone
-from gateway.policy.model import WEEKDAYS, Absence, Consent, Event, Hours, OwnWindow, Told
+from gateway.policy.model import NOTHING_TOLD, WEEKDAYS, Absence, Consent, Event, Hours, OwnWindow, Told
 from gateway.policy.overrides import Overrides
 from gateway.policy.zones import Zones, possible_zones, together
 from gateway.ports import Moment
@@ -99,12 +99,9 @@ def snapshot(
         assigned=assigned.packs if assigned else (),
         duplicate=ask.duplicate,
         open_voice=_open_voice(facts.history.get((ask.tenant, ask.person), ()), moment.policy),
-        opt_outs=tuple((o["channel"], _instant(o["at"])) for b in siblings for o in _listed(b, "opt_outs")),
-        holds=tuple(_hold(h) for b in siblings for h in _listed(b, "holds")),
-        facts={
-            **{name: fact for b in (*others, borrower) for name, fact in _set_facts(b)},
-            **debt.policy_facts,
-        },
+        opt_outs=tuple([(o["channel"], _instant(o["at"])) for o in _listed(siblings, "opt_outs")]),
+        holds=tuple([_hold(h) for h in _listed(siblings, "holds")]),
+        facts={**_set_facts((*others, borrower)), **debt.policy_facts},
         told=_told(borrower, siblings, stated.regional_blackouts(residence or debt.governing_law)),
     )
 
@@ -121,11 +118,15 @@ def _told(
     regional: Sequence[tuple[str, date, date | None]],
 ) -> Told:
     """The borrower's own consents; hours and events of every borrower of the person, and of the region."""
+    consents, windows = _listed((borrower,), "consents"), _listed(siblings, "windows")
+    blackouts = _listed(siblings, "blackouts")
+    if not (consents or windows or blackouts or regional):
+        return NOTHING_TOLD
     return Told(
-        consents=tuple(_consent(c) for c in _listed(borrower, "consents")),
-        windows=tuple(_own_window(w) for b in siblings for w in _listed(b, "windows")),
+        consents=tuple(map(_consent, consents)),
+        windows=tuple(map(_own_window, windows)),
         blackouts=(
-            *(_absence(a) for b in siblings for a in _listed(b, "blackouts")),
+            *map(_absence, blackouts),
             *(Absence(reason=reason, since=since, until=until) for reason, since, until in regional),
         ),
     )
@@ -171,10 +172,14 @@ def _date(text: str | None) -> date | None:
     return date.fromisoformat(text) if text else None
 
 
-def _set_facts(borrower: BorrowerRow) -> list[tuple[str, Any]]:
+def _set_facts(borrowers: Sequence[BorrowerRow]) -> dict[str, Any]:
     """Facts that are set; one that is not does not undo a sibling's."""
-    facts = borrower.profile.get("policy_facts") or {}
-    return [(name, fact) for name, fact in facts.items() if fact is not None and fact is not False]
+    return {
+        name: fact
+        for borrower in borrowers
+        for name, fact in (borrower.profile.get("policy_facts") or {}).items()
+        if fact is not None and fact is not False
+    }
 
 
 def zones_of(borrower: BorrowerRow, addresses: Sequence[AddressRow]) -> Zones:
@@ -201,9 +206,8 @@ def _validity(ask: Ask, debt: DebtRow, zones: Zones) -> tuple[datetime | None, d
     return max(ask.not_before or over, over), ask.expires_at, None
 
 
-def _listed(borrower: BorrowerRow, name: str) -> Sequence[Mapping[str, Any]]:
-    found: Sequence[Mapping[str, Any]] = borrower.profile.get(name) or ()
-    return found
+def _listed(borrowers: Sequence[BorrowerRow], name: str) -> list[Mapping[str, Any]]:
+    return [each for borrower in borrowers for each in borrower.profile.get(name) or ()]
 
 
 def _instant(text: str) -> datetime:
@@ -223,7 +227,7 @@ def _hold(held: Mapping[str, Any]) -> Hold:
 
 def _open_voice(history: Sequence[Past], now: datetime) -> bool:
     """Whether a call to this person can still become a conversation."""
-    return any(
+    return bool(history) and any(
         past.channel == Channel.VOICE and (past.final_at is None or past.final_at > now) for past in history
     )
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from enum import StrEnum
-from functools import cache, cached_property, lru_cache
+from functools import cache, lru_cache
 from importlib import resources
 from typing import Any
 from unicodedata import normalize
@@ -23,6 +23,7 @@ from gateway.policy.ask import Ask
 from gateway.policy.localtime import Here, seconds, zone
 from gateway.policy.model import Content, Fact, Pack, Question
 from gateway.policy.rules import in_force, in_scope
+from gateway.values import dataclass
 
 START = 80
 """Characters within which an announcement has to come."""
@@ -86,15 +87,32 @@ class Said:
     values: Mapping[str, Sequence[str]] = field(default_factory=dict)
     names: Sequence[str] = ()
 
-    @cached_property
-    def _normals(self) -> dict[str, str]:
-        return {}
+    _laid_out: dict[object, str] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What was normalised of it, remembered as long as this: many blocks are looked for in one text."""
 
-    def normal(self, text: str) -> str:
-        """`normal` of a part of it, remembered as long as this: many blocks are looked for in one text."""
-        if text not in self._normals:
-            self._normals[text] = normal(text)
-        return self._normals[text]
+    def part(self, part: Part) -> str:
+        """A part of it, normal."""
+        if part is Part.START:
+            return self.part(Part.OPENING)[:START]
+        if part is Part.WHOLE and not self.rest:
+            part = Part.OPENING
+        if part not in self._laid_out:
+            self._laid_out[part] = normal(
+                self.opening if part is Part.OPENING else f"{self.opening}\n{self.rest}"
+            )
+        return self._laid_out[part]
+
+    def unnamed(self, part: Part, kept: Sequence[str]) -> str:
+        """A part of it with a blank in the place of each name but those that are `kept`."""
+        place = part, *kept
+        found = self._laid_out.get(place)
+        if found is None:
+            found = self.part(part)
+            for name in self.names:
+                if name not in kept:
+                    found = _without(found, normal(name))
+            self._laid_out[place] = found
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,22 +167,24 @@ def concerning(
     """
     ask, second = Ask(question, (), facts), seconds(at)
     theirs = [Here(zone(name), second) for name in zones]
-    return [
-        rule
-        for pack in packs
-        for rule in _contents(pack)
-        if in_scope(rule, question) and _binds(rule, ask, theirs, second)
-    ]
+    return [rule for rule in _in_scope(tuple(packs), question) if _binds(rule, ask, theirs, second)]
 
 
 @lru_cache(maxsize=4_096)
-def _contents(pack: Pack) -> tuple[Content, ...]:
-    return tuple(rule for rule in pack.rules if isinstance(rule, Content))
+def _in_scope(packs: tuple[Pack, ...], question: Question) -> tuple[Content, ...]:
+    return tuple(
+        rule
+        for pack in packs
+        for rule in pack.rules
+        if isinstance(rule, Content) and in_scope(rule, question)
+    )
 
 
 def _binds(rule: Content, ask: Ask, theirs: Sequence[Here], at: int) -> bool:
-    heres = theirs if rule.zone is None else [Here(zone(rule.zone), at)]
-    return any(in_force(rule, ask, here) for here in heres)
+    for here in theirs if rule.zone is None else [Here(zone(rule.zone), at)]:
+        if in_force(rule, ask, here):
+            return True
+    return False
 
 
 def breaches(rules: Iterable[Content], said: Said) -> list[Breach]:
@@ -193,14 +213,16 @@ def stands(block: Block, said: Said, *, unnamed: bool = False) -> bool | None:
 
     With `unnamed` the names are taken out first: a creditor may be called what is forbidden.
     """
-    text, language = _part(block.part, said), primary(said.language)
     values = said.values.get(block.name, ())
-    for name in said.names if unnamed else ():
-        text = text if name in values else _without(text, said.normal(name))
-    patterns = [block.phrases[key] for key in (_ANY, language) if key in block.phrases]
-    if any(_places(text, _known(value)) for value in values) or any(one.search(text) for one in patterns):
-        return True
-    return False if language in block.phrases or (values and not block.languages) else None
+    text = said.unnamed(block.part, values) if unnamed else said.part(block.part)
+    for value in values:
+        if _places(text, _known(value)):
+            return True
+    known = block.phrases.get(primary(said.language))
+    for pattern in (block.phrases.get(_ANY), known):
+        if pattern is not None and pattern.search(text):
+            return True
+    return False if known is not None or (values and not block.languages) else None
 
 
 def _without(text: str, name: str) -> str:
@@ -225,16 +247,6 @@ def _places(text: str, words: str) -> list[int]:
 
 def _joined(left: str, right: str) -> bool:
     return left in _LETTER and right in _LETTER
-
-
-def _part(part: Part, said: Said) -> str:
-    match part:
-        case Part.WHOLE:
-            return said.normal(f"{said.opening}\n{said.rest}")
-        case Part.OPENING:
-            return said.normal(said.opening)
-        case Part.START:
-            return said.normal(said.opening)[:START]
 
 
 def normal(text: str) -> str:

@@ -332,6 +332,8 @@ def _promised(debt: DebtNow, zones: Zones, now: datetime) -> _Word | None:
 
 
 def _held(snapshot: Snapshot, now: datetime) -> _Word | None:
+    if not snapshot.holds:
+        return None
     holds = [
         hold
         for hold in snapshot.holds
@@ -346,12 +348,14 @@ def _held(snapshot: Snapshot, now: datetime) -> _Word | None:
 
 
 def _opted_out_of_all(snapshot: Snapshot, history: Sequence[Event], now: datetime) -> _Word | None:
-    since = _opted_out(snapshot, {ALL}, now)
+    since = _opted_out(snapshot, (ALL,), now)
     return None if since is None or _may_confirm(snapshot, history, since) else _stop("opted_out")
 
 
-def _opted_out(snapshot: Snapshot, words: set[str], now: datetime) -> datetime | None:
+def _opted_out(snapshot: Snapshot, words: tuple[str, ...], now: datetime) -> datetime | None:
     """When the person last opted out by one of these words, None when never."""
+    if not snapshot.opt_outs:
+        return None
     return max((at for word, at in snapshot.opt_outs if word in words and at <= now), default=None)
 
 
@@ -427,7 +431,7 @@ def _settles(word: _Word, last: datetime) -> bool:
 
 def _channel(look: _Look, channel: Channel, reach: timedelta) -> _Word:
     """The word of one channel: of the first way that is open, else of the one that opens first."""
-    since = _opted_out(look.snapshot, {ALL, channel.value}, look.at)
+    since = _opted_out(look.snapshot, (ALL, channel), look.at)
     if since is not None and not _may_confirm(look.snapshot, look.history, since):
         return replace(_stop("opted_out"), channel=channel)
     facts = _facts(look.snapshot, channel, look.at)
@@ -452,14 +456,15 @@ def _rank(word: _Word) -> tuple[bool, float]:
 
 def _facts(snapshot: Snapshot, channel: Channel, now: datetime) -> Mapping[str, Fact]:
     """The facts that rules read on that channel: those looked up, and those that follow from the snapshot."""
-    facts = {name: fact for name, fact in (snapshot.facts or {}).items() if name != "dpd"}
+    facts = dict(snapshot.facts or {})
+    facts.pop("dpd", None)
     due = snapshot.debt.due_date
     if due is not None:
         at = seconds(now)
-        facts["dpd"] = max(zone(name).day(at) for name in snapshot.zones.names) - due.toordinal()
+        facts["dpd"] = max([zone(name).day(at) for name in snapshot.zones.names]) - due.toordinal()
         facts["due_date"] = due
         facts.setdefault("overdue_since", due + timedelta(days=1))
-    opted_out = _opted_out(snapshot, {ALL, channel.value}, now)
+    opted_out = _opted_out(snapshot, (ALL, channel), now)
     if opted_out is not None:
         facts["optout_at"] = opted_out
     return facts
@@ -473,10 +478,19 @@ def _address(
         word, _ = _worked_out(look, channel, reachable, facts, reach)
     else:
         word = _as_of_alike(look, channel, reachable, facts, reach)
-    return replace(
-        word,
+    return _Word(
+        action=word.action,
+        reason=word.reason,
+        until=word.until,
+        again=word.again,
+        channel=word.channel,
         address_key=word.address_key and reachable.address_key,
+        adapter=word.adapter,
         deliver_by=word.deliver_by and min(word.deliver_by, look.last),
+        findings=word.findings,
+        flags=word.flags,
+        packs=word.packs,
+        note=word.note,
     )
 
 
@@ -517,7 +531,7 @@ def _likeness(
         snapshot.product,
         snapshot.zones.names,
         snapshot.told,
-        *((name, type(fact), fact) for name, fact in facts.items()),
+        *[(name, type(fact), fact) for name, fact in facts.items()],
     )
 
 

@@ -43,6 +43,8 @@ class Overrides:
 
     def regional_blackouts(self, place: str | None) -> tuple[tuple[str, date, date | None], ...]:
         """(reason, since, until) of the events of that place (ISO 3166); an event of `US` is one of `US-DC`."""
+        if not self.blackouts:
+            return ()
         where = "" if place is None else f"{same_place(place)}-"
         return tuple(
             (one.reason, one.since, one.until) for one in self.blackouts if where.startswith(f"{one.place}-")

@@ -10,7 +10,7 @@ Filters (all that a template may use):
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from functools import cache, lru_cache
 from typing import NamedTuple, TypeAlias, cast
@@ -198,17 +198,19 @@ def quickly(source: str, language: str, context: Mapping[str, object]) -> str | 
     return text if len(text) <= _LONG else None
 
 
-def _said(parts: Sequence[_Part], context: Mapping[str, object]) -> Iterator[str]:
+def _said(parts: Sequence[_Part], context: Mapping[str, object]) -> list[str]:
+    said: list[str] = []
     for part in parts:
         if isinstance(part, str):
-            yield part
+            said.append(part)
         elif isinstance(part, _Choice):
             value = context[part.name]
-            yield from _said(part.otherwise if value is None or value is False else part.then, context)
+            said += _said(part.otherwise if value is None or value is False else part.then, context)
+        elif part.shown is None:
+            said.append(_word(context[part.name]))
         else:
-            yield _word(
-                context[part.name] if part.shown is None else part.shown(context[part.name], *part.arguments)
-            )
+            said.append(_word(part.shown(context[part.name], *part.arguments)))
+    return said
 
 
 def _word(value: object) -> str:
