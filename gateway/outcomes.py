@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TypedDict, assert_never
 
 from gateway.domain import Channel, Handed, HandOver, Outcome, Receipt
@@ -96,7 +96,8 @@ class Called:
 def after_call(called: Called, handed: Handed, moment: Moment, quarantine: timedelta) -> Outturn:
     """What T2 writes. A refusal frees the reminder for another go; only an unknown waits for the provider."""
     attempt, ending = called.attempt, handed.ending
-    out = Outturn(
+    out = partial(
+        Outturn,
         attempt=attempt,
         state=ending.outcome.value,
         ending=ending.value,
@@ -108,19 +109,18 @@ def after_call(called: Called, handed: Handed, moment: Moment, quarantine: timed
     match ending:
         case HandOver.ACCEPTED | HandOver.UNKNOWN:
             known = ending is HandOver.ACCEPTED
-            return replace(
-                out,
+            return out(
                 reminder_state="sent" if known else "unknown",
                 final_at=moment.policy + called.ways.final_after,
                 settle_at=None if known else moment.real + quarantine,
                 **_then(called.next_step, moment),
             )
         case HandOver.PERMANENT_RECIPIENT | HandOver.OPT_OUT:
-            return replace(out, reminder_state="waiting", next_at=moment.policy, refused=True)
+            return out(reminder_state="waiting", next_at=moment.policy, refused=True)
         case HandOver.CONTENT:
-            return replace(out, reminder_state="failed", reason="rejected_content", refused=True)
+            return out(reminder_state="failed", reason="rejected_content", refused=True)
         case HandOver.EXPIRED:
-            return replace(out, reminder_state="expired", reason="expired", refused=True)
+            return out(reminder_state="expired", reason="expired", refused=True)
         case HandOver.NOT_SENT | HandOver.RETRY_AFTER | HandOver.CONFIG:
             return _later(out, called, handed, moment)
         case _:
@@ -134,18 +134,17 @@ def _then(step: Step | None, moment: Moment) -> _Then:
     return {"next_at": moment.policy + step.after, "step": step.number, "waits_on": step.channel}
 
 
-def _later(out: Outturn, called: Called, handed: Handed, moment: Moment) -> Outturn:
+def _later(out: partial[Outturn], called: Called, handed: Handed, moment: Moment) -> Outturn:
     reason = {HandOver.NOT_SENT: "account_down", HandOver.RETRY_AFTER: "quota"}.get(
         handed.ending, "rejected_config"
     )
     by = called.attempt.account
     waits = handed.ending is HandOver.RETRY_AFTER
     if called.tries + 1 >= MAX_TRIES and not waits:
-        return replace(out, reminder_state="failed", reason=reason, by=by, refused=True)
+        return out(reminder_state="failed", reason=reason, by=by, refused=True)
     elsewhere = waits and handed.reach == "account"  # its day is used up; another account's may not be
     wait = SOON if elsewhere else handed.retry_after or _pause(handed.ending, called.tries)
-    return replace(
-        out,
+    return out(
         reminder_state="deferred",
         reason=reason,
         by=by,

@@ -181,10 +181,8 @@ def _in_scope(packs: tuple[Pack, ...], question: Question) -> tuple[Content, ...
 
 
 def _binds(rule: Content, ask: Ask, theirs: Sequence[Here], at: int) -> bool:
-    for here in theirs if rule.zone is None else [Here(zone(rule.zone), at)]:
-        if in_force(rule, ask, here):
-            return True
-    return False
+    heres = theirs if rule.zone is None else [Here(zone(rule.zone), at)]
+    return any(in_force(rule, ask, here) for here in heres)
 
 
 def breaches(rules: Iterable[Content], said: Said) -> list[Breach]:

@@ -136,7 +136,7 @@ def build(
         "id": id,
         "tenant": tenant,
         "at": _instant(at),
-        "kind": kind.value,
+        "kind": kind,
     }
     said = {"reminder": reminder, "attempt": attempt, "channel": channel, "state": state, "reason": reason}
     document.update({word: value for word, value in said.items() if value is not None})
@@ -193,10 +193,9 @@ _ATOMS = frozenset({str, int, bool, NoneType, orjson.Fragment})
 
 def _refuse_floats(value: Mapping[str, Json] | Sequence[Json]) -> None:
     """TypeError where a float stands: its text is not the same everywhere, and money is never one."""
-    inside = value.values() if isinstance(value, dict) else value
-    if _ATOMS.issuperset(map(type, inside)):
-        return
-    for inner in inside:
+    for inner in value.values() if isinstance(value, dict) else value:
+        if type(inner) in _ATOMS:
+            continue
         if isinstance(inner, (dict, list, tuple)):
             _refuse_floats(inner)
         elif not isinstance(inner, (str, int, NoneType, orjson.Fragment)):

@@ -60,11 +60,17 @@ class Log:
         sides = await self._seal(made)
         rows = [_row(*one) for one in made]
         if conn.dialect.name == "postgresql":
-            sealed = [side["side_enc"] for side in sides]
-            await _APPEND.run(conn, **{key: [row[key] for row in rows] for key in _KEYS}, side_enc=sealed)
+            columns = dict(zip(_KEYS, zip(*rows, strict=True), strict=True))
+            await _APPEND.run(conn, **columns, side_enc=sides)
             return
-        await conn.execute(insert(schema.record), rows)
-        await conn.execute(insert(schema.record_side), sides)
+        await conn.execute(insert(schema.record), [dict(zip(_KEYS, row, strict=True)) for row in rows])
+        await conn.execute(
+            insert(schema.record_side),
+            [
+                {"tenant": e.tenant, "id": name, "borrower": e.borrower, "side_enc": side}
+                for (e, name, _), side in zip(made, sides, strict=True)
+            ],
+        )
         await conn.execute(
             insert(schema.record_outbox),
             [{"tenant": e.tenant, "id": name, "at": to_us(e.at)} for e, name, _ in made],
@@ -91,34 +97,29 @@ class Log:
         )
         return name, built
 
-    async def _seal(self, made: Sequence[tuple[Entry, str, Built]]) -> list[dict[str, Any]]:
+    async def _seal(self, made: Sequence[tuple[Entry, str, Built]]) -> list[bytes]:
         subjects = {(entry.tenant, entry.borrower or TENANT_KEY) for entry, _, _ in made}
         keys = await self._vault.keys(sorted(subjects), create=True)
         return [
-            {
-                "tenant": entry.tenant,
-                "id": name,
-                "borrower": entry.borrower,
-                "side_enc": keys[entry.tenant, entry.borrower or TENANT_KEY].seal(
-                    built.side, table="record_side", column="side_enc", row=name
-                ),
-            }
+            keys[entry.tenant, entry.borrower or TENANT_KEY].seal(
+                built.side, table="record_side", column="side_enc", row=name
+            )
             for entry, name, built in made
         ]
 
 
-def _row(entry: Entry, name: str, built: Built) -> dict[str, Any]:
-    return {
-        "tenant": entry.tenant,
-        "id": name,
-        "at": to_us(entry.at),
-        "kind": entry.kind,
-        "reminder": entry.reminder,
-        "attempt": entry.attempt,
-        "borrower": entry.borrower,
-        "channel": entry.channel,
-        "state": entry.state,
-        "reason": entry.reason,
-        "leaf": built.leaf,
-        "log_index": None,
-    }
+def _row(entry: Entry, name: str, built: Built) -> tuple[Any, ...]:
+    """A record's row, in the order of _KEYS."""
+    return (
+        entry.tenant,
+        name,
+        entry.kind,
+        entry.reminder,
+        entry.attempt,
+        entry.borrower,
+        entry.channel,
+        entry.state,
+        entry.reason,
+        to_us(entry.at),
+        built.leaf,
+    )
