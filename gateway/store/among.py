@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, Text, bindparam, cast, column, literal_column, select, tuple_
+from sqlalchemy import Boolean, ColumnElement, Text, bindparam, cast, column, literal_column, select, tuple_
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -25,6 +25,19 @@ def among(name: str, *columns: ColumnElement[Any]) -> ColumnElement[bool]:
         for place, one in enumerate(columns)
     )
     return tuple_(*columns).in_(select(*parts))
+
+
+def one_of(name: str, column: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Whether a column of text is one of the values bound as `name`: a list on PostgreSQL, `listed` on SQLite.
+
+    PostgreSQL plans and runs this faster than `among`, where one column is all that is asked for.
+    """
+    return _OneOf(column, bindparam(name))
+
+
+def listed(values: Iterable[str]) -> str:
+    """Values as SQLite's `one_of` wants them bound."""
+    return orjson.dumps(list(values)).decode()
 
 
 def given(name: str, **types: TypeEngine[Any]) -> dict[str, ColumnElement[Any]]:
@@ -50,6 +63,26 @@ class _Elements(FunctionElement[Any]):
 
     inherit_cache = True
     name = "elements"
+
+
+class _OneOf(FunctionElement[bool]):
+    """A column, and what it may be."""
+
+    inherit_cache = True
+    name = "one_of"
+    type = Boolean()
+
+
+@compiles(_OneOf, "postgresql")
+def _any_on_postgresql(element: _OneOf, compiler: SQLCompiler, **kw: Any) -> str:
+    column, values = (compiler.process(clause, **kw) for clause in element.clauses)
+    return f"{column} = ANY(CAST({values} AS text[]))"
+
+
+@compiles(_OneOf, "sqlite")
+def _any_on_sqlite(element: _OneOf, compiler: SQLCompiler, **kw: Any) -> str:
+    column, values = (compiler.process(clause, **kw) for clause in element.clauses)
+    return f"{column} IN (SELECT value FROM json_each({values}))"  # noqa: S608 (a column and a bound name)
 
 
 @compiles(_Elements, "postgresql")

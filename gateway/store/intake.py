@@ -10,8 +10,20 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import BigInteger, Table, and_, bindparam, case, delete, or_, select, update
-from sqlalchemy import Row as Found
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Select,
+    Table,
+    and_,
+    bindparam,
+    case,
+    delete,
+    literal_column,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -22,9 +34,11 @@ from gateway.intake.rows import Address, Answer, Borrower, Debt, Joined, Known, 
 from gateway.ports import Entry, Moment
 from gateway.store import intake_rows as rows_of
 from gateway.store import schema
+from gateway.store.among import listed, one_of
 from gateway.store.database import Database, chunks
 from gateway.store.log import Log
-from gateway.store.statements import add
+from gateway.store.statements import Worded, add
+from gateway.store.words import Words
 from gateway.telemetry import get
 
 T = TypeVar("T")
@@ -93,13 +107,14 @@ class IntakeTx:
         for part in chunks(entries, RECORDS):
             await self._log.append(self.conn, part)
 
-    async def _rows(self, table: Table, column: Any, values: Sequence[Any], *more: Any) -> list[Found[Any]]:
-        found: list[Found[Any]] = []
-        for part in chunks(values):
-            found += await self.conn.execute(
-                select(table).where(table.c.tenant == self._tenant, column.in_(part), *more)
-            )
-        return found
+    async def _rows(self, asked: Worded, keys: Iterable[str], **more: Any) -> Sequence[Any]:
+        """What a statement finds of this tenant by `keys`."""
+        given = list(keys)
+        if not given:
+            return []
+        return await asked.run(
+            self.conn, tenant=self._tenant, keys=listed(given) if self._alone else given, **more
+        )
 
     async def _insert(self, table: Table, rows: Iterable[Row]) -> None:
         for part in chunks([{"tenant": self._tenant, **row} for row in rows], ROWS):
@@ -118,8 +133,7 @@ class IntakeTx:
 
     async def answers(self, route: str, keys: Sequence[str]) -> dict[str, Answer]:
         """What these idempotency keys were answered before."""
-        table = schema.idempotency
-        rows = await self._rows(table, table.c.key, keys, table.c.route == route)
+        rows = await self._rows(_ANSWERS, keys, route=route)
         return {r.key: Answer(fingerprint=r.fingerprint, status=r.status, body=r.answer) for r in rows}
 
     async def claim(self, route: str, answers: Mapping[str, Answer]) -> None:
@@ -147,30 +161,29 @@ class IntakeTx:
         seen = await self._known(borrowers, blinds)
         if self._alone:
             return seen
-        table = schema.person.c
-        for part in chunks(sorted({*seen.persons.values(), *seen.owners.values()})):
-            await self.conn.execute(
-                select(table.id)
-                .where(table.tenant == self._tenant, table.id.in_(part))
-                .order_by(table.id)
-                .with_for_update(read=share, key_share=not share)
-            )
+        await self._rows(_PERSONS[share], {*seen.persons.values(), *seen.owners.values()})
         if await self._known(borrowers, blinds) != seen:
             raise Contended
         return seen
 
     async def _known(self, borrowers: Sequence[str], blinds: Sequence[bytes]) -> Known:
-        identity = schema.identity
-        persons: dict[str, str] = {}
-        for part in chunks(borrowers):
-            rows = await self.conn.execute(
-                select(_BORROWER.id, _BORROWER.person).where(
-                    _BORROWER.tenant == self._tenant, _BORROWER.id.in_(part)
+        persons = await self._rows(_PERSONS_OF, borrowers)
+        owners = await self._owners(blinds) if blinds else []
+        return Known(
+            persons={r.id: r.person for r in persons}, owners={bytes(r.blind): r.person for r in owners}
+        )
+
+    async def _owners(self, blinds: Sequence[bytes]) -> Sequence[Any]:
+        if not self._alone:
+            return await _OWNERS.run(self.conn, tenant=self._tenant, blinds=blinds)
+        identity, found = schema.identity.c, list[Any]()
+        for part in chunks(blinds):
+            found += await self.conn.execute(
+                select(identity.blind, identity.person).where(
+                    identity.tenant == self._tenant, identity.blind.in_(part)
                 )
             )
-            persons |= {r.id: r.person for r in rows}
-        owners = await self._rows(identity, identity.c.blind, blinds)
-        return Known(persons=persons, owners={bytes(r.blind): r.person for r in owners})
+        return found
 
     async def join(self, joined: Joined) -> None:
         """Make persons, name what they show, and move all that belongs to those that are no more."""
@@ -199,14 +212,9 @@ class IntakeTx:
 
     async def borrowers(self, ids: Sequence[str], *, lock: bool) -> dict[str, Borrower]:
         """Borrowers with their addresses, in order of position."""
-        rows: list[Found[Any]] = []
-        for part in chunks(ids):
-            asked = select(schema.borrower).where(_BORROWER.tenant == self._tenant, _BORROWER.id.in_(part))
-            if lock:
-                asked = asked.order_by(_BORROWER.id).with_for_update(key_share=True)
-            rows += await self.conn.execute(asked)
+        rows = await self._rows(_BORROWERS[lock], ids)
         addresses: dict[str, list[Address]] = {}
-        found = await self._rows(schema.address, _ADDRESS.borrower, [r.id for r in rows])
+        found = await self._rows(_ADDRESSES, [r.id for r in rows])
         for row in sorted(found, key=lambda r: r.position):
             addresses.setdefault(row.borrower, []).append(rows_of.address(row))
         return {r.id: rows_of.borrower(r, addresses.get(r.id, ())) for r in rows}
@@ -245,15 +253,7 @@ class IntakeTx:
 
     async def debts(self, ids: Sequence[str], *, lock: str) -> dict[str, Debt]:
         """Debts; locked against change (`share`), to be changed (`write`), or not (`none`)."""
-        rows: list[Found[Any]] = []
-        for part in chunks(ids):
-            asked = select(schema.debt).where(_DEBT.tenant == self._tenant, _DEBT.id.in_(part))
-            if lock != "none":
-                asked = asked.order_by(_DEBT.id).with_for_update(
-                    read=lock == "share", key_share=lock == "write"
-                )
-            rows += await self.conn.execute(asked)
-        return {r.id: rows_of.debt(r) for r in rows}
+        return {r.id: rows_of.debt(r) for r in await self._rows(_DEBTS[lock], ids)}
 
     async def put_debts(self, rows: Sequence[Debt], *, new: set[str]) -> None:
         """Write debts."""
@@ -271,8 +271,7 @@ class IntakeTx:
 
     async def approvals(self, names: Sequence[str]) -> dict[tuple[str, int, str], bool]:
         """Approval by template, version and content hash, where somebody said."""
-        table = schema.template_approval
-        rows = await self._rows(table, table.c.template, names)
+        rows = await self._rows(_APPROVALS, names)
         return {(r.template, r.version, r.content_hash): r.approved for r in rows}
 
     async def add_reminders(self, rows: Sequence[Row]) -> None:
@@ -282,14 +281,8 @@ class IntakeTx:
     async def waiting(self, *, debts: Sequence[str] = (), borrowers: Sequence[str] = ()) -> list[Waiting]:
         """Reminders of these debts and borrowers that are not over, by id."""
         found: dict[str, Waiting] = {}
-        for column, names in ((_REMINDER.debt, debts), (_REMINDER.borrower, borrowers)):
-            for part in chunks(names):
-                rows = await self.conn.execute(
-                    _WAITING.where(
-                        _REMINDER.tenant == self._tenant, _REMINDER.state.in_(UNCALLED), column.in_(part)
-                    )
-                )
-                found |= {r.id: rows_of.waiting(r) for r in rows}
+        for asked, names in ((_WAITING_ON, debts), (_WAITING_FOR, borrowers)):
+            found |= {r.id: rows_of.waiting(r) for r in await self._rows(asked, names)}
         return [found[name] for name in sorted(found)]
 
     async def move(self, moves: Sequence[Move]) -> None:
@@ -326,9 +319,7 @@ class IntakeTx:
 
     async def reservations(self, ids: Sequence[str]) -> dict[str, str]:
         """Reservations that no contact has named yet → their borrower."""
-        rows = await self._rows(
-            schema.reservation, _RESERVATION.id, sorted(set(ids)), _RESERVATION.used_at.is_(None)
-        )
+        rows = await self._rows(_UNUSED, set(ids))
         return {r.id: r.borrower for r in rows}
 
     async def add_contacts(self, rows: Sequence[Row], used: Sequence[str]) -> None:
@@ -342,10 +333,49 @@ class IntakeTx:
             )
 
 
-_WAITING = select(schema.reminder, (_ATTEMPT.state == "calling").label("calling")).outerjoin(
-    schema.attempt,
-    and_(_ATTEMPT.tenant == _REMINDER.tenant, _ATTEMPT.ref == _REMINDER.attempt),
+def _by(key: ColumnElement[Any], *more: ColumnElement[Any]) -> Select[Any]:
+    """Whole rows (these columns where some are named) of a tenant by many keys."""
+    table = key.table
+    columns = more or (table,)
+    return select(*columns).where(table.c.tenant == bindparam("tenant"), one_of("keys", key))
+
+
+_ANSWERS = Worded(_by(schema.idempotency.c.key).where(schema.idempotency.c.route == bindparam("route")))
+_APPROVALS = Worded(_by(schema.template_approval.c.template))
+_OWNERS = Words("SELECT blind, person FROM identity WHERE tenant = :tenant AND blind = ANY(:blinds)")
+_PERSONS_OF = Worded(_by(_BORROWER.id, _BORROWER.id, _BORROWER.person))
+_ADDRESSES = Worded(_by(_ADDRESS.borrower))
+_UNUSED = Worded(_by(_RESERVATION.id).where(_RESERVATION.used_at.is_(None)))
+_PERSONS = {
+    share: Worded(
+        _by(schema.person.c.id, schema.person.c.id)
+        .order_by(schema.person.c.id)
+        .with_for_update(read=share, key_share=not share)
+    )
+    for share in (True, False)
+}
+_BORROWERS = {
+    False: Worded(_by(_BORROWER.id)),
+    True: Worded(_by(_BORROWER.id).order_by(_BORROWER.id).with_for_update(key_share=True)),
+}
+_DEBTS = {
+    "none": Worded(_by(_DEBT.id)),
+    "share": Worded(_by(_DEBT.id).order_by(_DEBT.id).with_for_update(read=True)),
+    "write": Worded(_by(_DEBT.id).order_by(_DEBT.id).with_for_update(key_share=True)),
+}
+_WAITING = (
+    select(schema.reminder, (_ATTEMPT.state == "calling").label("calling"))
+    .outerjoin(
+        schema.attempt,
+        and_(_ATTEMPT.tenant == _REMINDER.tenant, _ATTEMPT.ref == _REMINDER.attempt),
+    )
+    .where(
+        _REMINDER.tenant == bindparam("tenant"),
+        _REMINDER.state.in_([literal_column(f"'{state}'") for state in UNCALLED]),
+    )
 )
+_WAITING_ON = Worded(_WAITING.where(one_of("keys", _REMINDER.debt)))
+_WAITING_FOR = Worded(_WAITING.where(one_of("keys", _REMINDER.borrower)))
 _MOVE = (
     update(schema.reminder)
     .where(

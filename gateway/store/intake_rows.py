@@ -143,7 +143,7 @@ def waiting(row: Found[Any]) -> Waiting:
         state=row.state,
         reason=row.reason,
         called=row.called,
-        calling=bool(row._mapping.get("calling")),  # noqa: SLF001 (SQLAlchemy's public name for it)
+        calling=bool(getattr(row, "calling", False)),
         due_date=date.fromisoformat(row.due_date),
         anchor=orjson.loads(row.anchor) if row.anchor else None,
         not_before=_at(row.not_before),
