@@ -238,15 +238,25 @@ def _head(now: ColumnElement[int], place: int, *, free: bool) -> Subquery:
 
 
 def _suspects(now: ColumnElement[int]) -> Subquery:
-    """Those that were not tried for longest, of all queues that are asked."""
-    suspect = schema.suspect.c
+    """Those that were not tried for longest, of all queues that are asked.
+
+    They are few and what is due may be much. So that either planner goes from suspects to their reminders and not the
+    other way, what would be looked up that way is no bare column.
+    """
+    suspect, nothing = schema.suspect.c, literal_column("''", Text)
     return (
         select(
             *(_REMINDER.tenant, _REMINDER.id, _REMINDER.person, _REMINDER.borrower),
             *(_REMINDER.priority, _REMINDER.next_at, _REMINDER.accepted_at, suspect.strikes),
         )
-        .join(schema.suspect, and_(suspect.tenant == _REMINDER.tenant, suspect.reminder == _REMINDER.id))
-        .where(among("queues", _REMINDER.queue), _REMINDER.next_at <= now, IS_DUE, MINE)
+        .where(
+            _REMINDER.tenant == suspect.tenant + nothing,
+            _REMINDER.id == suspect.reminder + nothing,
+            among("queues", _REMINDER.queue + nothing),
+            _REMINDER.next_at <= now,
+            IS_DUE,
+            MINE,
+        )
         .order_by(suspect.at, suspect.reminder)
         .limit(TRIED)
         .subquery()

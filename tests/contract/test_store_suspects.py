@@ -5,13 +5,14 @@ import asyncio
 import orjson
 import pytest
 from makers import borrower, by_id, debt, reminder, rows, set_clock
-from sqlalchemy import insert, text
+from sqlalchemy import insert, select, text
+from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 from test_store_dispatch import claimed
 
 from gateway.domain import Tenant
 from gateway.intake import Done
 from gateway.store import schema, suspects
-from gateway.store.dispatch import DispatchStore
+from gateway.store.dispatch import DispatchStore, _suspects
 from gateway.store.owners import Owners
 
 TENANT = Tenant("acme/live")
@@ -215,3 +216,17 @@ async def test_who_is_decided_on_or_over_is_a_suspect_no_more_and_who_is_set_asi
     await accuse(database, one.id)
 
     assert await strikes(database) == {aside.id: (1, None)}
+
+
+async def test_however_much_is_due_it_is_from_the_suspects_that_their_reminders_are_found(sqlite):
+    statement = select(_suspects(sqlite.now))
+    made = statement.compile(dialect=sqlite_dialect(), compile_kwargs={"render_postcompile": True})
+    bound = {**made.params, "queues": "[]", "by": "ow_1"}
+
+    async with sqlite.read() as conn:
+        told = await conn.exec_driver_sql(
+            f"EXPLAIN QUERY PLAN {made}", tuple(bound[name] for name in made.positiontup)
+        )
+        loops = [row.detail.split(" USING")[0] for row in told if " USING INDEX" in row.detail]
+
+    assert loops == ["SCAN suspect", "SEARCH reminder"]

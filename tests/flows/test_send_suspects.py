@@ -8,7 +8,7 @@ import orjson
 import pytest
 from makers import phone, reminder, rows
 from sendrig import ON_SQLITE, TENANT
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from gateway.store import schema, suspects
 from gateway.store.dispatch import DispatchStore, DispatchTx
@@ -122,6 +122,29 @@ async def test_whoever_was_with_a_process_that_was_killed_once_is_decided_on_alo
 
     assert alive
     assert sorted(decided) == sorted([name] for name in names)
+    assert reached(rig) == EACH_ONCE
+    assert await rows(rig.database, "suspect") == []
+
+
+async def test_a_suspect_whose_person_is_locked_is_let_go_and_tried_again(rig):
+    names = await rig.take(*some())
+    await works(rig, names[0])
+    locked = await rig.reminder(names[1])
+    await rig.aged("owner.heartbeat_at", seconds=11)
+
+    async def but_one():
+        return {row.reminder for row in await rows(rig.database, "suspect", "owner IS NULL")} == {locked.id}
+
+    async with rig.sender() as sender:
+        await rig.until(lambda: asyncio.sleep(0, sender.parts.owners._heart.steady))
+        await sender.parts.sweep._bury()
+        async with rig.database.write() as conn:
+            person = schema.person.c.id == locked.person
+            await conn.execute(select(schema.person).where(person).with_for_update())
+            draining = asyncio.create_task(sender.drain())
+            await rig.until(but_one)
+        await draining
+
     assert reached(rig) == EACH_ONCE
     assert await rows(rig.database, "suspect") == []
 
