@@ -127,7 +127,7 @@ async def acquit(conn: AsyncConnection, keys: Sequence[Key]) -> None:
 
 
 async def spare(conn: AsyncConnection, tenant: str, reminder: str) -> None:
-    """It was set aside: when it is due again it is tried alone, and three more times before it is set aside again."""
+    """It was set aside: when it is due again it is tried alone, twice before it is set aside again."""
     await conn.execute(
         update(schema.suspect)
         .where(_SUSPECT.tenant == tenant, _SUSPECT.reminder == reminder)
