@@ -15,11 +15,13 @@ from typing import Protocol
 
 from gateway.deciding import Desk, Weighed
 from gateway.endings import Endings, Opens
+from gateway.errors import Unavailable
 from gateway.live import Live
-from gateway.poison import sifted
+from gateway.poison import Broken, sifted, singly
 from gateway.quotas.shares import numbers
 from gateway.rooms import BATCH, Rooms, View
 from gateway.starts import Owner, Starts
+from gateway.suspects import ENDED, STRIKES, Notes, Turns
 from gateway.tasks import end
 from gateway.telemetry import Metrics, get
 from gateway.work import Due, Key, Queue
@@ -47,14 +49,18 @@ class DispatchStore(Opens, Protocol):
     async def due_queues(self) -> list[Queue]:
         """Queues with something due."""
 
-    async def pick(self, wanted: Mapping[str, int]) -> list[Due]:
-        """Due reminders of these queues, unlocked."""
+    async def pick(self, wanted: Mapping[str, int], owner: str) -> list[Due]:
+        """Due reminders of these queues, unlocked, and a few suspects that this owner may try."""
 
     async def borrowers_of(self, persons: Sequence[Key]) -> list[Key]:
         """All borrowers of these persons, unlocked."""
 
     async def put_aside(self, due: Due, error: str) -> None:
         """Let a reminder wait as `quarantined`, on record; `error`: what kind of thing broke on it."""
+
+
+class Decider(Owner, Notes, Protocol):
+    """The process as the owner of its intents, and what it notes before it decides."""
 
 
 class Dispatch:
@@ -65,7 +71,7 @@ class Dispatch:
         *,
         store: DispatchStore,
         desk: Desk,
-        owner: Owner,
+        owner: Decider,
         live: Live,
         rooms: Rooms,
         starts: Starts,
@@ -83,6 +89,7 @@ class Dispatch:
         self._starts = starts
         self._endings = endings
         self._metrics = metrics
+        self._turns = Turns(owner)
         self._quiet = False
         self._at_once = 1 if one_writer else AT_ONCE
         self._batch = float(BATCH) / 4
@@ -120,8 +127,8 @@ class Dispatch:
                 await self._starts.fewer_wait(min(BATCH / 4, waiting / 2), within_s=LOOK_S)
                 continue
             looks = 0
-            due = await self._store.pick(numbers(dealt))
-            claimed = await self._claim_surely(due, view) if due else None
+            due = await self._store.pick(numbers(dealt), self._owner.id)
+            claimed = await self._claim_all(due, view) if due else None
             if claimed is not None:
                 self._rooms.learn(channel, dealt, claimed.verdicts)
                 under_way |= set(self._starts.add(claimed.ready))
@@ -137,6 +144,19 @@ class Dispatch:
         if under_way:
             await asyncio.wait(under_way)
 
+    async def _claim_all(self, due: Sequence[Due], view: View) -> Weighed:
+        """T1 of all of them; suspects come last, one after another."""
+        calm = [one for one in due if not one.strikes]
+        claimed = await self._claim_surely(calm, view) if calm else Weighed()
+        for one in due:
+            if one.strikes and not self._quiet:
+                try:
+                    await self._claim_suspect(one, view, claimed)
+                except Unavailable:  # what was claimed before is kept
+                    log.warning("store_away")
+                    break
+        return claimed
+
     async def _claim_surely(self, due: Sequence[Due], view: View) -> Weighed:
         """T1 of all of them, several at once; on which it breaks, that is set aside and holds up nobody else.
 
@@ -145,22 +165,42 @@ class Dispatch:
         claimed, failed = Weighed(), list[BaseException]()
         shares = _shared(due, self._at_once)
         work = partial(self._claim, view)
-        for done in await asyncio.gather(*(sifted(share, work) for share in shares), return_exceptions=True):
-            if isinstance(done, BaseException):
-                log.warning("store_away")
-                failed.append(done)
-                continue
-            parts, broken = done
-            for one in broken:
-                error = type(one.error).__name__
-                log.error("reminder_poison", reminder=one.item.id, error=error, exc_info=one.error)
-                await self._store.put_aside(one.item, error)
-            for part in parts:
-                claimed.ready += part.ready
-                claimed.verdicts += part.verdicts
+        async with self._turns.together([(one.tenant, one.id) for one in due]):
+            sifting = (sifted(share, work) for share in shares)
+            for done in await asyncio.gather(*sifting, return_exceptions=True):
+                if isinstance(done, BaseException):
+                    log.warning("store_away")
+                    failed.append(done)
+                else:
+                    await self._keep(done, claimed)
         if len(failed) == len(shares):
             raise failed[0]
         return claimed
+
+    async def _claim_suspect(self, one: Due, view: View, claimed: Weighed) -> None:
+        """T1 of a suspect, and of nothing else; on which too many processes ended, that is set aside untried."""
+        if one.strikes >= STRIKES:
+            log.error("reminder_poison", reminder=one.id, error=ENDED)
+            await self._store.put_aside(one, ENDED)
+            return
+        async with self._turns.alone((one.tenant, one.id)) as mine:
+            if not mine:
+                return
+            before = len(claimed.verdicts)
+            await self._keep(await singly([one], partial(self._claim, view)), claimed)
+            if len(claimed.verdicts) == before:  # it is locked, or not due any more
+                await self._owner.lets_go()
+
+    async def _keep(self, done: tuple[list[Weighed], list[Broken[Due]]], claimed: Weighed) -> None:
+        """What T1 came to is added to what was claimed; on which it broke, that is set aside."""
+        parts, broken = done
+        for one in broken:
+            error = type(one.error).__name__
+            log.error("reminder_poison", reminder=one.item.id, error=error, exc_info=one.error)
+            await self._store.put_aside(one.item, error)
+        for part in parts:
+            claimed.ready += part.ready
+            claimed.verdicts += part.verdicts
 
     async def _claim(self, view: View, due: Sequence[Due], alone: bool) -> Weighed:  # noqa: FBT001 (sifted)
         """T1: everything from the locks to the intents, in one transaction; `alone`: of these and no others."""
@@ -185,8 +225,11 @@ class Dispatch:
                 if place % SLICE == 0:
                     waited += await self._give_way()
             await tx.append(weighed.entries)
+            if alone:
+                await tx.acquit(works)
             await tx.decide(weighed.verdicts, self._owner.id)  # last: others wait for grounds that are new
-        self._fit_batch(len(works), asyncio.get_running_loop().time() - locking - waited)
+        if not alone:
+            self._fit_batch(len(works), asyncio.get_running_loop().time() - locking - waited)
         self._metrics.took("t1", asyncio.get_running_loop().time() - began)
         for verdict in weighed.verdicts:
             self._metrics.decided(verdict.state, verdict.reason)

@@ -52,6 +52,9 @@ class DispatchTx(Protocol):
     async def take(self, keys: Sequence[Key]) -> list[Work]:
         """Take these."""
 
+    async def acquit(self, works: Sequence[Work]) -> None:
+        """They are suspects no more."""
+
     async def facts(self, subjects: Sequence[Work | Subject]) -> Facts:
         """Read what deciding needs."""
 

@@ -44,7 +44,7 @@ async def sifted(
     except Exception as wrong:  # noqa: BLE001 (whatever it was)
         _need_broken(wrong)
         if len(items) == 1:
-            return await _alone(items, work)
+            return await singly(items, work)
     done, broken = [], []
     middle = len(items) // 2
     for half in (items[:middle], items[middle:]):
@@ -54,9 +54,10 @@ async def sifted(
     return done, broken
 
 
-async def _alone(
+async def singly(
     items: Sequence[T], work: Callable[[Sequence[T], bool], Awaitable[R]]
 ) -> tuple[list[R], list[Broken[T]]]:
+    """Do some work on a single one, and on nothing that belongs with it."""
     try:
         return [await work(items, True)], []  # noqa: FBT003
     except Exception as wrong:  # noqa: BLE001 (whatever it was)

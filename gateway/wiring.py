@@ -24,7 +24,7 @@ from gateway.api.services import Services
 from gateway.asks import Asks
 from gateway.backlog import Backlog
 from gateway.deciding import Desk
-from gateway.dispatch import Dispatch
+from gateway.dispatch import Decider, Dispatch
 from gateway.dispatch import DispatchStore as DrainStore
 from gateway.domain import Mode, Tenant, ulid
 from gateway.endings import Endings
@@ -52,7 +52,7 @@ from gateway.reconcile import Reconcile
 from gateway.rooms import Rooms
 from gateway.sendlog.record import LogKeys
 from gateway.settings import RedisTarget, Settings
-from gateway.starts import Owner, Starts, StartStore
+from gateway.starts import Starts, StartStore
 from gateway.store import migrate
 from gateway.store.accounts import AccountRows
 from gateway.store.asks import AskStore
@@ -368,7 +368,7 @@ class Gateway:
             upkeep=Upkeep(store=self.quotas, graves=owners),
         )
 
-    def dispatch(self, owner: Owner, store: SendStore) -> Dispatch:
+    def dispatch(self, owner: Decider, store: SendStore) -> Dispatch:
         """What decides and calls for an owner."""
         endings = Endings(store, self.place.quarantine)
         journal = self.place.settings.journal

@@ -37,6 +37,8 @@ class Due:
     id: str
     person: str
     borrower: str
+    strikes: int = 0
+    """Of a suspect (gateway.suspects): how many processes ended while it may have been the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,6 +42,7 @@ from gateway.standing import Ending
 from gateway.store import counted, schema, server, standing
 from gateway.store.among import among, given, json, keyed
 from gateway.store.database import Database, chunks, now_in
+from gateway.store.due import IS_DUE
 from gateway.store.facts import FactsTx
 from gateway.store.grounds import rows_of
 from gateway.store.guard import as_they_stand, guard
@@ -59,6 +60,8 @@ from gateway.store.rows import (
     work_of,
 )
 from gateway.store.statements import NewRows, Together, Worded
+from gateway.store.suspects import MINE, UNSUSPECTED, acquit
+from gateway.suspects import TRIED
 from gateway.work import (
     Attempt,
     Due,
@@ -74,8 +77,6 @@ from gateway.work import (
     Work,
 )
 
-DUE_STATES = ("waiting", "deferred", "sent", "failed", "unknown")
-"""States in which a `next_at` means something: the last three only while an escalation is left."""
 _REMINDER, _ATTEMPT = schema.reminder.c, schema.attempt.c
 _RANKED = (_REMINDER.priority, _REMINDER.value, _REMINDER.expires_at, _REMINDER.accepted_at)
 LOOKED_AT = 4
@@ -96,21 +97,27 @@ class DispatchStore:
         async with self._db.read() as conn:
             return await self._db.moment(conn)
 
-    async def pick(self, wanted: Mapping[str, int]) -> list[Due]:
-        """Due reminders, unlocked: of each queue (by its name) at most so many, the longest due first."""
+    async def pick(self, wanted: Mapping[str, int], owner: str) -> list[Due]:
+        """Due reminders, unlocked: of each queue (by its name) at most so many, the longest due first.
+
+        Beside these a few suspects that this owner may try alone.
+        """
         if not wanted:
             return []
         async with self._db.read() as conn:
-            rows = await self._heads(conn, wanted, free=not self._db.sqlite)
+            rows = await self._heads(conn, wanted, owner, free=not self._db.sqlite)
             if not rows and not self._db.sqlite:  # others hold all of them: there is work, if not now
-                rows = await self._heads(conn, wanted, free=False)
+                rows = await self._heads(conn, wanted, owner, free=False)
             ordered = sorted(rows, key=lambda r: (r.priority, r.next_at, r.accepted_at))
-        return [Due(tenant=Tenant(r.tenant), id=r.id, person=r.person, borrower=r.borrower) for r in ordered]
+        return [
+            Due(tenant=Tenant(r.tenant), id=r.id, person=r.person, borrower=r.borrower, strikes=r.strikes)
+            for r in ordered
+        ]
 
     async def _heads(
-        self, conn: AsyncConnection, wanted: Mapping[str, int], *, free: bool
+        self, conn: AsyncConnection, wanted: Mapping[str, int], owner: str, *, free: bool
     ) -> Sequence[Row[Any]]:
-        asked: dict[str, Any] = {}
+        asked: dict[str, Any] = {"queues": keyed((queue,) for queue in wanted), "by": owner}
         for place, (queue, limit) in enumerate(wanted.items()):
             asked |= {f"queue{place}": queue, f"most{place}": limit}
             if free:
@@ -189,9 +196,10 @@ class DispatchStore:
 
 @lru_cache(64)
 def _heads(dialect: str, count: int, free: bool) -> Worded:  # noqa: FBT001 (it is a key)
-    """The first of so many queues."""
-    heads = [select(_head(now_in(dialect), place, free=free)) for place in range(count)]
-    return Worded(union_all(*heads) if count > 1 else heads[0])
+    """The first of so many queues, and suspects of theirs."""
+    now = now_in(dialect)
+    heads = [select(_head(now, place, free=free)) for place in range(count)]
+    return Worded(union_all(*heads, select(_suspects(now))))
 
 
 def _head(now: ColumnElement[int], place: int, *, free: bool) -> Subquery:
@@ -205,11 +213,13 @@ def _head(now: ColumnElement[int], place: int, *, free: bool) -> Subquery:
             _REMINDER.priority,
             _REMINDER.next_at,
             _REMINDER.accepted_at,
+            literal_column("0", BigInteger).label("strikes"),
         )
         .where(
             _REMINDER.queue == bindparam(f"queue{place}", type_=Text),
             _REMINDER.next_at <= now,
-            _REMINDER.state.in_([literal_column(f"'{state}'") for state in DUE_STATES]),
+            IS_DUE,
+            UNSUSPECTED,
         )
         .order_by(_REMINDER.next_at, _REMINDER.accepted_at)
     )
@@ -223,6 +233,32 @@ def _head(now: ColumnElement[int], place: int, *, free: bool) -> Subquery:
         .order_by(head.c.next_at, head.c.accepted_at)
         .limit(most)
         .with_for_update(of=schema.person, key_share=True, skip_locked=True)
+        .subquery()
+    )
+
+
+def _suspects(now: ColumnElement[int]) -> Subquery:
+    """Those that were not tried for longest, of all queues that are asked.
+
+    They are few and what is due may be much. So that either planner goes from suspects to their reminders and not the
+    other way, what would be looked up that way is no bare column.
+    """
+    suspect, nothing = schema.suspect.c, literal_column("''", Text)
+    return (
+        select(
+            *(_REMINDER.tenant, _REMINDER.id, _REMINDER.person, _REMINDER.borrower),
+            *(_REMINDER.priority, _REMINDER.next_at, _REMINDER.accepted_at, suspect.strikes),
+        )
+        .where(
+            _REMINDER.tenant == suspect.tenant + nothing,
+            _REMINDER.id == suspect.reminder + nothing,
+            among("queues", _REMINDER.queue + nothing),
+            _REMINDER.next_at <= now,
+            IS_DUE,
+            MINE,
+        )
+        .order_by(suspect.at, suspect.reminder)
+        .limit(TRIED)
         .subquery()
     )
 
@@ -267,10 +303,7 @@ _PERSONS = (
 )
 _LOCK_PERSONS = Worded(_PERSONS.with_for_update(key_share=True))
 _LOCK_FREE = Worded(_PERSONS.with_for_update(key_share=True, skip_locked=True))
-_DUE = and_(
-    _REMINDER.next_at <= bindparam("now"),
-    _REMINDER.state.in_([literal_column(f"'{state}'") for state in DUE_STATES]),
-)
+_DUE = and_(_REMINDER.next_at <= bindparam("now"), IS_DUE)
 _TAKE = Worded(
     update(schema.reminder)
     .where(among("keys", _REMINDER.tenant, _REMINDER.id), _DUE)
@@ -284,6 +317,7 @@ _DUE_OF = Worded(
         among("borrowers", _REMINDER.tenant, _REMINDER.borrower),
         among("queues", _REMINDER.queue),
         _DUE,
+        UNSUSPECTED,
     )
     .order_by(_REMINDER.priority, _REMINDER.next_at)
     .limit(bindparam("most"))
@@ -548,6 +582,10 @@ class DispatchTx(FactsTx):
             most=max(limit, MOST_RANKED),
         )
         return [(Tenant(r.tenant), r.id) for r in sorted(due, key=rank)[:limit]]
+
+    async def acquit(self, works: Sequence[Work]) -> None:
+        """Whatever they were suspected of, they were decided on."""
+        await acquit(self.conn, [(work.tenant, work.id) for work in works])
 
     async def decide(self, verdicts: Sequence[Verdict], owner: str) -> None:
         """Write what T1 decided: the reminders' rows, and an intent for each that shall be sent."""

@@ -1,10 +1,10 @@
-"""Making due what was put off, once what put it off has let go."""
+"""What is due, and making due what was put off, once what put it off has let go."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, select, tuple_, update
+from sqlalchemy import ColumnElement, literal_column, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.domain import Tenant
@@ -13,6 +13,9 @@ from gateway.store import schema
 from gateway.store.database import chunks
 
 _REMINDER = schema.reminder.c
+_DUE_STATES = ("waiting", "deferred", "sent", "failed", "unknown")
+IS_DUE = _REMINDER.state.in_([literal_column(f"'{state}'") for state in _DUE_STATES])
+"""States in which a `next_at` means something: the last three only while an escalation is left."""
 
 
 async def make_due(

@@ -25,9 +25,10 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.domain import to_us
-from gateway.store import schema
+from gateway.store import schema, suspects
 from gateway.store.database import Database
 from gateway.telemetry import get
+from gateway.work import Key
 
 BEAT_S = 1.5
 AGAIN_S = 0.5
@@ -88,7 +89,8 @@ class Owners:
         async with self._db.write() as conn:
             now = to_us((await self._db.moment(conn)).real)
             if self._db.sqlite:
-                await conn.execute(update(schema.owner).where(_OWNER.dead_at.is_(None)).values(dead_at=now))
+                before = (await conn.scalars(select(_OWNER.id).where(_OWNER.dead_at.is_(None)))).all()
+                await self._bury(conn, before, now)
             await conn.execute(
                 insert(schema.owner).values(
                     id=self.id, lock_key=self._lock_key, started_at=now, heartbeat_at=now, place=self._place
@@ -96,6 +98,22 @@ class Owners:
             )
         if self._heart is not None:
             await self._heart.start()
+            await self.dead()  # what ended others is known before anything is taken
+
+    async def takes(self, keys: Sequence[Key]) -> None:
+        """See gateway.suspects.Notes."""
+        await suspects.note(self._db, self.id, keys)
+
+    async def tries(self, suspect: Key) -> bool:
+        """See gateway.suspects.Notes."""
+        async with self._db.write() as conn:
+            now = (await self._db.moment(conn)).real
+            return await suspects.tries(conn, self.id, suspect, to_us(now))
+
+    async def lets_go(self) -> None:
+        """See gateway.suspects.Notes."""
+        async with self._db.write() as conn:
+            await suspects.let_go(conn, self.id)
 
     async def told_quiet(self) -> bool:
         """Whether an operator told this worker to take nothing new (gateway.store.workers)."""
@@ -133,12 +151,21 @@ class Owners:
                 _OWNER.dead_at.is_(None), _silent(literal(now)), _OWNER.id != self.id
             )
         )
+        gone = []
         for row in rows.all():
             if await conn.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": row.lock_key}):
-                await conn.execute(update(schema.owner).where(_OWNER.id == row.id).values(dead_at=now))
+                gone.append(row.id)
             elif row.heartbeat_at < now - _GIVEN_UP_US:
                 log.warning("owner_given_up", owner=row.id)
                 await conn.execute(END_SESSION, {"key": row.lock_key})
+        await self._bury(conn, gone, now)
+
+    async def _bury(self, conn: AsyncConnection, gone: Sequence[str], now: int) -> None:
+        """Mark as dead; what they may have ended on is under suspicion."""
+        if gone:
+            await conn.execute(update(schema.owner).where(_OWNER.id.in_(gone)).values(dead_at=now))
+            if accused := await suspects.accuse(conn, gone, now):
+                log.warning("owners_ended_deciding", count=accused)
 
     async def leads(self, duty: str) -> bool:
         """Take or keep the lease on a duty; one owner has it at a time (on SQLite there is but one)."""
@@ -193,7 +220,9 @@ class Owners:
             await self._heart.stop()
         async with self._db.write() as conn:
             now = to_us((await self._db.moment(conn)).real)
-            await conn.execute(update(schema.owner).where(_OWNER.id == self.id).values(dead_at=now))
+            gone = {"dead_at": now, "taking": None}
+            await conn.execute(update(schema.owner).where(_OWNER.id == self.id).values(gone))
+            await suspects.let_go(conn, self.id)
 
 
 def _silent(now: ColumnElement[int]) -> ColumnElement[bool]:

@@ -18,6 +18,7 @@ from gateway.store.changes import Changes
 from gateway.store.database import Database, chunks
 from gateway.store.log import Log
 from gateway.store.rows import us
+from gateway.store.suspects import spare
 from gateway.work import Due
 
 SLICE = 1000
@@ -73,6 +74,7 @@ async def put_aside(conn: AsyncConnection, moment: Moment, records: Log, due: Du
         body={"error": error},
     )
     await records.append(conn, [entry])
+    await spare(conn, due.tenant, due.id)
 
 
 async def _due(conn: AsyncConnection, due: Due, now: int) -> Row[Any] | None:

@@ -188,8 +188,21 @@ owner = Table(
     Column("applied", BigInteger, nullable=False, server_default="0"),  # the configuration it works by
     _text("place", null=True),  # host and process, for humans
     _instant("quiet_at", null=True),  # from then on it shall take nothing new
+    _text("taking", null=True),  # JSON {tenant: [reminder]}: what it decided on last, or does now
+    _instant("taken_at", null=True),  # policy clock, before it began to
 )
 """A worker process that may hold intents."""
+
+suspect = Table(
+    "suspect",
+    metadata,
+    _text("tenant", key=True),
+    _text("reminder", key=True),
+    Column("strikes", SmallInteger, nullable=False),
+    _text("owner", null=True),  # who tries it alone now
+    _instant("at"),  # when it was last tried, or came under suspicion
+)
+"""Reminders on which a process may have ended; a row goes when its reminder was decided on."""
 
 lease = Table(
     "lease",

@@ -24,6 +24,7 @@ MOST = 1000
 
 _OWNER, _ATTEMPT = schema.owner.c, schema.attempt.c
 _ALIVE = _OWNER.dead_at.is_(None)
+_SHOWN = (_OWNER.id, _OWNER.place, _OWNER.started_at, _OWNER.heartbeat_at, _OWNER.quiet_at)
 
 
 class Workers:
@@ -40,16 +41,14 @@ class Workers:
             where.append(_OWNER.id > place(after, 1)[0])
         async with self._db.read() as conn:
             now = (await self._db.moment(conn)).real
-            found = await conn.execute(
-                select(schema.owner).where(*where).order_by(_OWNER.id).limit(limit + 1)
-            )
+            found = await conn.execute(select(*_SHOWN).where(*where).order_by(_OWNER.id).limit(limit + 1))
             rows = found.all()
             busy = await _under_way(conn)
         return page(
             rows, limit, lambda r: {**self._shown(r, now), "under_way": busy.get(r.id, 0)}, lambda r: [r.id]
         )
 
-    def _shown(self, row: Row[Any], now: datetime) -> dict[str, Any]:
+    def _shown(self, row: Row[*tuple[Any, ...]], now: datetime) -> dict[str, Any]:
         """On SQLite there is but one worker, and it writes no heartbeat."""
         silent = not self._db.sqlite and abs(now - from_us(row.heartbeat_at)) > DEAD_AFTER
         state = "silent" if silent else "working" if row.quiet_at is None else "quiet"

@@ -60,7 +60,7 @@ def take(store, intake):
 
 async def due(store):
     """Everything that is due."""
-    return await store.pick({queue.name: 100 for queue in await store.due_queues()})
+    return await store.pick({queue.name: 100 for queue in await store.due_queues()}, OWNER)
 
 
 def start_of(work, ref):
@@ -187,9 +187,9 @@ async def test_what_is_due_comes_by_priority_then_by_time_and_nothing_else_does(
     assert {(q.channel, q.tenant, q.template) for q in queues} == {("sms", TENANT, "pre_due")}
     assert all(NOW <= q.oldest < NOW + timedelta(seconds=5) for q in queues)
     assert [d.id for d in await due(store)] == [names[3], names[1], names[2], names[0]]
-    assert [d.id for d in await store.pick({queues[1].name: 1})] == [names[1]]
-    assert await store.pick({}) == []
-    assert await store.pick({queues[0].name.replace("sms", "email"): 9}) == []
+    assert [d.id for d in await store.pick({queues[1].name: 1}, OWNER)] == [names[1]]
+    assert await store.pick({}, OWNER) == []
+    assert await store.pick({queues[0].name.replace("sms", "email"): 9}, OWNER) == []
 
     await claimed(store)
     assert await store.due_queues() == []

@@ -177,7 +177,7 @@ def test_the_command_takes_the_first_version_with_its_rows_along(bare, data_fold
     done = shell("db", "upgrade")
 
     assert (done.code, done.err) == (0, "")
-    assert done.out == "the database stands at 0008, the vault is prepared\n"
+    assert done.out == "the database stands at 0009, the vault is prepared\n"
     facts, assigned = asyncio.run(seen(bare, ring, vault_url))
     past = facts.history[TENANT, "pn_1"]
     assert [(p.state, p.actor, p.technology, p.reserved) for p in past] == [

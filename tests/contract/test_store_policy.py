@@ -121,7 +121,7 @@ async def test_an_attempt_keeps_its_actor_technology_adapter_and_flags(database,
     )
     assert isinstance(result, Done), result
     (queue,) = await store.due_queues()
-    (due,) = await store.pick({queue.name: 9})
+    (due,) = await store.pick({queue.name: 9}, "ow_1")
     async with store.transaction() as tx:
         await tx.lock_persons([(due.tenant, due.person)])
         (work,) = await tx.take([(due.tenant, due.id)])

@@ -43,7 +43,7 @@ async def looked(store, pauses):
     for _ in range(LOOKS):
         began = time.perf_counter()
         due = [q for q in await store.due_queues() if first_of_queue(pauses, q, now) is None]
-        picked = await store.pick({queue.name: BESIDE for queue in due})
+        picked = await store.pick({queue.name: BESIDE for queue in due}, "ow_1")
         spent.append(1000 * (time.perf_counter() - began))
         assert len(picked) == BESIDE
     return median(spent)

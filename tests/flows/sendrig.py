@@ -119,8 +119,8 @@ class Hooked:
     async def due_queues(self):
         return await self._store.due_queues()
 
-    async def pick(self, wanted):
-        return await self._store.pick(wanted)
+    async def pick(self, wanted, owner):
+        return await self._store.pick(wanted, owner)
 
     async def borrowers_of(self, persons):
         return await self._store.borrowers_of(persons)
