@@ -12,7 +12,7 @@ from alembic.migration import MigrationContext
 from cli_rig import Shell
 from makers import NOW, rows, set_clock
 from rollup_counts import both
-from sqlalchemy import insert, inspect
+from sqlalchemy import insert, inspect, text
 from test_store_backlog import row, work
 
 from gateway.domain import Tenant, to_us
@@ -70,6 +70,22 @@ def test_the_versions_together_make_the_schema(bare):
         return found
 
     assert asyncio.run(made()) == ([], {})
+
+
+def test_the_page_of_a_reminder_has_the_room_that_the_schema_says(bare):
+    async def made():
+        database = Database(bare)
+        await migrate.upgrade(database)
+        async with database.read() as conn:
+            found = await conn.execute(text("SELECT reloptions FROM pg_class WHERE relname = 'reminder'"))
+            options = found.scalar_one()
+        await database.aclose()
+        return options
+
+    if bare.startswith("sqlite"):
+        pytest.skip("SQLite has no such room")
+    said = schema.reminder.dialect_options["postgresql"]["with"]
+    assert asyncio.run(made()) == [f"{name}={value}" for name, value in said.items()]
 
 
 CHANGED = {"revision": 1, "updated_at": 0}
@@ -177,7 +193,7 @@ def test_the_command_takes_the_first_version_with_its_rows_along(bare, data_fold
     done = shell("db", "upgrade")
 
     assert (done.code, done.err) == (0, "")
-    assert done.out == "the database stands at 0009, the vault is prepared\n"
+    assert done.out == "the database stands at 0010, the vault is prepared\n"
     facts, assigned = asyncio.run(seen(bare, ring, vault_url))
     past = facts.history[TENANT, "pn_1"]
     assert [(p.state, p.actor, p.technology, p.reserved) for p in past] == [
