@@ -72,6 +72,7 @@ def test_the_versions_together_make_the_schema(bare):
     assert asyncio.run(made()) == ([], {})
 
 
+@pytest.mark.parametrize("bare", ["postgresql"], indirect=True)
 def test_the_page_of_a_reminder_has_the_room_that_the_schema_says(bare):
     async def made():
         database = Database(bare)
@@ -82,8 +83,6 @@ def test_the_page_of_a_reminder_has_the_room_that_the_schema_says(bare):
         await database.aclose()
         return options
 
-    if bare.startswith("sqlite"):
-        pytest.skip("SQLite has no such room")
     said = schema.reminder.dialect_options["postgresql"]["with"]
     assert asyncio.run(made()) == [f"{name}={value}" for name, value in said.items()]
 
