@@ -301,7 +301,7 @@ class Accounts:
 
     def link(self, ref: str) -> str:
         """The token without which nobody but the provider can use an attempt's callback address."""
-        return hmac.new(self._key, b"ref|" + ref.encode(), hashlib.sha256).hexdigest()[:32]
+        return hmac.digest(self._key, b"ref|" + ref.encode(), "sha256").hex()[:32]
 
     def address(self, adapter: str, account: str, ref: str) -> str:
         """Where receipts of an attempt come in."""
@@ -310,7 +310,7 @@ class Accounts:
     def _callback_token(self, account: Account) -> str:
         owner = _pool(account).partition("|")[0]  # one address for all who share an account
         said = f"account|{owner}|{account.adapter}|{account.name}".encode()
-        return hmac.new(self._key, said, hashlib.sha256).hexdigest()[:32]
+        return hmac.digest(self._key, said, "sha256").hex()[:32]
 
     def callback_url(self, account: Account) -> str:
         """Where a provider that pushes per account (Aliyun, WeChat) is told to push."""

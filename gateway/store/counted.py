@@ -105,6 +105,10 @@ async def admit(
     buckets = {bucket.key: bucket for found in covering.values() for bucket in found}
     await _lock(conn, buckets)
     tallies, rows = await _tallies(conn, now, buckets.values())
+    counts = {
+        key: [(span, counting.under(span, b.quota.zone, now)) for span in counting.spans(b.quota)]
+        for key, b in buckets.items()
+    }
     refused: dict[str, Refusal] = {}
     for start in starts:
         refusal = _refusal(covering[start.ref], tallies, start.load, now)
@@ -115,8 +119,7 @@ async def admit(
             units, micros = bucket.units(start.load), counting.micros_of(bucket.quota.budget, start.load.cost)
             tally = tallies[bucket.key]
             tally.calling += 1
-            for span in counting.spans(bucket.quota):
-                at = counting.under(span, bucket.quota.zone, now)
+            for span, at in counts[bucket.key]:
                 tally.add(span, at, units, micros)
                 _add(rows, (bucket.key, span, at), units, micros)
         _add_load(rows, start.load, now, 1)
