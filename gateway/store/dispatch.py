@@ -50,6 +50,7 @@ from gateway.store.live import GO_LOCK
 from gateway.store.log import Log
 from gateway.store.poison import put_aside
 from gateway.store.rows import (
+    ATTEMPT,
     attempt_of,
     intent_row,
     outturn_row,
@@ -142,7 +143,7 @@ class DispatchStore:
         async with self._db.read() as conn:
             row = (
                 await conn.execute(
-                    select(schema.attempt)
+                    select(*ATTEMPT)
                     .join(
                         schema.attempt_ref,
                         and_(
@@ -363,7 +364,7 @@ def _lock_attempts() -> Select[Any]:
     )
     same = (place.c[key] == _ATTEMPT[key] for key in ("tenant", "ref", "started_at"))
     return (
-        select(schema.attempt)
+        select(*ATTEMPT)
         .join(place, and_(*same))
         .where(select(func.count()).select_from(held).scalar_subquery() >= 0)
         .order_by(_ATTEMPT.ref)
@@ -398,7 +399,7 @@ _VOID = (
     update(schema.attempt)
     .where(_ATTEMPTS, among("states", _ATTEMPT.state))
     .values(state="void", ended_at=bindparam("real"), final_at=bindparam("now"))
-    .returning(schema.attempt)
+    .returning(*ATTEMPT)
 )
 _LATEST = among("keys", _REMINDER.tenant, _REMINDER.id, _REMINDER.attempt)
 _FREE = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
@@ -203,6 +204,10 @@ def assignment_of(row: Sequence[Any]) -> Assignment:
         institution=institution,
         packs=tuple(packs),
     )
+
+
+ATTEMPT = tuple(schema.attempt.c[field.name] for field in fields(Attempt))
+"""The columns that `attempt_of` reads."""
 
 
 def attempt_of(row: Row[Any]) -> Attempt:
