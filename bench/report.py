@@ -13,8 +13,9 @@ PROGRAMS = {
     "b": "arq job per reminder",
     "c": "Celery, 4 children",
     "d": "bare loop",
+    "e": "promise alone",
 }
-COLOURS = {"a": "#0969da", "b": "#8c959f", "c": "#8c959f", "d": "#2f9e6b"}
+COLOURS = {"a": "#0969da", "b": "#8c959f", "c": "#8c959f", "d": "#2f9e6b", "e": "#8250df"}
 WEAK = 0.1
 """Of (d)'s rate at one worker: a rival below it is no rival."""
 BUSY = 0.8
@@ -130,8 +131,8 @@ def markdown(found: Found, intake: Intake | None, said: str) -> str:
         "",
         "Processor in µs a reminder, medians; whole process trees.",
         "",
-        "| channels | workers | a/b | a/c | a/d | b/d |",
-        "|---|---|---|---|---|---|",
+        "| channels | workers | a/b | a/c | a/d | a/e | b/d |",
+        "|---|---|---|---|---|---|---|",
         *(_ratios(cell, by) for cell, by in found.items()),
     ]
     if intake is not None:
@@ -163,7 +164,7 @@ def _rows(cell: Cell, by: Mapping[str, Sequence[Drained]]) -> Iterator[str]:
 
 
 def _ratios(cell: Cell, by: Mapping[str, Sequence[Drained]]) -> str:
-    pairs = (("a", "b"), ("a", "c"), ("a", "d"), ("b", "d"))
+    pairs = (("a", "b"), ("a", "c"), ("a", "d"), ("a", "e"), ("b", "d"))
     shown = [
         f"{rate(by[one]) / rate(by[other]):.2f}" if one in by and other in by else "" for one, other in pairs
     ]

@@ -1,9 +1,10 @@
 """How fast reminders go out, beside what anybody would write: one stand, one run, in turn.
 
-    python bench/send.py [--only a b c d intake] [--channel sms email mixed] [--workers 1 2] [--rounds 5]
+    python bench/send.py [--only a b c d e intake] [--channel sms email mixed] [--workers 1 2] [--rounds 5]
                          [--seconds 8 | --count N] [--out FOLDER] [--keep-logs FOLDER]
 
-(a) is this gateway over its HTTP API, (b) an arq job per reminder, (c) a Celery task per reminder, (d) the bare loop.
+(a) is this gateway over its HTTP API, (b) an arq job per reminder, (c) a Celery task per reminder, (d) the bare loop,
+(e) the gateway's promise with nothing decided.
 All have the same reminders, borrowers, caps, hours and texts, the same providers, and PostgreSQL with fsync. What
 counts is the providers' own ledger: from the first reminder to the last. It ends with 1 when a goal is missed.
 """
@@ -25,12 +26,12 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from stand import Stand, StandError, standing
-from theirs import bare_loop, enqueue_singly, under_arq, under_celery
+from theirs import bare_loop, enqueue_singly, promise_alone, under_arq, under_celery
 from work import CHANNELS
 
-RIVALS = {"b": under_arq, "c": under_celery, "d": bare_loop}
+RIVALS = {"b": under_arq, "c": under_celery, "d": bare_loop, "e": promise_alone}
 INTAKE = "intake"
-TRIAL = {"a": 1000, "b": 1000, "c": 1000, "d": 5000}
+TRIAL = {"a": 1000, "b": 1000, "c": 1000, "d": 5000, "e": 3000}
 """Reminders by which it is found how many a drain of so many seconds needs."""
 SPARE = 1.15
 """A little more, as a short trial is not exact."""
@@ -163,7 +164,7 @@ def arguments() -> argparse.Namespace:
         nargs="+",
         choices=("a", *RIVALS, INTAKE),
         default=["a", *RIVALS, INTAKE],
-        metavar="a|b|c|d|intake",
+        metavar="a|b|c|d|e|intake",
     )
     options.add_argument("--channel", nargs="+", choices=CHANNELS, default=CHANNELS)
     options.add_argument(

@@ -1,4 +1,4 @@
-"""The rivals on the stand: the obvious program under arq and under Celery, and the bare loop."""
+"""The rivals on the stand: the obvious program under arq and under Celery, the bare loop, and the promise alone."""
 
 from __future__ import annotations
 
@@ -34,6 +34,15 @@ TABLES = (
     """CREATE TABLE sent (
         id bigserial PRIMARY KEY, reminder text NOT NULL, borrower text NOT NULL, channel text NOT NULL,
         address text NOT NULL, text text NOT NULL, provider_id text, sent_at timestamptz NOT NULL DEFAULT now())""",
+)
+PROMISE_TABLES = (
+    "ALTER TABLE wanted ADD state text NOT NULL DEFAULT 'waiting', ADD attempt text",
+    "CREATE INDEX ON wanted (state, id)",
+    """CREATE TABLE attempt (
+        ref text PRIMARY KEY, reminder text NOT NULL, state text NOT NULL, text_enc bytea NOT NULL,
+        deadline timestamptz NOT NULL, called_at timestamptz, ended_at timestamptz, provider_id text)""",
+    "CREATE INDEX ON attempt (state, deadline)",
+    "CREATE TABLE record (id text PRIMARY KEY, leaf bytea NOT NULL)",
 )
 
 
@@ -173,18 +182,20 @@ def under_celery(stand: Stand, count: int, channels: str, workers: int) -> Itera
             _end(made.workers)
 
 
-class _Bare:
-    def __init__(self, stand: Stand, env: dict[str, str], count: int, channels: str, workers: int) -> None:
+class _Told:
+    """Programs that begin at a line on their input, and end at another."""
+
+    def __init__(self, stand: Stand, env: dict[str, str], commands: Sequence[Sequence[object]]) -> None:
         self.workers = [
             run(
-                f"bare{share}",
-                [sys.executable, RIVALS / "bare.py", count, channels, share, workers],
+                f"told{number}",
+                [sys.executable, *command],
                 stand.logs,
                 env,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
             )
-            for share in range(workers)
+            for number, command in enumerate(commands)
         ]
         for worker in self.workers:
             assert worker.process.stdout is not None  # noqa: S101 (it was opened)
@@ -210,17 +221,42 @@ class _Bare:
                 worker.process.stdin.flush()
 
     def states(self) -> object:
-        return "see bare0.log with --keep-logs"
+        return "see told0.log with --keep-logs"
 
 
 @contextmanager
 def bare_loop(stand: Stand, count: int, channels: str, workers: int) -> Iterator[Rival]:
     """(d)."""
-    made = _Bare(stand, environ(stand, "postgres"), count, channels, workers)
+    shares = [(RIVALS / "bare.py", count, channels, share, workers) for share in range(workers)]
+    made = _Told(stand, environ(stand, "postgres"), shares)
     try:
         yield made
     finally:
         made.end()
+
+
+@contextmanager
+def promise_alone(stand: Stand, count: int, channels: str, workers: int) -> Iterator[Rival]:
+    """(e)."""
+    with _fresh(stand) as env:
+        stand.postgres.say(*PROMISE_TABLES, on="rival")
+        asyncio.run(_fill(stand, count, channels))
+        made = _Told(stand, env, [(RIVALS / "promise.py", channels)] * workers)
+        try:
+            yield made
+        finally:
+            made.end()
+
+
+async def _fill(stand: Stand, count: int, channels: str) -> None:
+    conn = await asyncpg.connect(stand.postgres.url("rival"))
+    try:
+        rows = [
+            (f"{number:08d}", "", orjson.dumps(job(number, channels)).decode()) for number in range(count)
+        ]
+        await conn.copy_records_to_table("wanted", records=rows, columns=("id", "borrower", "job"))
+    finally:
+        await conn.close()
 
 
 async def _enqueue_singly(stand: Stand, database: str, count: int) -> float:
