@@ -120,7 +120,8 @@ async def test_workers_that_are_killed_in_the_midst_of_any_t1_make_nobody_guilty
     said = map(orjson.loads, (fleet.logs / "worker-fatal.log").read_text().splitlines())
     suspected = [line["count"] for line in said if line["event"] == "owners_ended_deciding"]
     figure("kills, suspects", f"{workers.deaths}, {sum(suspected)}")
-    assert sum(suspected) > workers.deaths > 5
+    assert workers.deaths > 5
+    assert sum(suspected) > 0  # few on a fast machine: others decide on a batch before its worker is found dead
     assert verdict.faults() == {}
     assert await rows(fleet.rig.database, "reminder", "reason = 'quarantined'") == []
     assert await rows(fleet.rig.database, "suspect") == []
