@@ -145,7 +145,11 @@ class Dispatch:
             await asyncio.wait(under_way)
 
     async def _claim_all(self, due: Sequence[Due], view: View) -> Weighed:
-        """T1 of all of them; suspects come last, one after another."""
+        """T1 of all of them; suspects come last, one after another.
+
+        Nothing is called before they were tried: where one of them ends the process, what was only meant is decided on
+        anew, and what was being called is known to nobody.
+        """
         calm = [one for one in due if not one.strikes]
         claimed = await self._claim_surely(calm, view) if calm else Weighed()
         for one in due:
@@ -184,12 +188,8 @@ class Dispatch:
             await self._store.put_aside(one, ENDED)
             return
         async with self._turns.alone((one.tenant, one.id)) as mine:
-            if not mine:
-                return
-            before = len(claimed.verdicts)
-            await self._keep(await singly([one], partial(self._claim, view)), claimed)
-            if len(claimed.verdicts) == before:  # it is locked, or not due any more
-                await self._owner.lets_go()
+            if mine:
+                await self._keep(await singly([one], partial(self._claim, view)), claimed)
 
     async def _keep(self, done: tuple[list[Weighed], list[Broken[Due]]], claimed: Weighed) -> None:
         """What T1 came to is added to what was claimed; on which it broke, that is set aside."""

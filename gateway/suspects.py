@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import chain
 from typing import Protocol
 
+from gateway.errors import Unavailable
 from gateway.work import Key
 
 STRIKES = 3
@@ -42,16 +43,19 @@ class Turns:
     def __init__(self, notes: Notes) -> None:
         self._notes = notes
         self._together: dict[object, Sequence[Key]] = {}
-        self._alone = False
+        self._door = asyncio.Lock()
+        """Whoever comes first goes first: suspects hold up no round of another drain for longer than one of them."""
         self._changed = asyncio.Condition()
         self._noting = asyncio.Lock()
+        self._holds = False
+        """A suspect may be on record as tried by this process that is not in T1 any more."""
 
     @asynccontextmanager
     async def together(self, keys: Sequence[Key]) -> AsyncIterator[None]:
         """While it decides on these; they are on record, with all that it decides on beside them."""
         mine = object()
-        async with self._changed:
-            await self._changed.wait_for(lambda: not self._alone)
+        async with self._door:
+            await self._let_go()
             self._together[mine] = keys
         try:
             async with self._noting:
@@ -68,14 +72,17 @@ class Turns:
     @asynccontextmanager
     async def alone(self, suspect: Key) -> AsyncIterator[bool]:
         """While it decides on a suspect, if this process may try it."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: not self._alone)
-            self._alone = True
-        try:
+        async with self._door:
+            await self._let_go()
             async with self._changed:
                 await self._changed.wait_for(lambda: not self._together)
+            self._holds = True
             yield await self._notes.tries(suspect)
-        finally:
-            async with self._changed:
-                self._alone = False
-                self._changed.notify_all()
+            with suppress(Unavailable):  # the next turn begins with it, as it does where this one broke
+                await self._let_go()
+
+    async def _let_go(self) -> None:
+        """Of one that was decided on nothing is on record any more; any other may be tried by others."""
+        if self._holds:
+            await self._notes.lets_go()
+            self._holds = False

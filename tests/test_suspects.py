@@ -2,7 +2,10 @@
 
 import asyncio
 
+import pytest
+
 from gateway.domain import Tenant
+from gateway.errors import Unavailable
 from gateway.suspects import Turns
 
 TENANT = Tenant("acme/live")
@@ -24,7 +27,7 @@ class Notes:
         return suspect[1] != "another's"
 
     async def lets_go(self):
-        """Nobody asks."""
+        self.said.append("nothing")
 
 
 def keys(*names):
@@ -70,7 +73,7 @@ async def test_a_suspect_waits_until_nothing_is_beside_it_and_all_else_waits_for
         await settled()
         assert (notes.said, seen) == ([["a"]], [])
     await settled()
-    assert (notes.said[1:], seen) == (["s"], [("s", True)])
+    assert (notes.said[1:], seen) == (["s"], [("s", True)])  # nobody lets go of it while it is tried
     done.set()
     await asyncio.gather(first, *others)
 
@@ -86,3 +89,39 @@ async def test_who_is_cancelled_while_it_waits_holds_up_nobody():
         await asyncio.gather(waiting, return_exceptions=True)
         async with asyncio.timeout(1), turns.together(keys("b")):
             pass
+
+
+async def test_between_two_suspects_those_come_to_their_turn_that_waited_for_the_first():
+    notes, done = Notes(), asyncio.Event()
+    turns = Turns(notes)
+
+    async def one_after_the_other():
+        for name in ("s", "t"):
+            async with turns.alone((TENANT, name)):
+                await done.wait()
+
+    async def beside():
+        async with turns.together(keys("a")):
+            pass
+
+    trying = asyncio.create_task(one_after_the_other())
+    await settled()
+    waiting = asyncio.create_task(beside())
+    await settled()
+    done.set()
+    await asyncio.gather(trying, waiting)
+
+    assert notes.said == ["s", "nothing", ["a"], "t", "nothing"]
+
+
+async def test_of_a_suspect_on_which_the_store_failed_the_next_turn_lets_go_first():
+    notes = Notes()
+    turns = Turns(notes)
+
+    with pytest.raises(Unavailable):
+        async with turns.alone((TENANT, "s")):
+            raise Unavailable("away")
+    assert notes.said == ["s"]
+
+    async with turns.together(keys("a")):
+        assert notes.said == ["s", "nothing", ["a"]]

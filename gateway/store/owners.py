@@ -98,7 +98,10 @@ class Owners:
             )
         if self._heart is not None:
             await self._heart.start()
-            await self.dead()  # what ended others is known before anything is taken
+            try:
+                await self.dead()  # what ended others is known before anything is taken
+            except Exception as wrong:
+                log.exception("burying_failed", error=type(wrong).__name__)  # the sweep tries again
 
     async def takes(self, keys: Sequence[Key]) -> None:
         """See gateway.suspects.Notes."""
@@ -145,11 +148,14 @@ class Owners:
             return rows.all()
 
     async def _confirm(self, conn: AsyncConnection, now: int) -> None:
-        """Mark as dead whose heartbeat is old and whose lock can be had; end the sessions of those given up."""
+        """Mark as dead whose heartbeat is old and whose lock can be had; end the sessions of those given up.
+
+        Whom another buries just now is passed over: the lock that is not to be had is the other's.
+        """
         rows = await conn.execute(
-            select(_OWNER.id, _OWNER.lock_key, _OWNER.heartbeat_at).where(
-                _OWNER.dead_at.is_(None), _silent(literal(now)), _OWNER.id != self.id
-            )
+            select(_OWNER.id, _OWNER.lock_key, _OWNER.heartbeat_at)
+            .where(_OWNER.dead_at.is_(None), _silent(literal(now)), _OWNER.id != self.id)
+            .with_for_update(key_share=True, skip_locked=True)
         )
         gone = []
         for row in rows.all():

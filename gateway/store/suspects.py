@@ -104,9 +104,12 @@ async def accuse(conn: AsyncConnection, dead: Sequence[str], now: int) -> int:
 
 
 async def tries(conn: AsyncConnection, owner: str, suspect: Key, now: int) -> bool:
-    """Let an owner try it alone, unless another does; whoever was taken for dead may not: nobody would ask again."""
-    alive = select(_OWNER.id).where(_OWNER.id == owner, _OWNER.dead_at.is_(None))
-    if await conn.scalar(alive.with_for_update(read=True)) is None:
+    """Let an owner try it alone, unless another does; whoever was taken for dead may not: nobody would ask again.
+
+    It decides on nothing else meanwhile, so what it noted before counts no more.
+    """
+    alive = update(schema.owner).where(_OWNER.id == owner, _OWNER.dead_at.is_(None)).values(taking=None)
+    if (await conn.execute(alive)).rowcount != 1:
         return False
     tenant, name = suspect
     mine = (_SUSPECT.tenant == tenant, _SUSPECT.reminder == name, MINE)

@@ -17,7 +17,7 @@ from gateway.store.owners import DEAD_AFTER
 pytestmark = pytest.mark.timeout(600)
 PROGRAM = Path(__file__).with_name("fatal_worker.py")
 COUNT, RATE, GUILTY = 400, 20, 150
-MANY, FAST = 3000, 150
+MANY, FAST = 500, 150
 MISTAKEN_S = 45.0
 
 
@@ -126,7 +126,7 @@ async def test_workers_that_are_killed_in_the_midst_of_any_t1_make_nobody_guilty
     said = map(orjson.loads, (fleet.logs / "worker-fatal.log").read_text().splitlines())
     suspected = [line["count"] for line in said if line["event"] == "owners_ended_deciding"]
     figure("kills, suspects", f"{workers.deaths}, {sum(suspected)}")
-    assert sum(suspected) > workers.deaths > 3
+    assert sum(suspected) > workers.deaths > 1
     assert verdict.faults() == {}
     assert await rows(fleet.rig.database, "reminder", "reason = 'quarantined'") == []
     assert await rows(fleet.rig.database, "suspect") == []
