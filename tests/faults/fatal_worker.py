@@ -1,6 +1,6 @@
 """`gateway worker` that ends when it decides on one reminder: `FATAL=rm_… python fatal_worker.py killed|hangs`.
 
-With FATAL=anybody it is one of 250 by chance.
+With FATAL=anybody it is whoever is the hundredth to be decided on.
 It is killed there, or begins what never ends in C (a pattern over a text that it tries in 2^60 ways), where nothing of
 this process goes on and a watchdog ends it. With MISTAKE=1 nobody counts on what others ended.
 """
@@ -11,14 +11,14 @@ import signal
 import sys
 from datetime import timedelta
 from functools import partial
-from random import Random
+from itertools import count
 
 import gateway.cli.serving
 from gateway.cli import main
 from gateway.deciding import Desk
 from gateway.store import suspects
 
-QUARANTINE, WATCHDOG_S, CHANCE = timedelta(seconds=5), 2, 1 / 250
+QUARANTINE, WATCHDOG_S, LAST = timedelta(seconds=5), 2, 100
 
 
 def killed():
@@ -40,10 +40,10 @@ async def nobody_counts(*_):
 
 def sow(end):
     """The end, into what decides on one reminder."""
-    weigh_one, fatal, chance = Desk.weigh_one, os.environ["FATAL"], Random()
+    weigh_one, fatal, decided = Desk.weigh_one, os.environ["FATAL"], count(1)
 
     def weigh(self, work, *args):
-        if work.id == fatal or (fatal == "anybody" and chance.random() < CHANCE):
+        if work.id == fatal or (fatal == "anybody" and next(decided) == LAST):
             end()
         return weigh_one(self, work, *args)
 
