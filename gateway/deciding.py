@@ -368,7 +368,10 @@ class Desk:
         permit: timedelta,
     ) -> Decision:
         """The gate's decision; an account that is missing is not known, and so not now."""
-        reachable = {channel: _reachable(found) for channel, found in ways.items()}
+        reachable = {
+            channel: tuple(dict.fromkeys([way.reachable() for way in found]))
+            for channel, found in ways.items()
+        }
         decision = decide(
             snapshot(ask, facts, reachable, moment, self._stated),
             self._tuned_packs(facts.overrides.get(ask.tenant, {})),
@@ -590,13 +593,6 @@ def _intended(ready: Ready, moment: Moment) -> Past:
         technology=intent.technology,
         adapter=intent.adapter,
     )
-
-
-def _reachable(ways: Sequence[Way]) -> tuple[Reachable, ...]:
-    """Each that is another to the gate, in their order."""
-    if len(ways) == 1:
-        return (ways[0].reachable(),)
-    return tuple(dict.fromkeys([way.reachable() for way in ways]))
 
 
 def _way(decision: Decision, ways: Mapping[Channel, Sequence[Way]]) -> Way:

@@ -227,7 +227,7 @@ def _hold(held: Mapping[str, Any]) -> Hold:
 
 def _open_voice(history: Sequence[Past], now: datetime) -> bool:
     """Whether a call to this person can still become a conversation."""
-    return bool(history) and any(
+    return any(
         past.channel == Channel.VOICE and (past.final_at is None or past.final_at > now) for past in history
     )
 

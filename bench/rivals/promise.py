@@ -145,7 +145,7 @@ class Promise:
                     [one.id for one, _ in ended],
                     [handed.ending.value for _, handed in ended],
                     [handed.provider_id for _, handed in ended],
-                    [_ended(one, handed) for one, handed in ended],
+                    [_came_to(one, handed) for one, handed in ended],
                 )
 
 
@@ -154,7 +154,7 @@ def _decided(one: Intent) -> bytes:
     return orjson.dumps({**said, "text": sha256(one.text.encode()).hexdigest()})
 
 
-def _ended(one: Intent, handed: Handed) -> bytes:
+def _came_to(one: Intent, handed: Handed) -> bytes:
     return orjson.dumps({"kind": "outcome", "attempt": one.ref, "state": handed.ending.value})
 
 

@@ -167,11 +167,11 @@ def concerning(
     """
     ask, second = Ask(question, (), facts), seconds(at)
     theirs = [Here(zone(name), second) for name in zones]
-    return [rule for rule in _in_scope(tuple(packs), question) if _binds(rule, ask, theirs, second)]
+    return [rule for rule in _about(tuple(packs), question) if _binds(rule, ask, theirs, second)]
 
 
 @lru_cache(maxsize=4_096)
-def _in_scope(packs: tuple[Pack, ...], question: Question) -> tuple[Content, ...]:
+def _about(packs: tuple[Pack, ...], question: Question) -> tuple[Content, ...]:
     return tuple(
         rule
         for pack in packs

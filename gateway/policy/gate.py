@@ -332,8 +332,6 @@ def _promised(debt: DebtNow, zones: Zones, now: datetime) -> _Word | None:
 
 
 def _held(snapshot: Snapshot, now: datetime) -> _Word | None:
-    if not snapshot.holds:
-        return None
     holds = [
         hold
         for hold in snapshot.holds
@@ -478,19 +476,10 @@ def _address(
         word, _ = _worked_out(look, channel, reachable, facts, reach)
     else:
         word = _as_of_alike(look, channel, reachable, facts, reach)
-    return _Word(
-        action=word.action,
-        reason=word.reason,
-        until=word.until,
-        again=word.again,
-        channel=word.channel,
+    return replace(
+        word,
         address_key=word.address_key and reachable.address_key,
-        adapter=word.adapter,
         deliver_by=word.deliver_by and min(word.deliver_by, look.last),
-        findings=word.findings,
-        flags=word.flags,
-        packs=word.packs,
-        note=word.note,
     )
 
 

@@ -119,9 +119,7 @@ def _scopes(rule: AnyRule) -> tuple[tuple[str, frozenset[str]], ...]:
 
 def in_force(rule: AnyRule, ask: Ask, here: Here) -> bool:
     """Whether the rule is in force on that local date."""
-    first, after, fixed = _dated(rule)
-    if not fixed:
-        first, after = _force_dates(rule, ask, here.zone)
+    first, after = _force_dates(rule, ask, here.zone)
     return first <= here.day < after
 
 

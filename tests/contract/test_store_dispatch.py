@@ -10,7 +10,6 @@ from makers import NOW, borrower, by_id, contact, phone, reminder, rows, set_clo
 from sqlalchemy import insert, update
 
 from gateway.domain import Channel, Money, Tenant, from_us, to_us
-from gateway.intake import Done
 from gateway.quotas.model import Book, Load
 from gateway.store import schema
 from gateway.store.dispatch import DispatchStore
@@ -39,23 +38,6 @@ async def store(database, log):
             )
         )
     return DispatchStore(database, log)
-
-
-@pytest.fixture
-def intake(database, take_in):
-    return take_in(database)
-
-
-@pytest.fixture
-def take(store, intake):
-    """Takes reminders in; their ids."""
-
-    async def take(*raws):
-        results = await intake.reminders(TENANT, list(raws))
-        assert all(isinstance(result, Done) for result in results), results
-        return [orjson.loads(result.body)["id"] for result in results]
-
-    return take
 
 
 async def due(store):

@@ -7,13 +7,12 @@ from datetime import timedelta
 
 import orjson
 import pytest
-from makers import NOW, by_id, reminder, rows, set_clock
+from makers import NOW, by_id, reminder, rows
 from sqlalchemy import event, text, update
 
 from gateway.domain import Tenant, to_us
 from gateway.intake import Done
 from gateway.store import schema
-from gateway.store.dispatch import DispatchStore
 from gateway.store.facts import DUPLICATE_WITHIN, LOOKBACK
 from gateway.store.migrate import make_months
 from gateway.store.rows import work_of
@@ -23,12 +22,6 @@ SMS = {"channels": ["sms"]}
 TICK = timedelta(microseconds=1)
 MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)
-
-
-@pytest.fixture
-async def store(database, log):
-    await set_clock(database)
-    return DispatchStore(database, log)
 
 
 @pytest.fixture

@@ -24,11 +24,6 @@ TENANT = Tenant("acme/live")
 
 
 @pytest.fixture
-def intake(database, take_in):
-    return take_in(database)
-
-
-@pytest.fixture
 def store(database, log):
     return IntakeStore(database, log)
 

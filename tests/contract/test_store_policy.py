@@ -7,31 +7,19 @@ from itertools import pairwise
 
 import orjson
 import pytest
-from makers import NOW, borrower, contact, debt, reminder, rows, set_clock
+from makers import NOW, borrower, contact, debt, reminder, rows
 
 from gateway.domain import Channel, Tenant
 from gateway.errors import BadInput, StaleVersion
 from gateway.intake import Done
 from gateway.quotas.model import Load
 from gateway.store.assignments import Assignments
-from gateway.store.dispatch import DispatchStore
 from gateway.store.facts import LOOKBACK
 from gateway.store.keys import Operator
 from gateway.work import Assignment, Ground, Intent, Start, Subject, Verdict
 
 TENANT = Tenant("acme/live")
 DAY = timedelta(days=1)
-
-
-@pytest.fixture
-async def store(database, log):
-    await set_clock(database)
-    return DispatchStore(database, log)
-
-
-@pytest.fixture
-def intake(database, take_in):
-    return take_in(database)
 
 
 @pytest.fixture

@@ -2,42 +2,19 @@
 
 import asyncio
 
-import orjson
 import pytest
-from makers import borrower, by_id, debt, reminder, rows, set_clock
+from makers import borrower, by_id, debt, reminder, rows
 from sqlalchemy import insert, select, text
 from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 from test_store_dispatch import claimed
 
 from gateway.domain import Tenant
-from gateway.intake import Done
 from gateway.store import schema, suspects
-from gateway.store.dispatch import DispatchStore, _suspects
+from gateway.store.dispatch import _suspects
 from gateway.store.owners import Owners
 
 TENANT = Tenant("acme/live")
 SMS = {"channels": ["sms"]}
-
-
-@pytest.fixture
-async def store(database, log):
-    await set_clock(database)
-    return DispatchStore(database, log)
-
-
-@pytest.fixture
-def intake(database, take_in):
-    return take_in(database)
-
-
-@pytest.fixture
-def take(store, intake):
-    """Takes reminders in; their ids."""
-
-    async def take(*raws):
-        return bodies(await intake.reminders(TENANT, list(raws)))
-
-    return take
 
 
 @pytest.fixture
@@ -51,11 +28,6 @@ def owner(database):
         return Owners(database, owner_id=name, lock_key=row["lock_key"], direct_url=None)
 
     return make
-
-
-def bodies(results):
-    assert all(isinstance(result, Done) for result in results), results
-    return [orjson.loads(result.body)["id"] for result in results]
 
 
 async def accuse(database, *dead):
@@ -135,8 +107,8 @@ async def test_what_was_decided_on_since_or_was_never_taken_is_under_none(databa
 async def test_what_a_person_had_due_beside_it_is_taken_with_it_and_under_suspicion_too(
     database, store, intake, take, owner
 ):
-    bodies(await intake.borrowers(TENANT, [borrower(1)]))
-    bodies(await intake.debts(TENANT, [{**debt(n), "borrower": "B-1"} for n in (1, 2)]))
+    await intake.borrowers(TENANT, [borrower(1)])
+    await intake.debts(TENANT, [{**debt(n), "borrower": "B-1"} for n in (1, 2)])
     names = await take(*(by_id(1, debt=f"L-{n}", idempotency_key=f"k{n}", **SMS) for n in (1, 2)))
     (other,) = await take(reminder(100, **SMS))
     await (await owner("ow_1")).takes(keys(names[:1]))
