@@ -16,7 +16,7 @@ import aiohttp
 import orjson
 from posting import post
 from stand import Program, Stand, StandError, free_port, run, until
-from work import DUE_AT, SENDER_MAIL, SENDER_NUMBER, TAKEN_AT, batches, item
+from work import DUE_AT, SENDER_MAIL, SENDER_NUMBER, TAKEN_AT, batches, further, item
 
 GATEWAY = (sys.executable, "-c", "from gateway.cli import main; main()")
 TENANT = "acme"
@@ -175,15 +175,19 @@ class Run:
 
     def take_in(self, number: int, channels: str, *, due: bool = False) -> float:
         """The first `number` reminders, in batches; the seconds it took."""
-        bodies = [
-            orjson.dumps({"items": [item(n, channels, due=due) for n in batch]})
-            for batch in batches(range(number), BATCH)
-        ]
-        return self._post("/v1/reminders/batch", bodies, BATCHES_AT_ONCE)
+        return self._in_batches([item(n, channels, due=due) for n in range(number)])
+
+    def take_in_further(self, number: int, channels: str) -> float:
+        """Another one for each of the first `number` borrowers, in batches; the seconds it took."""
+        return self._in_batches([further(n, channels) for n in range(number)])
 
     def take_in_singly(self, number: int, channels: str) -> float:
         """The first `number` reminders, one POST each; the seconds it took."""
         return self._post("/v1/reminders", [orjson.dumps(item(n, channels)) for n in range(number)], AT_ONCE)
+
+    def _in_batches(self, items: Sequence[object]) -> float:
+        bodies = [orjson.dumps({"items": batch}) for batch in batches(items, BATCH)]
+        return self._post("/v1/reminders/batch", bodies, BATCHES_AT_ONCE)
 
     def _post(self, path: str, bodies: Sequence[bytes], at_once: int) -> float:
         took, answers = post(self.url + path, self.key, bodies, at_once)

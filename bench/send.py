@@ -95,6 +95,7 @@ class Bench:
         kinds: dict[str, Callable[[int], float]] = {
             "single": self._singly,
             "batch": self._in_batches,
+            "further": self._further,
             "rival": lambda count: count / enqueue_singly(self._stand, count),
         }
         found: dict[str, list[float]] = {kind: [] for kind in kinds}
@@ -118,6 +119,11 @@ class Bench:
     def _in_batches(self, count: int) -> float:
         with self._ours.served() as run:
             return count / run.take_in(count, "sms")
+
+    def _further(self, count: int) -> float:
+        with self._ours.served() as run:
+            run.take_in(count, "sms")
+            return count / run.take_in_further(count, "sms")
 
 
 def line(who: str, cell: Cell, done: Drained) -> str:

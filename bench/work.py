@@ -66,6 +66,12 @@ def item(number: int, channels: str, *, due: bool = False) -> dict[str, Any]:
     return made if due else {**made, "not_before": _z(DUE_AT)}
 
 
+def further(number: int, channels: str) -> dict[str, Any]:
+    """Another reminder to the same borrower about the same debt, both named by their ids."""
+    ids = {"idempotency_key": f"L-{number}:pre_due:2", "borrower": f"B-{number}", "debt": f"L-{number}"}
+    return {**item(number, channels), **ids}
+
+
 def job(number: int, channels: str) -> dict[str, Any]:
     """The same reminder as the rivals take it."""
     channel = channel_of(number, channels)

@@ -273,6 +273,8 @@ _OTHER_ID = re.compile(
     re.VERBOSE,
 )
 _AADHAAR = re.compile(r"(?<![0-9A-Za-z])[2-9]\d{3}[-.]\d{4}[-.]\d{4}(?![0-9A-Za-z])")
+_MAY_NAME = re.compile(r"@|(?:\d[-._:]?){9}|[A-Z]{3}P[A-Z]\d{4}")
+"""What any of these has; most ids have none of it."""
 _ID18_WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 
 
@@ -281,6 +283,8 @@ def reads_as_personal(text: str) -> bool:
 
     Only shapes that are surely such, or carry a right checksum: a bare number of ten digits may be a loan.
     """
+    if _MAY_NAME.search(text) is None:
+        return False
     return bool(
         ("@" in text and _MAIL.search(text))
         or _PHONE_ID.search(text)

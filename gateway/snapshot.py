@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
-from functools import lru_cache
 from typing import Any
 
 from gateway import outcomes
@@ -19,8 +18,6 @@ from gateway.templating import Template, ValidWhile
 from gateway.values import dataclass
 from gateway.work import AddressRow, BorrowerRow, DebtRow, Facts, Past
 
-MOST_ALIKE = 4096
-"""Different clues to zones of which it is remembered what they leave possible; many people have the same."""
 STALE_AFTER = timedelta(hours=24)
 """For a tenant that set nothing else."""
 DAY = timedelta(days=1)
@@ -184,12 +181,9 @@ def _set_facts(borrowers: Sequence[BorrowerRow]) -> dict[str, Any]:
 
 def zones_of(borrower: BorrowerRow, addresses: Sequence[AddressRow]) -> Zones:
     """Every zone the borrower may be in, and all clues."""
-    stated = tuple([(z["zone"], z["source"]) for z in borrower.profile.get("time_zones") or ()])
-    clues = tuple([address.clue for address in addresses if address.clue is not None])
-    return _zones(stated, borrower.profile.get("residence"), clues)
-
-
-_zones = lru_cache(MOST_ALIKE)(possible_zones)
+    stated = [(z["zone"], z["source"]) for z in borrower.profile.get("time_zones") or ()]
+    clues = [address.clue for address in addresses if address.clue is not None]
+    return possible_zones(stated, borrower.profile.get("residence"), clues)
 
 
 def _validity(ask: Ask, debt: DebtRow, zones: Zones) -> tuple[datetime | None, datetime, date | None]:

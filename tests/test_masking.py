@@ -323,3 +323,22 @@ def test_ordinary_ids_pass(text):
 @given(st.integers(0, 2**41), st.binary(min_size=10, max_size=10))
 def test_a_ulid_never_reads_as_a_person(at_ms, entropy):
     assert not reads_as_personal(ulid("", at_ms * 1000, entropy))
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        r"(?:86[-._:]?)?1[3-9][0-9][-._:]?[0-9]{4}[-._:]?[0-9]{4}",
+        r"91[-._:]?[6-9][0-9]{4}[-._:]?[0-9]{5}",
+        r"44[-._:]?7[0-9]{3}[-._:]?[0-9]{6}",
+        r"[2-9][0-9]{2}[-.][2-9][0-9]{2}[-.][0-9]{4}",
+        r"[1-7][0-9]{2}-[1-9]{2}-[1-9]{4}",
+        r"[A-Z]{3}P[A-Z][0-9]{4}[A-Z]",
+        r"[a-z]{1,9}@[a-z]{1,9}\.[a-z]{2,3}",
+    ],
+)
+@given(st.data())
+def test_whatever_has_the_shape_of_a_number_or_an_address_reads_as_a_person(shape, data):
+    text = data.draw(st.from_regex(shape, fullmatch=True).filter(lambda drawn: not drawn.startswith("666")))
+    assert reads_as_personal(text)
+    assert reads_as_personal(f"L:{text}:due")

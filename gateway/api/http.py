@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -55,22 +55,17 @@ async def read_json(request: Request, limit: int = SINGLE, *, empty: object = No
 def _deeper(value: object, depth: int) -> bool:
     level = [value]
     for _ in range(depth):
-        level = [inner for outer in level for inner in _inner(outer)]
+        level = [inner for outer in level for inner in _inner(outer) if isinstance(inner, (dict, list))]
         if not level:
             return False
     return True
 
 
-def _inner(value: object) -> list[object]:
-    """The lists and objects directly within a value."""
-    match value:
-        case dict():
-            values = list(value.values())
-        case list():
-            values = value
-        case _:
-            return []
-    return [inner for inner in values if isinstance(inner, (dict, list))]
+def _inner(value: object) -> Iterable[object]:
+    """What stands directly within a value."""
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 async def read_items(request: Request) -> list[object]:

@@ -36,6 +36,15 @@ class Desk:
     bindings: Bindings
     blind: Blind
     keys: Mapping[str, SubjectKey]
+    _carried: dict[tuple[str, Channel], bool] = field(default_factory=dict)
+
+    def carries(self, template: Template, channel: Channel) -> bool:
+        """Whether a template has a text for a channel and an account of it can carry that; asked once of each."""
+        key = template.name, channel
+        if key not in self._carried:
+            has_text = any(on is channel for on, _ in template.texts)
+            self._carried[key] = has_text and self.bindings.bound(self.tenant, template, channel)
+        return self._carried[key]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -149,7 +158,7 @@ def _template_faults(body: ReminderIn, template: Template | None, desk: Desk) ->
     faults += [
         Fault(at=f"/channels/{place}", code="template_unbound", message=UNBOUND)
         for place, channel in enumerate(body.channels)
-        if not _carried(template, channel, desk)
+        if not desk.carries(template, channel)
     ]
     return faults + check_facts(template, body.facts)
 
@@ -157,11 +166,6 @@ def _template_faults(body: ReminderIn, template: Template | None, desk: Desk) ->
 UNBOUND = (
     "no account of this channel can carry the template: bind it in the catalog, or leave the channel out"
 )
-
-
-def _carried(template: Template, channel: Channel, desk: Desk) -> bool:
-    has_text = any(on is channel for on, _ in template.texts)
-    return has_text and desk.bindings.bound(desk.tenant, template, channel)
 
 
 def waits_under(body: ReminderIn, borrower: Borrower) -> Channel:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import tomllib
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from importlib import resources
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import orjson
 import phonenumbers
 from phonenumbers import PhoneNumber, PhoneNumberType
 from phonenumbers.tzdata import TIMEZONE_DATA, TIMEZONE_LONGEST_PREFIX
@@ -71,9 +72,11 @@ def number_place(parsed: PhoneNumber) -> tuple[str | None, Clue | None]:
     return region, _clue(COUNTRY, zones_of_place(region))
 
 
-def kept_clue(found: Mapping[str, Any] | Sequence[str] | None) -> Clue | None:
+@lru_cache(maxsize=4096)
+def kept_clue(said: str) -> Clue | None:
     """A number's clue from its JSON; the first version kept no more than the names of the zones."""
-    if isinstance(found, Mapping):
+    found = orjson.loads(said)
+    if isinstance(found, dict):
         return Clue(NUMBER, found["quality"], tuple(found["zones"]))
     return _clue(AREA, found or ())
 

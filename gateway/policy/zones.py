@@ -59,6 +59,12 @@ class Zones:
 def possible_zones(
     stated: Iterable[tuple[str, str]], residence: str | None, numbers: Iterable[Clue]
 ) -> Zones:
+    """Every zone that the clues leave possible (see `_possible`); many people have the same clues."""
+    return _possible(tuple(stated), residence, tuple(numbers))
+
+
+@lru_cache(maxsize=4096)
+def _possible(stated: tuple[tuple[str, str], ...], residence: str | None, numbers: tuple[Clue, ...]) -> Zones:
     """Every zone that the clues leave possible; none when nothing is known.
 
     `stated` are (zone, source); `residence` is a place (ISO 3166). Clues add up (Regulation F, comment

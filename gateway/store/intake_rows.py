@@ -73,7 +73,7 @@ def address(row: Found[Any]) -> Address:
         value_enc=row.value_enc,
         kind=row.kind,
         country=row.country,
-        clue=kept_clue(orjson.loads(row.zones)),
+        clue=kept_clue(row.zones),
         dead_at=_at(row.dead_at),
     )
 

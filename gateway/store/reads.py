@@ -283,7 +283,7 @@ def _masked(row: Row[Any], key: DataKey | None) -> Mapping[str, str | None]:
 
 
 def _address(row: Row[Any], key: DataKey | None) -> dict[str, Any]:
-    value, clue = MASK, kept_clue(orjson.loads(row.zones))
+    value, clue = MASK, kept_clue(row.zones)
     if key is not None:
         clear = key.open(row.value_enc, table="address", column="value_enc", row=bytes(row.blind).hex())
         value = mask_any(row.channel, clear.decode())

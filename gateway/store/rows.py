@@ -15,7 +15,6 @@ from sqlalchemy.engine import Row
 
 from gateway.domain import Channel, DebtState, Money, Outcome, Tenant, from_us, to_us
 from gateway.policy.numbers import kept_clue
-from gateway.policy.zones import Clue
 from gateway.ports import Entry, Moment
 from gateway.store import schema
 from gateway.work import (
@@ -32,7 +31,7 @@ from gateway.work import (
 )
 
 MOST_ALIKE = 4096
-"""Different texts of flags or zones whose values are remembered; many rows say the same."""
+"""Different texts of flags whose values are remembered; many rows say the same."""
 
 
 def us(instant: datetime | None) -> int | None:
@@ -114,13 +113,8 @@ def address_of(row: Sequence[Any]) -> AddressRow:
         value_enc=bytes.fromhex(value_enc),
         kind=kind,
         country=country,
-        clue=_clue(zones),
+        clue=kept_clue(zones),
     )
-
-
-@lru_cache(MOST_ALIKE)
-def _clue(zones: str) -> Clue | None:
-    return kept_clue(orjson.loads(zones))
 
 
 def debt_of(id_: str, row: Sequence[Any]) -> DebtRow:

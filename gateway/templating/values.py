@@ -86,10 +86,12 @@ def is_plain(value: str) -> bool:
 
 def is_url(value: str) -> bool:
     """Whether it is an absolute https address (http for this machine's own, for trials)."""
-    if not is_plain(value) or not _URL.fullmatch(value):
+    if not is_plain(value):
         return False
     if _SAFE_URL.fullmatch(value):
         return True
+    if not _URL.fullmatch(value):
+        return False
     try:
         parts = urlsplit(value)
         host, _ = parts.hostname, parts.port

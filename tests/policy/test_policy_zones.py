@@ -1,5 +1,7 @@
 """Where a borrower may be: every clue is kept, each with how well it knows, and none is forgotten."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -297,13 +299,13 @@ def test_zones_that_show_the_same_time_are_one_name():
 def test_what_is_kept_of_a_number_is_read_again_and_holds_no_digit_of_it(number):
     kept = number_clue(number).as_json()
 
-    assert kept_clue(kept) == number_clue(number)
+    assert kept_clue(json.dumps(kept)) == number_clue(number)
     assert not any(sign.isdigit() for sign in str(kept))
 
 
 def test_zones_that_were_kept_without_a_quality_count_in_full():
-    assert kept_clue(["Asia/Jakarta", "Asia/Makassar"]) == Clue(
+    assert kept_clue('["Asia/Jakarta", "Asia/Makassar"]') == Clue(
         "number", "area", ("Asia/Jakarta", "Asia/Makassar")
     )
-    assert kept_clue([]) is None
-    assert kept_clue(None) is None
+    assert kept_clue("[]") is None
+    assert kept_clue("null") is None
