@@ -24,11 +24,15 @@ EVERYWHERE = [
 ]
 
 
+ON_ITS_WAY_S = 0.2
+"""After somebody is about to count, its statement has reached the server."""
+
+
 class Meeting:
     """Whoever has counted waits until a second one is about to; in vain where that one waits for a lock."""
 
     def __init__(self, patience_s):
-        self._came, self._both = 0, asyncio.Event()
+        self._came, self._both, self._waited = 0, asyncio.Event(), False
         self._patience_s = patience_s
 
     def come(self):
@@ -37,9 +41,13 @@ class Meeting:
             self._both.set()
 
     async def wait(self):
+        if self._waited:
+            return
+        self._waited = True
         with suppress(TimeoutError):
             async with asyncio.timeout(self._patience_s):
                 await self._both.wait()
+                await asyncio.sleep(ON_ITS_WAY_S)
 
 
 class Met(DispatchTx):
