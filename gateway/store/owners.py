@@ -20,7 +20,7 @@ from datetime import timedelta
 from typing import Any
 
 import asyncpg
-from sqlalchemy import ColumnElement, Row, and_, insert, literal, or_, select, text, update
+from sqlalchemy import ColumnElement, Row, and_, delete, insert, literal, not_, or_, select, text, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -203,10 +203,11 @@ class Owners:
     async def _ask_for(self, duty: str) -> tuple[bool, float]:
         """Whether this process leads a duty from now on, and in how many seconds to ask again."""
         async with self._db.read() as conn:
-            leased = select(_LEASE.owner, _LEASE.until - self._db.real).where(_LEASE.name == duty)
-            for owner, left_us in await conn.execute(leased):
-                if owner != self.id and left_us >= 0:
-                    return False, min(left_us / 1e6, LEASE.total_seconds())  # a clock may have gone back
+            leased = select(_LEASE.until - self._db.real).where(
+                _LEASE.name == duty, _LEASE.owner != self.id, self._lasts()
+            )
+            for (left_us,) in await conn.execute(leased):
+                return False, min(left_us / 1e6, LEASE.total_seconds())
         async with self._db.write() as conn:
             taken = postgresql.insert(schema.lease).values(
                 name=duty, owner=self.id, until=self._db.real + _LEASE_US
@@ -215,10 +216,14 @@ class Owners:
                 taken.on_conflict_do_update(
                     index_elements=[_LEASE.name],
                     set_={"owner": self.id, "until": taken.excluded.until},
-                    where=or_(_LEASE.owner == self.id, _LEASE.until < self._db.real),
+                    where=or_(_LEASE.owner == self.id, not_(self._lasts())),
                 ).returning(_LEASE.owner)
             )
             return row.scalar() == self.id, RENEWED_S
+
+    def _lasts(self) -> ColumnElement[bool]:
+        """Whether a lease holds; one that lasts for longer than any was given before the server's clock went back."""
+        return _LEASE.until.between(self._db.real, self._db.real + 2 * _LEASE_US)
 
     async def leave(self) -> None:
         """Say goodbye after a clean drain: what is still to this owner's name may be taken over at once."""
@@ -228,6 +233,7 @@ class Owners:
             now = to_us((await self._db.moment(conn)).real)
             gone = {"dead_at": now, "taking": None}
             await conn.execute(update(schema.owner).where(_OWNER.id == self.id).values(gone))
+            await conn.execute(delete(schema.lease).where(_LEASE.owner == self.id))
             await suspects.let_go(conn, self.id)
 
 

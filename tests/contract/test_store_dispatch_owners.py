@@ -206,14 +206,33 @@ async def test_who_beat_before_the_servers_clock_went_back_is_silent_all_the_sam
 
 
 @ON_POSTGRES
-async def test_a_follower_does_not_wait_for_a_lease_of_before_the_clock_went_back(database, owners):
+async def test_a_lease_of_before_the_servers_clock_went_back_is_none(database, owners):
+    clock = Clock()
+    first, second = owners("ow_1", clock), owners("ow_2", clock)
+    assert [await first.leads("sweep"), await second.leads("sweep")] == [True, False]
+    clock.at += LEASE.total_seconds()
+    await older(database, "lease.until", -3600)
+
+    assert [await second.leads("sweep"), await first.leads("sweep")] == [True, False]
+
+
+@ON_POSTGRES
+async def test_a_leader_renews_its_lease_when_the_servers_clock_went_back(database, owners):
     clock = Clock()
     first, second = owners("ow_1", clock), owners("ow_2", clock)
     assert await first.leads("sweep")
+    clock.at += LEASE.total_seconds() / 2
     await older(database, "lease.until", -3600)
-    assert not await second.leads("sweep")
-    await older(database, "lease.until", 3700)
-    clock.at += LEASE.total_seconds()
+
+    assert [await first.leads("sweep"), await second.leads("sweep")] == [True, False]
+
+
+@ON_POSTGRES
+async def test_who_leaves_hands_over_what_it_leads(database, owners):
+    first, second = owners("ow_1"), owners("ow_2")
+    await first.register()
+    assert await first.leads("sweep")
+    await first.leave()
 
     assert await second.leads("sweep")
 

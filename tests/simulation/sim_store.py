@@ -48,6 +48,10 @@ class Raw(sqlite3.Connection):
         return super().cursor(factory)
 
 
+_CALLS = """SELECT owner FROM attempt
+ WHERE called_at IS NOT NULL AND ending IS NULL AND state NOT IN ('intent', 'void')"""
+
+
 class Server:
     """One SQLite, emptied of every run by rolling it back: prepared once, it serves all schedules."""
 
@@ -59,6 +63,7 @@ class Server:
         self.holder = None
         """The one session that has its turn."""
         self.waiting = []
+        self._before = []
         self.raw = sqlite3.connect(":memory:", factory=Raw, cached_statements=1000)
         engine = create_engine("sqlite://", creator=lambda: self.raw, poolclass=StaticPool)
         self.conn = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
@@ -89,6 +94,11 @@ class Server:
         """What an observer asks, who is nobody's process and takes no time."""
         return self.raw.execute(sql, values).fetchall()
 
+    def calls_of(self, process):
+        """How many calls of a process are under way, as it is committed: what is being written may be rolled back."""
+        owners = self.say(_CALLS) if self.holder is None else self._before
+        return owners.count((f"ow_{process.name}",))
+
     async def turn(self, session, *, first):
         """Wait for one's turn."""
         if self.holder is None:
@@ -107,7 +117,7 @@ class Server:
             raise
 
     def _let(self, session):
-        self.holder = session
+        self.holder, self._before = session, self.say(_CALLS)
         self.raw.execute("SAVEPOINT tx")
 
     def next(self):

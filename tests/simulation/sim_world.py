@@ -643,12 +643,7 @@ class World:
         return self.random.choice(whose if whose and self.random.random() < 0.8 else able) if able else None
 
     def _cut(self, worker):
-        """What its open transaction has withdrawn is calling again when that is rolled back."""
-        holder = self.stage.server.holder
-        writes = holder is not None and holder.process is worker.process
-        sure = ("intent",) if writes else ("intent", "void")
-        (calls,) = self.stage.server.say(_CALLING, f"ow_{worker.process.name}", json.dumps(sure))[0]
-        self.in_flight += calls
+        self.in_flight += self.stage.server.calls_of(worker.process)
         self._cuts += 1
 
     def _kill(self):
@@ -883,8 +878,6 @@ def _broke(worker):
     return worker.going.done() and not worker.process.dead and not worker.going.cancelled()
 
 
-_CALLING = """SELECT count(*) FROM attempt
- WHERE owner = ? AND called_at IS NOT NULL AND ending IS NULL AND state NOT IN (SELECT value FROM json_each(?))"""
 _MAY_GO = (
     "next_at IS NOT NULL AND substr(queue, 1, instr(queue, '|') - 1) NOT IN (SELECT value FROM json_each(?))"
 )
