@@ -256,6 +256,8 @@ class Desk:
             decision = self._decide_around(ask, ways, facts, moment, permit)
             if decision.action is not Action.SEND:
                 return decision, None, ()
+            if (note := self._unusable(work, ask.template, facts)) is not None:
+                return _unsaid(work, decision, note), None, ()
             try:
                 return decision, self._ready(work, decision, ways, facts, keys, moment, permit), ()
             except BadInput as wrong:
@@ -264,6 +266,14 @@ class Desk:
         except Exception as wrong:  # noqa: BLE001 (one bad row must not hold up its whole queue for ever)
             log.warning("reminder_broken", reminder=work.id, error=type(wrong).__name__)
             return _unknown(work, moment), None, ()
+
+    def _unusable(self, work: Work, template: Template | None, facts: Facts) -> str | None:
+        """Why this process cannot say what was accepted; one whose catalog is newer may. A newer text may be said."""
+        if template is None or template.version < work.template_version:
+            return f"this worker's catalog has no {work.template} of version {work.template_version}"
+        if not template.may_be_said(facts.approvals.get(work.tenant, {})):
+            return f"{template.name} of version {template.version} is not approved"
+        return None
 
     def _ask(self, work: Work, facts: Facts) -> Ask:
         return Ask(
@@ -431,7 +441,8 @@ class Desk:
         way = _way(decision, ways)
         key = keys[work.tenant, work.borrower]
         debt = facts.debts[work.tenant, work.debt]
-        rendered = self._fitting(work, decision, way, facts, key)
+        template = self._template(work)
+        rendered = self._fitting(work, template, decision, way, facts, key)
         ref = ulid("at_", to_us(moment.policy), self._entropy(10))
         price = _price(way.connected, rendered)
         deliver_by = moment.real + (decision.deliver_by - moment.policy)
@@ -458,7 +469,7 @@ class Desk:
                     load=way.connected.load(
                         work.tenant, work.template, work.priority, segments=rendered.segments, cost=price
                     ),
-                    template_version=work.template_version,
+                    template_version=template.version,
                     portfolios=_some(work.portfolio, debt.portfolio),
                     places=_some(
                         *work.places,
@@ -480,12 +491,20 @@ class Desk:
             next_step=step_after(work.escalate, work.step),
         )
 
-    def _fitting(self, work: Work, decision: Decision, way: Way, facts: Facts, key: SubjectKey) -> Rendered:
+    def _template(self, work: Work) -> Template:
+        template = self._catalog.get(work.template)
+        if template is None:
+            raise BadInput([GONE], code=GONE.code)
+        return template
+
+    def _fitting(
+        self, work: Work, template: Template, decision: Decision, way: Way, facts: Facts, key: SubjectKey
+    ) -> Rendered:
         """What will be said; BadInput when it cannot be made, or breaks rules on content of this decision's packs."""
         borrower = facts.borrowers[work.tenant, work.borrower]
         debt = facts.debts[work.tenant, work.debt]
         values = _values(work, borrower, debt, key, _today(decision.at, decision.zones))
-        rendered = self._render(work, way.connected, borrower, values)
+        rendered = _render(template, way.connected, borrower, values)
         rules = concerning(
             decision.packs,
             _question(work, way, debt, facts),
@@ -515,21 +534,19 @@ class Desk:
         for channel in [c for c in work.channels if c in ways]:
             connected = ways[channel][0].connected
             with suppress(BadInput):
-                said[channel] = self._render(work, connected, borrower, values)
+                said[channel] = _render(self._template(work), connected, borrower, values)
         return said
 
-    def _render(self, work: Work, connected: Connected, borrower: BorrowerRow, values: Values) -> Rendered:
-        template = self._catalog.get(work.template)
-        if template is None:
-            raise BadInput([GONE], code=GONE.code)
-        return render(
-            template,
-            connected.channel,
-            borrower.profile.get("language") or "",
-            values,
-            account=connected.account,
-            takes_free_text=connected.adapter.takes_free_text,
-        )
+
+def _render(template: Template, connected: Connected, borrower: BorrowerRow, values: Values) -> Rendered:
+    return render(
+        template,
+        connected.channel,
+        borrower.profile.get("language") or "",
+        values,
+        account=connected.account,
+        takes_free_text=connected.adapter.takes_free_text,
+    )
 
 
 GONE = Fault(
@@ -749,7 +766,7 @@ def _decided(
             "adapter": intent.adapter,
             "account": intent.account,
             "template": work.template,
-            "template_version": work.template_version,
+            "template_version": intent.start.template_version,
             "language": intent.language,
             "segments": intent.segments,
             "price": {"amount": str(intent.price.amount), "currency": intent.price.currency}
@@ -803,8 +820,26 @@ def _until_free(decision: Decision, history: Sequence[Past]) -> Decision:
     return replace(decision, until=first, again=True, ends=None) if first < decision.until else decision
 
 
+def _unsaid(work: Work, decision: Decision, note: str) -> Decision:
+    """It may go, and this process cannot say it: not now."""
+    until = min(decision.at + LOOK_AGAIN, work.expires_at)
+    return replace(
+        decision,
+        action=Action.DEFER,
+        reason="template_unusable",
+        note=note,
+        until=until,
+        again=True,
+        deliver_by=None,
+    )
+
+
 def _unknown(work: Work, moment: Moment) -> Decision:
-    """A decision that no rule was asked for: not known is not now."""
+    """A decision that no rule was asked for: not known is not now, and in the end is never."""
+    if moment.policy >= work.expires_at:
+        return Decision(
+            action=Action.SUPPRESS, reason="expired", at=moment.policy, zones=Zones(names=(), evidence=())
+        )
     return Decision(
         action=Action.DEFER,
         reason="lookup_failed",

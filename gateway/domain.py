@@ -8,13 +8,16 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from functools import lru_cache
-from typing import NewType
+from typing import NewType, TypeAlias
 
 from gateway.masking import Pii
 from gateway.values import dataclass
 
 Tenant = NewType("Tenant", str)
 """A tenant's name and the mode of the key, `acme/live` or `acme/test`: two worlds that share nothing."""
+
+Approvals: TypeAlias = Mapping[tuple[str, int, str], bool]
+"""What was said of templates, by name, version and content hash."""
 
 
 class Mode(StrEnum):

@@ -117,9 +117,9 @@ class Callbacks:
             ours = {ref: a for ref, a in known.items() if self._went_through(a, connected)}
             told = [(ours[ref], r) for ref, r in named if ref in ours]
             given_up = await self._write(tx, connected, told)
+        await learn_from(self._store, told)  # before others of theirs are free
         await freed(self._store, given_up)
         self._metrics.receipts(account.adapter, known=len(told), strange=len(receipts) - len(told))
-        await learn_from(self._store, told)
         return all(r.ref or r.provider_id in refs for r in receipts)
 
     def _went_through(self, attempt: Attempt, connected: Connected) -> bool:

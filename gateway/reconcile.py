@@ -149,11 +149,11 @@ class Reconcile:
             except Exception as wrong:
                 log.exception("asking_failed", adapter=attempt.adapter, error=type(wrong).__name__)
                 told = None
-            await self._settle(attempt, told)
-            if isinstance(told, Receipt):
+            if isinstance(told, Receipt):  # first: once it is settled nobody asks again
                 await learn_from(self._store, [(attempt, told)])
-                if told.refusal is not None:
-                    await freed(self._store, [(attempt.tenant, attempt.person)])
+            await self._settle(attempt, told)
+            if isinstance(told, Receipt) and told.refusal is not None:
+                await freed(self._store, [(attempt.tenant, attempt.person)])
 
     async def _ask(self, attempt: Attempt, sealed: bytes | None) -> Receipt | NotShown | None:
         connected = self._accounts.named(attempt.tenant, attempt.account)

@@ -7,6 +7,7 @@ not at all.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -35,6 +36,9 @@ HELD_BACK = 1.0
 """Seconds for which this process starts nothing through an account after a configuration error; its breaker follows."""
 AT_MOST = 500
 """Starts in one take."""
+
+_SLEEPS = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""Goes on while the machine is suspended, as the loop's clock does not."""
 
 log = get(__name__)
 
@@ -75,7 +79,7 @@ Way = tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """An intent that waits for its start, and until when (loop time)."""
+    """An intent that waits for its start, and until when (Starts._now)."""
 
     ready: Ready
     until: float
@@ -99,10 +103,15 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
-    """When (loop time) a call begins at the earliest and at the latest."""
+    """When (Starts._now) a call begins at the earliest and at the latest."""
 
     earliest: float
     latest: float
+
+
+def slept() -> float:
+    """Seconds that this machine was suspended for since it began, plus whatever it began with."""
+    return time.clock_gettime(_SLEEPS) - time.monotonic()
 
 
 class Starts:
@@ -119,7 +128,9 @@ class Starts:
         endings: Endings,
         metrics: Metrics,
         links: Links,
+        slept: Callable[[], float] = slept,
     ) -> None:
+        self._slept = slept
         self._store = store
         self._journal = journal
         self._grants = grants
@@ -142,8 +153,8 @@ class Starts:
 
     def add(self, ready: Sequence[Ready]) -> list[asyncio.Future[None]]:
         """Let these start as soon as their quotas allow; the futures are done when all is written."""
-        loop = asyncio.get_running_loop()
-        added = [Waiting(ready=one, until=loop.time() + PATIENCE, over=loop.create_future()) for one in ready]
+        loop, until = asyncio.get_running_loop(), self._now() + PATIENCE
+        added = [Waiting(ready=one, until=until, over=loop.create_future()) for one in ready]
         self._waiting.extend(added)
         self._some.set()
         return [one.over for one in added]
@@ -168,11 +179,15 @@ class Starts:
 
     def behind(self) -> bool:
         """Whether what waits has come too late for its slot just now: more work would only make it later."""
-        return bool(self._waiting) and asyncio.get_running_loop().time() < self._late_until
+        return bool(self._waiting) and self._now() < self._late_until
 
     def waiting(self) -> int:
         """Intents that wait for their start."""
         return len(self._waiting)
+
+    def _now(self) -> float:
+        """The loop's clock, and what it did not count: permits and slots pass while the machine sleeps."""
+        return asyncio.get_running_loop().time() + self._slept()
 
     async def fewer_wait(self, most: float, *, within_s: float) -> None:
         """Return when no more than `most` intents wait for their start, or when the time is over."""
@@ -187,16 +202,15 @@ class Starts:
 
     async def run(self) -> None:
         """Take and go until cancelled."""
-        loop = asyncio.get_running_loop()
         while True:
             await self._some.wait()
             await self._no_go.wait()
-            began = loop.time()
+            began = self._now()
             asked, started = await self._tick(began)
             if not self._waiting:
                 self._some.clear()
             pause = SLOW_TICK if self._waiting and started < min(FEW, asked) else TICK
-            await asyncio.sleep(max(0.0, began + pause - loop.time()))
+            await asyncio.sleep(max(0.0, began + pause - self._now()))
 
     async def give_up(self) -> None:
         """Withdraw all that has no start yet; returns when nothing of this process is under way."""
@@ -255,13 +269,12 @@ class Starts:
                 for (way, _), ones in groups.items()
             ),
         )
-        loop = asyncio.get_running_loop()
-        asked = loop.time()
+        asked = self._now()
         try:
             granted = await self._grants.take(wanted)
         except Unavailable:
             return 0
-        answered = loop.time()
+        answered = self._now()
         self._metrics.took("take", answered - asked)
         started = [
             (one, Slot(earliest=answered + at / 1e6, latest=asked + (at + LATE_US) / 1e6))
@@ -295,18 +308,17 @@ class Starts:
 
     async def _go(self, started: Sequence[tuple[Waiting, Slot]], word: Word | None) -> None:
         """Ask for the go; a commit whose answer was lost counts as not given and is withdrawn."""
-        loop = asyncio.get_running_loop()
-        asked = loop.time()
+        asked = self._now()
         went = await self._went([one.ready.intent for one, _ in started], word)
         if went is None:
             await self._withdraw([one for one, _ in started], called=True)
             return
-        self._metrics.took("go", loop.time() - asked)
+        self._metrics.took("go", self._now() - asked)
         refused = [one for one, _ in started if one.ready.intent.ref not in went.granted]
         granted = await self._noted(
             [(one, slot) for one, slot in started if one.ready.intent.ref in went.granted]
         )
-        now = loop.time()
+        now = self._now()
         self._come_late([one for one, slot in granted if now > slot.latest])
         for one, slot in granted:
             if now <= slot.latest:
@@ -385,7 +397,7 @@ class Starts:
         except Unavailable:
             await self._withdraw(ones, called=True)
             return
-        self._late_until = asyncio.get_running_loop().time() + LATE_LASTS
+        self._late_until = self._now() + LATE_LASTS
         for _ in ones:
             self._metrics.refused("late", "")
         self._waiting.extend(one for one in ones if one.ready.intent.ref in back)
@@ -403,9 +415,8 @@ class Starts:
             self._some.set()
 
     async def _call(self, one: Waiting, slot: Slot) -> None:
-        loop = asyncio.get_running_loop()
-        await asyncio.sleep(max(0.0, slot.earliest - loop.time()))
-        began = loop.time()
+        await asyncio.sleep(max(0.0, slot.earliest - self._now()))
+        began = self._now()
         if not self._owner.fit:
             await self._withdraw([one], called=True)
             return
@@ -419,8 +430,8 @@ class Starts:
         if self._waiting:
             self._some.set()
         if handed.ending is HandOver.CONFIG:
-            self._misconfigured[one.pool] = loop.time() + HELD_BACK
-        self._metrics.called(ready.intent.channel, ready.intent.adapter, handed.ending, loop.time() - began)
+            self._misconfigured[one.pool] = self._now() + HELD_BACK
+        self._metrics.called(ready.intent.channel, ready.intent.adapter, handed.ending, self._now() - began)
         await self._endings.write(ready, handed)
         self._over([one], called=False)
 

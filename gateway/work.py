@@ -8,7 +8,7 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from gateway.domain import Channel, DebtState, Money, Tenant
+from gateway.domain import Approvals, Channel, DebtState, Money, Tenant
 from gateway.policy.zones import Clue
 from gateway.quotas.model import Load
 from gateway.values import dataclass
@@ -213,6 +213,7 @@ class Facts:
     duplicates: frozenset[Key] = field(default_factory=frozenset)
     contacted: Mapping[Key, str] = field(default_factory=dict)
     """State of the latest attempt of those that escalate, by (tenant, reminder)."""
+    approvals: Mapping[Tenant, Approvals] = field(default_factory=dict)
     assignments: Mapping[Key, Assignment] = field(default_factory=dict)
     """The one in force, by (tenant, portfolio); the portfolio of a whole tenant is empty."""
 

@@ -14,10 +14,8 @@ from typing import Any
 
 import orjson
 
-from gateway.policy.model import UNKNOWN, Event
+from gateway.policy.model import LOOKBACK, UNKNOWN, Event
 
-LOOKBACK = timedelta(days=75)
-"""How far back contacts count, but for a conversation, which a rule may ask after however long ago it was."""
 SPOKEN = ("conversation", "answered")
 NO_CONTACT = ("void", "rejected")
 """Ends of an attempt that reached nobody."""

@@ -215,14 +215,14 @@ class Intake:
         """Move reminders whose debt or borrower changed, in another transaction; channels with something due.
 
         Debts stay as they are until the moves are written, so that of two changes the later one has the
-        last word. What was committed and not followed, because the store failed in between, is followed
-        when the request comes again.
+        last word; reminders are locked, as one that is decided on just now is waited for. What was committed
+        and not followed, because the store failed in between, is followed when the request comes again.
         """
         if not (work.debts or work.borrowers):
             return set()
 
         async def within(tx: IntakeTx) -> set[str]:
-            waiting = await tx.waiting(debts=sorted(work.debts), borrowers=sorted(work.borrowers))
+            waiting = await tx.held(debts=sorted(work.debts), borrowers=sorted(work.borrowers))
             if not waiting:
                 return set()
             now = tx.moment.policy

@@ -60,6 +60,9 @@ class IntakeTx(Protocol):
     async def waiting(self, *, debts: Sequence[str] = (), borrowers: Sequence[str] = ()) -> list[Waiting]:
         """Reminders of these that are not over: waiting, deferred, or with a provider now."""
 
+    async def held(self, *, debts: Sequence[str] = (), borrowers: Sequence[str] = ()) -> list[Waiting]:
+        """The same, locked until this transaction ends; not for whoever has locked a debt."""
+
     async def move(self, moves: Sequence[Move]) -> None:
         """Set when reminders go, as long as they were not called."""
 

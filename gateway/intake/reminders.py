@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from gateway.bodies import BorrowerIn, DebtIn, ReminderIn, write_instant
-from gateway.domain import Channel, Tenant, queue_of, to_us
+from gateway.domain import Approvals, Channel, Tenant, queue_of, to_us
 from gateway.errors import BadInput, Fault
 from gateway.intake import people
 from gateway.intake.asks import Bindings, Blind, SubjectKey
@@ -32,7 +32,7 @@ class Desk:
     tenant: Tenant
     now: datetime
     catalog: Catalog
-    approvals: Mapping[tuple[str, int, str], bool]
+    approvals: Approvals
     bindings: Bindings
     blind: Blind
     keys: Mapping[str, SubjectKey]
@@ -150,9 +150,8 @@ def _template_faults(body: ReminderIn, template: Template | None, desk: Desk) ->
     if template is None:
         names = ", ".join(sorted(desk.catalog.templates))
         return [Fault(at="/template", code="template_unknown", message=f"there are: {names}")]
-    said = desk.approvals.get((template.name, template.version, template.content_hash), template.approved)
     faults = []
-    if not said:
+    if not template.may_be_said(desk.approvals):
         message = "this version of the template is not approved: have it approved, or use another"
         faults.append(Fault(at="/template", code="template_unapproved", message=message))
     faults += [

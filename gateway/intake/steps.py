@@ -64,8 +64,8 @@ Keys = Mapping[str, SubjectKey]
 
 async def accept(tx: IntakeTx, tools: Tools, items: list[Item[ReminderIn]], keys: Keys, work: Work) -> None:
     """Accept reminders, with the borrowers and debts that they carry inline."""
-    now = tx.moment.policy
     known, book = await _open_book(tx, tools, items)
+    now = tx.moment.policy
     desk = reminders.Desk(
         tenant=tools.tenant,
         now=now,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import ClassVar, NamedTuple
 
 from gateway.domain import Action
@@ -61,6 +61,12 @@ class Above:
 
     fact: str
     gt: float
+
+
+LOOKBACK = timedelta(days=75)
+"""How far back contacts are known to a decision, but for a conversation, which is known however long ago it was."""
+MOST_DAYS = 73
+"""What a rule may count back at most: so many local dates begin within LOOKBACK in every zone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,6 +35,7 @@ from gateway.policy.model import (
     CHAT,
     FORCES,
     FORMS,
+    MOST_DAYS,
     OUTCOMES,
     PER,
     TECHNOLOGIES,
@@ -238,7 +239,8 @@ def _span(value: Any, at: str, faults: Faults) -> Span | None:
     given = value.get("type") if isinstance(value, dict) else None
     kind = given if isinstance(given, str) else ""
     counted = kind in _COUNTED
-    keys = {"type": Key(word((*_COUNTED, *_FIXED)), required=True), "n": Key(whole(1), required=True)}
+    most = MOST_DAYS * _DAY // _COUNTED.get(kind, _DAY)
+    keys = {"type": Key(word((*_COUNTED, *_FIXED)), required=True), "n": Key(whole(1, most), required=True)}
     read = read_keys(value, keys if counted else {"type": keys["type"]}, at, faults)
     if counted and "n" in read:
         return Dates(n=read["n"]) if kind == "dates" else Elapsed(seconds=read["n"] * _COUNTED[kind])
@@ -368,7 +370,7 @@ _SCOPE = (
 )
 _INHERITED = ("since", "until", *_SCOPE)
 """Keys of a pack's header that hold for each of its rules that does not say otherwise."""
-_REST = {"dates": Key(_COUNT), "hours": Key(_COUNT), "per": _PER}
+_REST = {"dates": Key(whole(0, MOST_DAYS)), "hours": Key(whole(0, MOST_DAYS * 24)), "per": _PER}
 _WINDOW_KEYS = {
     "days": Key(many(_entry), required=True),
     "closed_on_holidays": Key(_calendar),

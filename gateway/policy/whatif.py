@@ -22,7 +22,9 @@ from gateway.policy.model import AnyRule, Cap, Content, Event, Finding, Pack
 from gateway.policy.packs import ASSIGNED, with_overrides
 from gateway.policy.unread import CONSENTS, barred, reads, spared, standing, unread
 
-NOT_RULES = frozenset({"account_down", "rejected_content", "lookup_failed", "policy_unavailable"})
+NOT_RULES = frozenset(
+    {"account_down", "rejected_content", "lookup_failed", "policy_unavailable", "template_unusable"}
+)
 """Reasons that no pack gave: such a decision would have been the same."""
 
 Caps = Mapping[str, int]

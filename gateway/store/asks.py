@@ -61,7 +61,11 @@ class WithinOne:
 
     async def run(self, tenant: Tenant, work: Callable[[IntakeTx], Awaitable[T]]) -> T:
         """Do the work."""
-        return await work(IntakeTx(self._conn, tenant, self._moment, self._log))
+        return await work(IntakeTx(self._conn, tenant, self._log, self._moment, self._same))
+
+    async def _same(self, _conn: AsyncConnection) -> Moment:
+        """All of it happens at one moment."""
+        return self._moment
 
 
 class AskTx(DispatchTx):

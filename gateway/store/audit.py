@@ -11,9 +11,10 @@ import orjson
 from sqlalchemy import exists, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.audit.timeline import LOOKBACK, Opened, Timeline, timeline
+from gateway.audit.timeline import Opened, Timeline, timeline
 from gateway.domain import Tenant, to_us
 from gateway.errors import SetupError
+from gateway.policy.model import LOOKBACK
 from gateway.sendlog.record import Kind, LogKeys, disagreements
 from gateway.store import schema
 from gateway.store.database import Database, chunks

@@ -17,7 +17,8 @@ import orjson
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.domain import Outcome, Tenant, to_us
+from gateway.domain import Approvals, Outcome, Tenant, to_us
+from gateway.policy.model import LOOKBACK
 from gateway.ports import Moment
 from gateway.store import schema
 from gateway.store.among import among, keyed
@@ -40,8 +41,6 @@ from gateway.work import (
 
 UNSENT = ("void", Outcome.REJECTED.value)
 """Attempts that were no contact: they count nowhere."""
-LOOKBACK = timedelta(days=75)
-"""How far back caps count at most; no shipped rule counts further than 31 days."""
 DUPLICATE_WITHIN = timedelta(hours=24)
 SPOKEN = (Outcome.CONVERSATION.value, Outcome.ANSWERED.value)
 """What a cap may bind after (`only_after`), however long ago it was."""
@@ -173,10 +172,17 @@ def _debts(say: _Tongue) -> str:
 
 
 def _tenants(say: _Tongue) -> str:
-    """By tenant and its name: `stale_after_s`, its own numbers in rules, and what is assigned to all of it."""
+    """By tenant and its name: `stale_after_s`, its own numbers in rules, what is assigned to all of it, approvals."""
     stale_after = "(SELECT stale_after_s FROM tenant t WHERE t.name = k.name)"
     overrides = _all(say, ("rule", "max"), "FROM pack_override o WHERE o.tenant = k.tenant")
-    return _of_keys(say, "tenants", ("tenant", "name"), stale_after, overrides, _assignment(say, "''"))
+    approvals = _all(
+        say,
+        ("template", "version", "content_hash", "approved"),
+        "FROM template_approval a WHERE a.tenant = k.tenant",
+    )
+    return _of_keys(
+        say, "tenants", ("tenant", "name"), stale_after, overrides, _assignment(say, "''"), approvals
+    )
 
 
 def _doubles(say: _Tongue) -> str:
@@ -256,7 +262,8 @@ class FactsTx:
             debts=debts,
             history=history,
             stale_after={name: timedelta(seconds=s) for _, name, s, *_ in tenants if s is not None},
-            overrides={Tenant(tenant): dict(numbers) for tenant, _, _, numbers, _ in tenants if numbers},
+            overrides={Tenant(tenant): dict(numbers) for tenant, _, _, numbers, *_ in tenants if numbers},
+            approvals={Tenant(tenant): _approvals(said) for tenant, *_, said in tenants if said},
             duplicates=frozenset((Tenant(tenant), id_) for tenant, id_ in _read(found.doubles)),
             contacted=await self._contacted([w for w in works if w.step]),
             assignments=assignments | _of_tenants(tenants),
@@ -340,4 +347,8 @@ def _of_debts(found: Iterable[list[Any]]) -> tuple[dict[Key, DebtRow], dict[Key,
 
 
 def _of_tenants(found: Iterable[list[Any]]) -> dict[Key, Assignment]:
-    return {(Tenant(tenant), ""): assignment_of(row) for tenant, _, _, _, row in found if row is not None}
+    return {(Tenant(tenant), ""): assignment_of(row) for tenant, _, _, _, row, _ in found if row is not None}
+
+
+def _approvals(said: Iterable[Sequence[Any]]) -> Approvals:
+    return {(template, version, digest): bool(approved) for template, version, digest, approved in said}

@@ -76,7 +76,9 @@ class IntakeStore:
         for _ in range(TRIES):
             try:
                 async with self._db.write() as conn:
-                    return await work(IntakeTx(conn, tenant, await self._db.moment(conn), self._log))
+                    return await work(
+                        IntakeTx(conn, tenant, self._log, await self._db.moment(conn), self._db.moment)
+                    )
             except Contended:
                 continue
             except Unavailable as lost:
@@ -95,9 +97,17 @@ def _sqlstate(lost: Unavailable) -> str | None:
 class IntakeTx:
     """gateway.intake.asks.IntakeTx over one connection."""
 
-    def __init__(self, conn: AsyncConnection, tenant: Tenant, moment: Moment, log: Log) -> None:
+    def __init__(
+        self,
+        conn: AsyncConnection,
+        tenant: Tenant,
+        log: Log,
+        moment: Moment,
+        clock: Callable[[AsyncConnection], Awaitable[Moment]],
+    ) -> None:
         self.conn = conn
         self.moment = moment
+        self._clock = clock
         self._tenant = tenant
         self._log = log
         self._alone = conn.dialect.name == "sqlite"
@@ -157,11 +167,15 @@ class IntakeTx:
     # Persons and borrowers.
 
     async def lock_persons(self, borrowers: Sequence[str], blinds: Sequence[bytes], *, share: bool) -> Known:
-        """Lock the persons of borrowers and blind indexes; Contended when they changed before that."""
+        """Lock the persons of borrowers and blind indexes; Contended when they changed before that.
+
+        `moment` is read anew: of two duplicates the one that T1 decided on while this waited came first.
+        """
         seen = await self._known(borrowers, blinds)
         if self._alone:
             return seen
         await self._rows(_PERSONS[share], {*seen.persons.values(), *seen.owners.values()})
+        self.moment = await self._clock(self.conn)
         if await self._known(borrowers, blinds) != seen:
             raise Contended
         return seen
@@ -280,8 +294,20 @@ class IntakeTx:
 
     async def waiting(self, *, debts: Sequence[str] = (), borrowers: Sequence[str] = ()) -> list[Waiting]:
         """Reminders of these debts and borrowers that are not over, by id."""
+        return await self._waiting(_WAITING_ON[False], debts, _WAITING_FOR[False], borrowers)
+
+    async def held(self, *, debts: Sequence[str] = (), borrowers: Sequence[str] = ()) -> list[Waiting]:
+        """The same, locked: what is being decided on now is seen as it was decided.
+
+        Not for whoever has locked a debt: go locks reminders before debts.
+        """
+        return await self._waiting(_WAITING_ON[True], debts, _WAITING_FOR[True], borrowers)
+
+    async def _waiting(
+        self, on: Worded, debts: Sequence[str], of: Worded, borrowers: Sequence[str]
+    ) -> list[Waiting]:
         found: dict[str, Waiting] = {}
-        for asked, names in ((_WAITING_ON, debts), (_WAITING_FOR, borrowers)):
+        for asked, names in ((on, debts), (of, borrowers)):
             found |= {r.id: rows_of.waiting(r) for r in await self._rows(asked, names)}
         return [found[name] for name in sorted(found)]
 
@@ -374,8 +400,11 @@ _WAITING = (
         _REMINDER.state.in_([literal_column(f"'{state}'") for state in UNCALLED]),
     )
 )
-_WAITING_ON = Worded(_WAITING.where(one_of("keys", _REMINDER.debt)))
-_WAITING_FOR = Worded(_WAITING.where(one_of("keys", _REMINDER.borrower)))
+_HELD = _WAITING.order_by(_REMINDER.tenant, _REMINDER.id).with_for_update(of=schema.reminder)
+_WAITING_ON, _WAITING_FOR = (
+    {lock: Worded(some.where(one_of("keys", column))) for lock, some in ((False, _WAITING), (True, _HELD))}
+    for column in (_REMINDER.debt, _REMINDER.borrower)
+)
 _MOVE = (
     update(schema.reminder)
     .where(

@@ -273,7 +273,7 @@ def intent_row(intent: Intent, owner: str, now: int) -> dict[str, Any]:
         "price_amount": str(intent.price.amount) if intent.price else None,
         "price_currency": intent.price.currency if intent.price else None,
         "template": work.template,
-        "template_version": work.template_version,
+        "template_version": intent.start.template_version,
         "language": intent.language,
         "text_hash": intent.text_hash,
         "text_enc": intent.text_enc,

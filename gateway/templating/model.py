@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, assert_never
 
 from pydantic import ConfigDict, Field
 
-from gateway.domain import ActorRole, Channel, Purpose
+from gateway.domain import ActorRole, Approvals, Channel, Purpose
 from gateway.templating.engine import primary, produce
 from gateway.values import dataclass
 
@@ -106,6 +106,10 @@ class Template:
     places: tuple[str, ...]
     bindings: tuple[Binding, ...]
     texts: Mapping[tuple[Channel, str], Text] = field(repr=False)
+
+    def may_be_said(self, approvals: Approvals) -> bool:
+        """Whether it is approved: what somebody said of this very text, else what the catalog says."""
+        return approvals.get((self.name, self.version, self.content_hash), self.approved)
 
     def missing(self, facts: Mapping[str, object]) -> list[str]:
         """The declared facts that are not there."""

@@ -12,8 +12,9 @@ from sqlalchemy import event, text, update
 
 from gateway.domain import Tenant, to_us
 from gateway.intake import Done
+from gateway.policy.model import LOOKBACK
 from gateway.store import schema
-from gateway.store.facts import DUPLICATE_WITHIN, LOOKBACK
+from gateway.store.facts import DUPLICATE_WITHIN
 from gateway.store.migrate import make_months
 from gateway.store.rows import work_of
 

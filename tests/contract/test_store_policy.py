@@ -12,9 +12,9 @@ from makers import NOW, borrower, contact, debt, reminder, rows
 from gateway.domain import Channel, Tenant
 from gateway.errors import BadInput, StaleVersion
 from gateway.intake import Done
+from gateway.policy.model import LOOKBACK
 from gateway.quotas.model import Load
 from gateway.store.assignments import Assignments
-from gateway.store.facts import LOOKBACK
 from gateway.store.keys import Operator
 from gateway.work import Assignment, Ground, Intent, Start, Subject, Verdict
 

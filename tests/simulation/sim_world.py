@@ -315,6 +315,7 @@ class Worker:
             endings=endings,
             metrics=stage.metrics,
             links=self.accounts.address,
+            slept=lambda: 0.0,
         )
         self.dispatch = Dispatch(
             store=store,
