@@ -6,7 +6,7 @@
     wechat        the same `client_msg_id`       within the provider's window, as long as what it was decided on
                                                  stands: the provider drops the second one itself
 
-What cannot be told is parked: it stays `unknown`, counts in every cap, and waits for a person.
+What cannot be told, or no longer, is parked: it stays `unknown`, counts in every cap, and waits for a person.
 """
 
 from __future__ import annotations
@@ -216,13 +216,24 @@ class Reconcile:
             found = await self._made_of(tx, attempt, now, told)
             if found is None and now.state != Outcome.UNKNOWN:
                 return
-            await tx.finish([found or _later(attempt, now, tx.moment, told)])
+            may_tell = self._may_tell(attempt, tx.moment)
+            await tx.finish([found or (_later(attempt, now, tx.moment, told) if may_tell else _parked(now))])
             if found:
                 await tx.append([outcome_entry(found, tx.moment)])
             connected = self._accounts.named(now.tenant, now.account)
             if isinstance(told, Receipt) and told.refusal is not None and connected is not None:
                 await tx.learn([given_up_by(connected, now, told.refusal)])
         self._metrics.settled(attempt.adapter, found=found is not None)
+
+    def _may_tell(self, attempt: Attempt, now: Moment) -> bool:
+        """Whether its provider can be asked still; an account that is not there may come back."""
+        connected = self._accounts.named(attempt.tenant, attempt.account)
+        if connected is None or attempt.called_at is None:
+            return True
+        window: timedelta | None = getattr(connected.adapter, "again_within", None)
+        if window is not None:
+            return now.real - attempt.called_at <= window
+        return hasattr(connected.adapter, "look_up")
 
     async def _made_of(
         self, tx: ReconcileTx, asked: Attempt, now: Attempt, told: Receipt | NotShown | None
@@ -248,6 +259,11 @@ def _asked(attempt: Attempt, current: Attempt) -> Outturn:
         final_at=current.final_at,
         settle_at=current.settle_at,
     )
+
+
+def _parked(current: Attempt) -> Outturn:
+    """It stays as it is, and waits for a person."""
+    return Outturn(attempt=current, state=current.state, final_at=current.final_at, code=current.code)
 
 
 def _later(attempt: Attempt, current: Attempt, moment: Moment, told: Receipt | NotShown | None) -> Outturn:
