@@ -9,12 +9,16 @@ from typing import Any
 from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.domain import to_us, ulid
+from gateway.domain import Tenant, to_us, ulid
+from gateway.errors import Unavailable
 from gateway.ports import Entry
 from gateway.sendlog.record import SALT_BYTES, Built, Kind, LogKeys, build
 from gateway.store import schema
 from gateway.store.words import Words
+from gateway.telemetry import get
 from gateway.vault import TENANT_KEY, Vault
+
+log = get(__name__)
 
 _TYPES = {
     **dict.fromkeys(
@@ -75,6 +79,17 @@ class Log:
             insert(schema.record_outbox),
             [{"tenant": e.tenant, "id": name, "at": to_us(e.at)} for e, name, _ in made],
         )
+
+    async def names(self, tenant: Tenant, borrower: str) -> str | None:
+        """The borrower, where a record can be sealed under their key; None where that key does not serve."""
+        try:
+            found = await self._vault.keys([(tenant, borrower)], create=False)
+        except Unavailable:
+            raise
+        except Exception as wrong:  # noqa: BLE001 (what is wrong with a key must not hold up a record)
+            log.warning("key_broken", error=type(wrong).__name__)
+            return None
+        return borrower if found else None
 
     def _build(self, entry: Entry) -> tuple[str, Built]:
         name = ulid("lg_", to_us(entry.at), self._entropy(10))

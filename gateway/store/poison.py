@@ -40,7 +40,7 @@ class Replayed:
 async def put_aside(conn: AsyncConnection, moment: Moment, records: Log, due: Due, error: str) -> None:
     """Let a reminder wait as `quarantined`, on record, if it is due still; `error`: what kind of thing broke on it.
 
-    The record names no borrower: whatever is wrong with their rows or their key, it is written.
+    The record names the borrower where their key serves: whatever is wrong with their rows, it is written.
     """
     now = to_us(moment.policy)
     row = await _due(conn, due, now)
@@ -68,6 +68,7 @@ async def put_aside(conn: AsyncConnection, moment: Moment, records: Log, due: Du
         kind="decision" if verdict.next_at else "expired",
         at=moment.policy,
         reminder=due.id,
+        borrower=await records.names(due.tenant, due.borrower),
         channel=row.channel,
         state=verdict.state,
         reason=verdict.reason,

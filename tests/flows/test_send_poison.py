@@ -51,8 +51,8 @@ async def test_poison_is_set_aside_and_its_queue_goes_on(rig):
     assert len(rig.reached()) == MANY - 2
     assert await rig.attempts(names[1]) == []
     told = await rows(rig.database, "record", "reason = 'quarantined'")
-    assert {(r.reminder, orjson.loads(r.leaf)["body"]["error"]) for r in told} == {
-        (name, row.by) for name, row in aside.items()
+    assert {(r.reminder, r.borrower, orjson.loads(r.leaf)["body"]["error"]) for r in told} == {
+        (name, row.borrower, row.by) for name, row in aside.items()
     }
 
 
