@@ -51,6 +51,9 @@ _REMINDER = schema.reminder.c
 _ESCALATES = select(_REMINDER.attempt, _REMINDER.escalate, _REMINDER.step).where(
     among("keys", _REMINDER.tenant, _REMINDER.id, _REMINDER.attempt)
 )
+_TO_COME = select(_REMINDER.attempt).where(
+    among("keys", _REMINDER.tenant, _REMINDER.id, _REMINDER.attempt), _REMINDER.next_at.is_not(None)
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,16 +282,13 @@ class FactsTx:
         found = {r.attempt: step_after(orjson.loads(r.escalate), r.step) for r in rows}
         return {ref: step for ref, step in found.items() if step is not None}
 
-    async def has_step_to_come(self, attempt: Attempt) -> bool:
-        """Whether its reminder has a time for what follows this attempt: the next step of an escalation."""
-        found = await self.conn.scalar(
-            select(_REMINDER.next_at).where(
-                _REMINDER.tenant == attempt.tenant,
-                _REMINDER.id == attempt.reminder,
-                _REMINDER.attempt == attempt.ref,
-            )
-        )
-        return found is not None
+    async def steps_to_come(self, attempts: Sequence[Attempt]) -> set[str]:
+        """Refs of those whose reminder has a time for what follows them: the next step of an escalation."""
+        if not attempts:
+            return set()
+        keys = keyed((a.tenant, a.reminder, a.ref) for a in attempts)
+        rows = await self.conn.execute(_TO_COME, {"keys": keys})
+        return {r.attempt for r in rows}
 
 
 def _may_double(works: Iterable[Work]) -> list[tuple[Any, ...]]:

@@ -4,6 +4,7 @@ import asyncio
 from contextlib import asynccontextmanager
 
 import pytest
+from aiohttp import web
 from makers import borrower, by_id, debt, phone, reminder, rows
 from sendrig import ON_SQLITE, TENANT, Hooked, done
 from sqlalchemy import text
@@ -163,6 +164,71 @@ async def test_who_was_judged_dead_and_writes_its_outcome_after_all_begins_the_s
         await rig.drain()
 
     assert kinds() == ["sms", "email", "wechat"]
+
+
+class Holding:
+    """A provider that answers a message once it is told what."""
+
+    def __init__(self):
+        self.asked, self.answer = asyncio.Event(), asyncio.get_running_loop().create_future()
+
+    async def create(self, _request):
+        self.asked.set()
+        status, said = await self.answer
+        return web.json_response(said, status=status)
+
+
+@pytest.fixture
+async def holding():
+    provider, app = Holding(), web.Application()
+    app.add_routes([web.post("/2010-04-01/Accounts/{account}/Messages.json", provider.create)])
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    provider.port = runner.addresses[0][1]
+    yield provider
+    await runner.cleanup()
+
+
+ON_BOTH = pytest.mark.parametrize("database_url", ["sqlite", "postgresql"], indirect=True)
+INVALID = 400, {"code": 21211, "message": "refused", "status": 400}
+TOO_FAST = 429, {"code": 20429, "message": "refused", "status": 429}
+NO_SUCH_KEY = 401, {"code": 20003, "message": "refused", "status": 401}
+
+
+@asynccontextmanager
+async def called_by_one_judged_dead(rig, holding, **more):
+    """A reminder whose call is unknown while its owner still waits for the answer; after that it is written."""
+    await rig.turn_to("twilio", holding.port)
+    name = await take(rig, channels=["sms"], **more)
+    async with rig.sender() as sender:
+        draining = asyncio.create_task(sender.drain())
+        await holding.asked.wait()
+        await sender.judged_dead()
+        yield name
+        await draining
+
+
+@ON_BOTH
+@pytest.mark.parametrize("answer", [INVALID, TOO_FAST, NO_SUCH_KEY], ids=["invalid", "too_fast", "no_key"])
+async def test_a_refusal_that_comes_after_its_owner_was_judged_dead_leaves_the_next_step_its_time(
+    answer, rig, kinds, holding
+):
+    async with called_by_one_judged_dead(rig, holding, escalate=IN_AN_HOUR) as name:
+        before = await rig.reminder(name)
+        holding.answer.set_result(answer)
+
+    (attempt,) = await rig.attempts()
+    after = await rig.reminder(name)
+    assert (before.state, before.step, before.channel) == ("unknown", 1, "email")
+    assert attempt.state == "rejected"
+    assert (after.next_at, after.step, after.channel) == (before.next_at, 1, "email")
+    seen = []
+    for minutes in (58, 3, 118, 3):
+        await rig.advance(minutes=minutes)
+        await rig.drain()
+        seen.append(kinds())
+    assert seen == [[], ["email"], ["email"], ["email", "wechat"]]
 
 
 @ON_SQLITE
