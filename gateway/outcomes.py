@@ -23,6 +23,9 @@ SOON = timedelta(seconds=2)
 DECIDED = "decided"
 """The code of an attempt whose ending a person decided."""
 
+CANCELLED = "cancelled"
+"""The state of a reminder that was taken back before anybody was reached, and the reason why others go no further."""
+
 NOT_SHOWN = "not_shown"
 """The code of an attempt that its provider, asked more than once, does not show."""
 

@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import asynccontextmanager
 
+import orjson
 import pytest
 from aiohttp import web
 from makers import borrower, by_id, debt, phone, reminder, rows
@@ -10,7 +11,7 @@ from sendrig import ON_SQLITE, TENANT, Hooked, done
 from sqlalchemy import text
 
 from gateway.domain import Outcome, Receipt
-from gateway.errors import Unavailable
+from gateway.errors import Conflict, Unavailable
 
 ABROAD = "+12025550110"
 MAIL = "zhangsan@example.com"
@@ -191,6 +192,7 @@ async def holding():
 
 
 ON_BOTH = pytest.mark.parametrize("database_url", ["sqlite", "postgresql"], indirect=True)
+TAKEN = 201, {"sid": f"SM{0:032x}", "status": "queued"}
 INVALID = 400, {"code": 21211, "message": "refused", "status": 400}
 TOO_FAST = 429, {"code": 20429, "message": "refused", "status": 429}
 NO_SUCH_KEY = 401, {"code": 20003, "message": "refused", "status": 401}
@@ -229,6 +231,127 @@ async def test_a_refusal_that_comes_after_its_owner_was_judged_dead_leaves_the_n
         await rig.drain()
         seen.append(kinds())
     assert seen == [[], ["email"], ["email"], ["email", "wechat"]]
+
+
+async def cancel(rig, name):
+    """What a cancel is answered."""
+    return orjson.loads((await rig.intake.cancel(TENANT, name, {})).body)
+
+
+@ON_BOTH
+async def test_a_cancel_takes_back_the_step_to_come_and_tells_what_was_sent(rig, kinds):
+    name = await take(rig, channels=["sms"], escalate=IN_AN_HOUR)
+    await rig.drain()
+
+    told = [await cancel(rig, name) for _ in range(2)]
+    await rig.advance(hours=5)
+    await rig.drain()
+
+    assert told == [{"id": name, "state": "sent"}] * 2
+    assert kinds() == ["sms"]
+    assert await standing(rig, name) == ("sent", "cancelled")
+    assert (await rig.reminder(name)).next_at is None
+    (record,) = await rows(rig.database, "record", "kind = 'cancelled'")
+    assert (record.reminder, record.channel, record.state) == (name, "email", "sent")
+
+
+@pytest.mark.parametrize("cancelled_at_night", [True, False])
+async def test_what_was_sent_before_its_step_was_cancelled_counts_as_sent_already(
+    cancelled_at_night, rig, kinds
+):
+    name = await take(rig, channels=["sms"], escalate=[{"after_s": 11 * 3600, "channel": "email"}])
+    await rig.drain()
+    await rig.advance(hours=11, minutes=10)
+    if cancelled_at_night:
+        await rig.drain()
+        assert await standing(rig, name) == ("deferred", "OP.BASELINE.HOURS")
+
+    assert await cancel(rig, name) == {"id": name, "state": "sent"}
+    (again,) = await rig.take(by_id(1, idempotency_key="again", channels=["sms"]))
+    await rig.advance(hours=11)
+    await rig.drain()
+
+    assert kinds() == ["sms"]
+    assert await standing(rig, name) == ("sent", "cancelled")
+    assert await standing(rig, again) == ("suppressed", "duplicate")
+
+
+async def test_a_step_that_is_cancelled_before_its_go_is_not_called_and_what_was_sent_is_followed(rig, kinds):
+    name = await take(rig, channels=["sms"], escalate=IN_AN_HOUR)
+    await rig.drain()
+    (first,) = await rig.attempts()
+    await rig.advance(minutes=61)
+    told = []
+
+    async def before_go(intents):
+        told.append(await cancel(rig, name))
+
+    await rig.drain(before_go=before_go)
+
+    assert told == [{"id": name, "state": "sent"}]
+    assert kinds() == ["sms"]
+    assert [a.state for a in await rig.attempts()] == ["accepted", "void"]
+    assert await standing(rig, name) == ("sent", "cancelled")
+    connected = rig.gateway.accounts.named(TENANT, first.account)
+    for outcome in (Outcome.FAILED, Outcome.DELIVERED):
+        assert await rig.services.callbacks.take(connected, [Receipt(outcome=outcome, ref=first.ref)])
+        assert await standing(rig, name) == (outcome, "cancelled")
+        assert (await rig.reminder(name)).next_at is None
+    assert await cancel(rig, name) == {"id": name, "state": "delivered"}
+
+
+async def test_a_step_that_is_called_just_now_is_too_late_to_cancel_and_the_one_after_it_is_not(rig, kinds):
+    name = await take(rig, channels=["sms"], escalate=IN_AN_HOUR)
+    await rig.drain()
+    await rig.advance(minutes=61)
+    told = set()
+
+    async def after_go(granted):
+        try:
+            await cancel(rig, name)
+        except Conflict as late:
+            told.add(late.code)
+
+    await rig.drain(after_go=after_go)
+    assert (told, kinds()) == ({"too_late"}, ["sms", "email"])
+
+    assert await cancel(rig, name) == {"id": name, "state": "sent"}
+    await rig.advance(hours=5)
+    await rig.drain()
+    assert kinds() == ["sms", "email"]
+    with pytest.raises(Conflict):
+        await cancel(rig, await over(rig))
+
+
+async def over(rig):
+    """A reminder of somebody else that is sent and has nothing to come."""
+    (name,) = await rig.take(reminder(2, channels=["sms"]))
+    await rig.drain()
+    return name
+
+
+@pytest.mark.parametrize(
+    ("answer", "becomes"), [(TAKEN, "sent"), (INVALID, "cancelled"), (TOO_FAST, "cancelled")]
+)
+async def test_what_was_cancelled_while_nobody_knew_of_its_call_goes_no_further_whatever_comes_late(
+    answer, becomes, rig, kinds, holding
+):
+    """Where nobody was reached, the same job under another key is no duplicate."""
+    async with called_by_one_judged_dead(rig, holding, escalate=IN_AN_HOUR) as name:
+        assert await cancel(rig, name) == {"id": name, "state": "unknown"}
+        holding.answer.set_result(answer)
+
+    assert await standing(rig, name) == (becomes, "cancelled")
+    assert (await rig.reminder(name)).next_at is None
+    assert await cancel(rig, name) == {"id": name, "state": becomes}
+    (again,) = await rig.take(by_id(1, idempotency_key="again", channels=["email"]))
+    await rig.advance(hours=5)
+    await rig.drain()
+    assert await standing(rig, name) == (becomes, "cancelled")
+    assert await standing(rig, again) == (
+        ("suppressed", "duplicate") if becomes == "sent" else ("sent", None)
+    )
+    assert kinds() == ([] if becomes == "sent" else ["email"])
 
 
 @ON_SQLITE
