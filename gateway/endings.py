@@ -84,8 +84,8 @@ class DispatchTx(Protocol):
     async def steps_after(self, attempts: Sequence[Attempt]) -> dict[str, Step]:
         """What follows these calls, by ref, where something follows and their ending is not written yet."""
 
-    async def has_step_to_come(self, attempt: Attempt) -> bool:
-        """Whether its reminder has a time for what follows this attempt."""
+    async def steps_to_come(self, attempts: Sequence[Attempt]) -> set[str]:
+        """Refs of those whose reminder has a time for what follows them."""
 
     async def finish(self, outturns: Sequence[Outturn]) -> None:
         """Write outcomes."""
@@ -183,14 +183,20 @@ class Endings:
             kept = [(e, current[e.ready.intent.ref]) for e in ended if e.ready.intent.ref in current]
             if len(kept) < len(ended):  # the store failed over and forgot them; the journal tells of them
                 log.error("attempts_forgotten", count=len(ended) - len(kept))
-            outturns = [self._outturn(e, attempt, tx.moment) for e, attempt in kept]
+            to_come = await tx.steps_to_come([attempt for e, attempt in kept if _refused_late(e, attempt)])
+            outturns = [
+                self._outturn(e, attempt, tx.moment, step_to_come=attempt.ref in to_come)
+                for e, attempt in kept
+            ]
             known = [o for o in outturns if o is not None]
             await tx.finish(known)
             await tx.learn([e.ready.ending(e.handed) for e in ended])
             await tx.look_again(refused)
             await tx.append([outcome_entry(o, tx.moment) for o in known])
 
-    def _outturn(self, ended: Ended, attempt: Attempt, moment: Moment) -> Outturn | None:
+    def _outturn(
+        self, ended: Ended, attempt: Attempt, moment: Moment, *, step_to_come: bool
+    ) -> Outturn | None:
         if ended.handed.ending.outcome is Outcome.REJECTED and _may_have_gone_again(ended.ready, attempt):
             return None
         if attempt.state in (
@@ -198,7 +204,10 @@ class Endings:
             "calling",
             Outcome.UNKNOWN,
         ):  # an intent: its go was forgotten by a failover
-            return outcomes.after_call(ended.ready.called(attempt), ended.handed, moment, self._quarantine)
+            called = ended.ready.called(attempt)
+            return outcomes.after_call(
+                called, ended.handed, moment, self._quarantine, step_to_come=step_to_come
+            )
         if attempt.ending is None:
             return outcomes.overtaken(attempt, ended.handed, moment)
         return outcomes.late(attempt, ended.handed, ended.ready.ways, moment)
@@ -213,6 +222,11 @@ class Endings:
             dead=by_ending[HandOver.PERMANENT_RECIPIENT],
             refused=by_ending[HandOver.OPT_OUT],
         )
+
+
+def _refused_late(ended: Ended, attempt: Attempt) -> bool:
+    """Whether it was refused after it was taken for unknown: what follows an unknown has its time by then."""
+    return ended.handed.ending.outcome is Outcome.REJECTED and attempt.state == Outcome.UNKNOWN
 
 
 def _may_have_gone_again(ready: Ready, attempt: Attempt) -> bool:
@@ -261,10 +275,15 @@ async def after_receipt(
     tx: DispatchTx, attempt: Attempt, receipt: Receipt, ways: outcomes.Ways
 ) -> Outturn | None:
     """What a provider's word makes of an attempt (gateway.outcomes)."""
-    step_to_come = receipt.refusal is not None and await tx.has_step_to_come(attempt)
+    to_come = await tx.steps_to_come([attempt] if receipt.refusal is not None else [])
     steps = await tx.steps_after([attempt] if attempt.state == "calling" else [])
     return outcomes.after_receipt(
-        attempt, receipt, ways, tx.moment, next_step=steps.get(attempt.ref), step_to_come=step_to_come
+        attempt,
+        receipt,
+        ways,
+        tx.moment,
+        next_step=steps.get(attempt.ref),
+        step_to_come=attempt.ref in to_come,
     )
 
 

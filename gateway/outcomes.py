@@ -23,6 +23,9 @@ SOON = timedelta(seconds=2)
 DECIDED = "decided"
 """The code of an attempt whose ending a person decided."""
 
+CANCELLED = "cancelled"
+"""The state of a reminder that was taken back before anybody was reached, and the reason why others go no further."""
+
 NOT_SHOWN = "not_shown"
 """The code of an attempt that its provider, asked more than once, does not show."""
 
@@ -93,8 +96,13 @@ class Called:
     next_step: Step | None
 
 
-def after_call(called: Called, handed: Handed, moment: Moment, quarantine: timedelta) -> Outturn:
-    """What T2 writes. A refusal frees the reminder for another go; only an unknown waits for the provider."""
+def after_call(
+    called: Called, handed: Handed, moment: Moment, quarantine: timedelta, *, step_to_come: bool = False
+) -> Outturn:
+    """What T2 writes. A refusal frees the reminder for another go; only an unknown waits for the provider.
+
+    `step_to_come`: the call was taken for unknown meanwhile, and what follows that has its time, which it keeps.
+    """
     attempt, ending = called.attempt, handed.ending
     out = partial(
         Outturn,
@@ -116,13 +124,13 @@ def after_call(called: Called, handed: Handed, moment: Moment, quarantine: timed
                 **_then(called.next_step, moment),
             )
         case HandOver.PERMANENT_RECIPIENT | HandOver.OPT_OUT:
-            return out(reminder_state="waiting", next_at=moment.policy, refused=True)
+            return out(reminder_state="waiting", next_at=moment.policy, refused=True, keeps_next=step_to_come)
         case HandOver.CONTENT:
             return out(reminder_state="failed", reason="rejected_content", refused=True)
         case HandOver.EXPIRED:
             return out(reminder_state="expired", reason="expired", refused=True)
         case HandOver.NOT_SENT | HandOver.RETRY_AFTER | HandOver.CONFIG:
-            return _later(out, called, handed, moment)
+            return _later(out, called, handed, moment, step_to_come=step_to_come)
         case _:
             assert_never(ending)
 
@@ -134,7 +142,9 @@ def _then(step: Step | None, moment: Moment) -> _Then:
     return {"next_at": moment.policy + step.after, "step": step.number, "waits_on": step.channel}
 
 
-def _later(out: partial[Outturn], called: Called, handed: Handed, moment: Moment) -> Outturn:
+def _later(
+    out: partial[Outturn], called: Called, handed: Handed, moment: Moment, *, step_to_come: bool
+) -> Outturn:
     reason = {HandOver.NOT_SENT: "account_down", HandOver.RETRY_AFTER: "quota"}.get(
         handed.ending, "rejected_config"
     )
@@ -151,6 +161,7 @@ def _later(out: partial[Outturn], called: Called, handed: Handed, moment: Moment
         next_at=min(moment.policy + wait, called.expires_at),
         refused=True,
         waits=waits,
+        keeps_next=step_to_come,
     )
 
 

@@ -83,8 +83,8 @@ class Unknowns:
     async def _outturn(self, tx: DispatchTx, attempt: Attempt, outcome: Outcome) -> Outturn:
         """As after the provider's own word, or after a hand-over that surely came to nothing."""
         if outcome is Outcome.REJECTED:
-            to_come = await tx.has_step_to_come(attempt)
-            return outcomes.not_sent_after_all(attempt, tx.moment, step_to_come=to_come)
+            to_come = await tx.steps_to_come([attempt])
+            return outcomes.not_sent_after_all(attempt, tx.moment, step_to_come=attempt.ref in to_come)
         said = Receipt(outcome=outcome, ref=attempt.ref, code=outcomes.DECIDED)
         outturn = await after_receipt(tx, attempt, said, self._accounts.ways(attempt.adapter))
         assert outturn is not None  # noqa: S101 (each of these words says more than unknown)

@@ -41,7 +41,7 @@ def an_attempt(state="calling", **changes):
     return Attempt(**values | changes)
 
 
-def ended(ending, *, tries=0, next_step=None, expires=timedelta(days=3), **handed):
+def ended(ending, *, tries=0, next_step=None, expires=timedelta(days=3), step_to_come=False, **handed):
     called = Called(
         attempt=an_attempt(),
         ways=MESSAGES,
@@ -49,7 +49,8 @@ def ended(ending, *, tries=0, next_step=None, expires=timedelta(days=3), **hande
         expires_at=MOMENT.policy + expires,
         next_step=next_step,
     )
-    return outcomes.after_call(called, Handed(ending=ending, **handed), MOMENT, QUARANTINE)
+    said = Handed(ending=ending, **handed)
+    return outcomes.after_call(called, said, MOMENT, QUARANTINE, step_to_come=step_to_come)
 
 
 @pytest.mark.parametrize(
@@ -129,6 +130,23 @@ def test_an_escalation_begins_so_long_after_the_hand_over():
     out = ended(HandOver.ACCEPTED, next_step=Step(number=2, after=timedelta(hours=4), channel=Channel.VOICE))
 
     assert (out.next_at, out.step) == (MOMENT.policy + timedelta(hours=4), 2)
+
+
+@pytest.mark.parametrize(
+    ("ending", "keeps"),
+    [
+        (HandOver.NOT_SENT, True),
+        (HandOver.RETRY_AFTER, True),
+        (HandOver.CONFIG, True),
+        (HandOver.PERMANENT_RECIPIENT, True),
+        (HandOver.OPT_OUT, True),
+        (HandOver.CONTENT, False),
+        (HandOver.EXPIRED, False),
+    ],
+)
+def test_a_step_that_is_to_come_keeps_its_time_when_a_refusal_is_late_unless_that_ends_all(ending, keeps):
+    assert ended(ending, step_to_come=True).keeps_next == keeps
+    assert not ended(ending).keeps_next
 
 
 def test_a_dead_owners_escalation_goes_on_from_when_it_is_marked():

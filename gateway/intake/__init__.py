@@ -89,24 +89,26 @@ class Intake:
         return await self._keyed(tenant, "reminders", taken, len(raws), step)
 
     async def cancel(self, tenant: Tenant, reminder: str, raw: object) -> Done:
-        """Cancel a reminder that was not called; again, the same answer. Conflict `too_late` otherwise."""
+        """Take back what is to come of a reminder: it, or the next step of its escalation. The state that it has then.
+
+        Again, the same answer. Conflict `too_late` where nothing is to come.
+        """
         body = read(CancelIn, raw)
 
-        async def within(tx: IntakeTx) -> None:
+        async def within(tx: IntakeTx) -> str:
             gone = await tx.cancel(reminder)
             if gone is not None:
                 await tx.append([_cancelled(tenant, tx.moment.policy, gone, body)])
-                return
+                return gone.state
             match await tx.state(reminder):
                 case None:
                     raise NotFound
-                case "cancelled":
-                    return
+                case ("cancelled" as state, _) | (state, "cancelled"):
+                    return state
                 case _:
                     raise Conflict("its provider was called, or it is over: see its state", code="too_late")
 
-        await self._store.run(tenant, within)
-        return done(200, {"id": reminder, "state": "cancelled"})
+        return done(200, {"id": reminder, "state": await self._store.run(tenant, within)})
 
     async def borrowers(self, tenant: Tenant, raws: Sequence[object]) -> list[Result]:
         """Put borrowers: 200 each."""
@@ -277,7 +279,7 @@ def _cancelled(tenant: Tenant, now: datetime, gone: Waiting, body: CancelIn) -> 
         reminder=gone.id,
         borrower=gone.borrower,
         channel=gone.channel,
-        state="cancelled",
+        state=gone.state,
         ids={"debt": gone.debt},
         clear={"reason": Pii(body.reason)} if body.reason else {},
     )

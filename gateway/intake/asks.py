@@ -67,10 +67,10 @@ class IntakeTx(Protocol):
         """Set when reminders go, as long as they were not called."""
 
     async def cancel(self, name: str) -> Waiting | None:
-        """Cancel a reminder that was not called; what it was, None when it could not be."""
+        """Take back what is to come of a reminder; what it is then, None when nothing is."""
 
-    async def state(self, name: str) -> str | None:
-        """A reminder's state."""
+    async def state(self, name: str) -> tuple[str, str | None] | None:
+        """A reminder's state, and its reason."""
 
     async def reservations(self, ids: Sequence[str]) -> dict[str, str]:
         """Reservations that no contact has named yet → their borrower."""

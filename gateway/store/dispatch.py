@@ -36,6 +36,7 @@ from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.domain import Channel, Tenant, from_us, to_us
+from gateway.outcomes import CANCELLED
 from gateway.ports import Entry, Moment
 from gateway.quotas.model import Book, Load
 from gateway.standing import Ending
@@ -475,17 +476,30 @@ _FINISHED = given(
 )
 _BUT_CHANNEL = func.substr(_REMINDER.queue, func.length(_REMINDER.channel) + 1, type_=Text())
 """A queue's name, from the first bar on (gateway.domain.queue_of)."""
+_TAKEN_BACK = or_(_REMINDER.state == CANCELLED, _REMINDER.reason == CANCELLED)
+_FREES = and_(_FINISHED["called"].is_(False), _FINISHED["next_at"].is_not(None))
+_CONTACTED_BEFORE = _REMINDER.step > 1
+"""A step was taken back, and the attempt before it was a step as well: what came before that was a contact."""
 _FINISH_REMINDERS = (
     update(schema.reminder)
     .where(
         _REMINDER.tenant == _FINISHED["tenant"],
         _REMINDER.id == _FINISHED["id"],
         _REMINDER.attempt == _FINISHED["ref"],
-        or_(_REMINDER.state != "cancelled", _FINISHED["next_at"].is_(None)),
     )
     .values(
-        **{key: _FINISHED[key] for key in ("state", "reason", "by", "called")},
-        next_at=case((_FINISHED["keeps_next"], _REMINDER.next_at), else_=_FINISHED["next_at"]),
+        **{key: _FINISHED[key] for key in ("by", "called")},
+        state=case(
+            (and_(_TAKEN_BACK, _FREES, _CONTACTED_BEFORE), _REMINDER.state),
+            (and_(_TAKEN_BACK, _FREES), CANCELLED),
+            else_=_FINISHED["state"],
+        ),
+        reason=case((_TAKEN_BACK, CANCELLED), else_=_FINISHED["reason"]),
+        next_at=case(
+            (_TAKEN_BACK, None),
+            (_FINISHED["keeps_next"], _REMINDER.next_at),
+            else_=_FINISHED["next_at"],
+        ),
         step=func.coalesce(_FINISHED["step"], _REMINDER.step),
         channel=func.coalesce(_FINISHED["waits_on"], _REMINDER.channel),
         queue=func.coalesce(_FINISHED["waits_on"] + _BUT_CHANNEL, _REMINDER.queue),
@@ -763,7 +777,8 @@ class DispatchTx(FactsTx):
     async def finish(self, outturns: Sequence[Outturn]) -> None:
         """Write outcomes to attempts and to the reminders whose latest attempt they are.
 
-        A cancel that was confirmed stands: one whose next step was cancelled gets no further time.
+        A cancel that was confirmed stands: one that was taken back gets no further time, whatever was free to follow.
+        Where nobody was reached after all, it is cancelled.
         """
         if not outturns:
             return
@@ -870,8 +885,8 @@ class DispatchTx(FactsTx):
     async def stands_until(self, attempt: Attempt) -> datetime | None:
         """Until when (policy clock) the decision behind an attempt holds.
 
-        None when its borrower, debt or account are not as they were decided on, its reminder went on, or a pause
-        or stop covers it: asking by the same request again is a call, and needs what a go needs.
+        None when its borrower, debt or account are not as they were decided on, its reminder went on or was
+        cancelled, or a pause or stop covers it: asking by the same request again is a call, and needs what a go needs.
         """
         borrower, debt, account = schema.borrower.c, schema.debt.c, schema.account.c
         revisions = (
@@ -898,6 +913,7 @@ class DispatchTx(FactsTx):
             .where(
                 _ATTEMPT.tenant == attempt.tenant,
                 _ATTEMPT.ref == attempt.ref,
+                _REMINDER.reason.is_distinct_from(CANCELLED),
                 _ATTEMPT.borrower_revision == revisions,
                 _ATTEMPT.debt_revision == debt.revision,
                 account.enabled.is_(True),

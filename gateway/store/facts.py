@@ -14,7 +14,7 @@ from operator import itemgetter
 from typing import Any
 
 import orjson
-from sqlalchemy import select, text
+from sqlalchemy import Row, Select, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.domain import Approvals, Outcome, Tenant, to_us
@@ -46,10 +46,29 @@ SPOKEN = (Outcome.CONVERSATION.value, Outcome.ANSWERED.value)
 """What a cap may bind after (`only_after`), however long ago it was."""
 ENDED_UNSENT = ("suppressed", "cancelled", "expired")
 
-_REMINDER = schema.reminder.c
+_REMINDER, _ATTEMPT = schema.reminder.c, schema.attempt.c
 _ESCALATES = select(_REMINDER.attempt, _REMINDER.escalate, _REMINDER.step).where(
     among("keys", _REMINDER.tenant, _REMINDER.id, _REMINDER.attempt)
 )
+_TO_COME = select(_REMINDER.attempt).where(
+    among("keys", _REMINDER.tenant, _REMINDER.id, _REMINDER.attempt), _REMINDER.next_at.is_not(None)
+)
+
+
+async def last_contact(conn: AsyncConnection, tenant: Tenant, reminder: str) -> Row[Any] | None:
+    """Ref and state of the latest attempt that was a contact: not withdrawn, not refused, and no mere intent."""
+    made: Select[Any] = (
+        select(_ATTEMPT.ref, _ATTEMPT.state)
+        .where(
+            _ATTEMPT.tenant == tenant,
+            _ATTEMPT.reminder == reminder,
+            _ATTEMPT.state.not_in((*UNSENT, "intent")),
+        )
+        .order_by(_ATTEMPT.started_at.desc(), _ATTEMPT.ref.desc())
+        .limit(1)
+    )
+    found: Row[Any] | None = (await conn.execute(made)).one_or_none()
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -286,16 +305,13 @@ class FactsTx:
         found = {r.attempt: step_after(orjson.loads(r.escalate), r.step) for r in rows}
         return {ref: step for ref, step in found.items() if step is not None}
 
-    async def has_step_to_come(self, attempt: Attempt) -> bool:
-        """Whether its reminder has a time for what follows this attempt: the next step of an escalation."""
-        found = await self.conn.scalar(
-            select(_REMINDER.next_at).where(
-                _REMINDER.tenant == attempt.tenant,
-                _REMINDER.id == attempt.reminder,
-                _REMINDER.attempt == attempt.ref,
-            )
-        )
-        return found is not None
+    async def steps_to_come(self, attempts: Sequence[Attempt]) -> set[str]:
+        """Refs of those whose reminder has a time for what follows them: the next step of an escalation."""
+        if not attempts:
+            return set()
+        keys = keyed((a.tenant, a.reminder, a.ref) for a in attempts)
+        rows = await self.conn.execute(_TO_COME, {"keys": keys})
+        return {r.attempt for r in rows}
 
 
 def _may_double(works: Iterable[Work]) -> list[tuple[Any, ...]]:

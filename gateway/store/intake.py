@@ -27,15 +27,19 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway import outcomes
 from gateway.domain import Tenant, to_us
 from gateway.errors import StoreRefused, Unavailable
 from gateway.intake.asks import Row
 from gateway.intake.rows import Address, Answer, Borrower, Debt, Joined, Known, Move, Waiting
+from gateway.outcomes import CANCELLED
 from gateway.ports import Entry, Moment
 from gateway.store import intake_rows as rows_of
 from gateway.store import schema
 from gateway.store.among import listed, one_of
 from gateway.store.database import Database, chunks
+from gateway.store.due import IS_DUE
+from gateway.store.facts import last_contact
 from gateway.store.log import Log
 from gateway.store.statements import Worded, add
 from gateway.store.words import Words
@@ -58,6 +62,11 @@ _DEADLOCK = {"40P01", "40001"}
 
 _REMINDER, _BORROWER, _ADDRESS, _DEBT = schema.reminder.c, schema.borrower.c, schema.address.c, schema.debt.c
 _ATTEMPT, _RESERVATION = schema.attempt.c, schema.reservation.c
+_TO_COME = or_(
+    and_(_REMINDER.state.in_(UNCALLED), _REMINDER.called.is_(False)),
+    and_(IS_DUE, _REMINDER.next_at.is_not(None)),
+)
+"""A call, or the next step of an escalation."""
 
 
 class Contended(Exception):
@@ -319,29 +328,38 @@ class IntakeTx:
             )
 
     async def cancel(self, name: str) -> Waiting | None:
-        """Cancel a reminder; go is guarded by the same column of the same row, so one of the two wins."""
+        """Take back what is to come of a reminder: what it is then, None where nothing is.
+
+        Go is guarded by the same row, so one of the two wins. Attempts are looked at once that is locked: whoever
+        was waited for may have made one. Where one was a contact the reminder stands as that does, and follows it.
+        """
+        mine = and_(_REMINDER.tenant == self._tenant, _REMINDER.id == name)
+        held = await self.conn.execute(select(_REMINDER.step).where(mine, _TO_COME).with_for_update())
+        row = held.one_or_none()
+        if row is None:
+            return None
+        contact = await last_contact(self.conn, self._tenant, name) if row.step else None
+        stands: Row = {"state": CANCELLED, "reason": None}
+        if contact is not None:
+            state = outcomes.reminder_state(contact.state)
+            stands = {"state": state, "reason": CANCELLED, "attempt": contact.ref, "called": True}
         rows = await self.conn.execute(
             update(schema.reminder)
-            .where(
-                _REMINDER.tenant == self._tenant,
-                _REMINDER.id == name,
-                _REMINDER.state.in_(UNCALLED),
-                _REMINDER.called.is_(False),
-            )
-            .values(
-                state="cancelled", reason=None, by=None, next_at=None, updated_at=to_us(self.moment.policy)
-            )
+            .where(mine)
+            .values(**stands, by=None, next_at=None, updated_at=to_us(self.moment.policy))
             .returning(schema.reminder)
         )
-        row = rows.one_or_none()
-        return None if row is None else rows_of.waiting(row)
+        return rows_of.waiting(rows.one())
 
-    async def state(self, name: str) -> str | None:
-        """A reminder's state."""
-        found: str | None = await self.conn.scalar(
-            select(_REMINDER.state).where(_REMINDER.tenant == self._tenant, _REMINDER.id == name)
+    async def state(self, name: str) -> tuple[str, str | None] | None:
+        """A reminder's state, and its reason."""
+        rows = await self.conn.execute(
+            select(_REMINDER.state, _REMINDER.reason).where(
+                _REMINDER.tenant == self._tenant, _REMINDER.id == name
+            )
         )
-        return found
+        row = rows.one_or_none()
+        return None if row is None else (row.state, row.reason)
 
     async def reservations(self, ids: Sequence[str]) -> dict[str, str]:
         """Reservations that no contact has named yet → their borrower."""

@@ -16,6 +16,7 @@ from gateway.ports import Entry, Moment
 from gateway.store import schema
 from gateway.store.changes import Changes
 from gateway.store.database import Database, chunks
+from gateway.store.facts import last_contact
 from gateway.store.log import Log
 from gateway.store.rows import us
 from gateway.store.suspects import spare
@@ -25,7 +26,7 @@ SLICE = 1000
 """Reminders that one call makes due again."""
 QUARANTINED = "quarantined"
 
-_REMINDER, _ATTEMPT = schema.reminder.c, schema.attempt.c
+_REMINDER = schema.reminder.c
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +51,7 @@ async def put_aside(conn: AsyncConnection, moment: Moment, records: Log, due: Du
         moment.policy,
         expires_at=from_us(row.expires_at),
         waited=_waited(row),
-        contacted=await _contacted(conn, row),
+        contacted=await _contacted(conn, row, due.id),
     )
     await conn.execute(
         update(schema.reminder)
@@ -81,7 +82,7 @@ async def put_aside(conn: AsyncConnection, moment: Moment, records: Log, due: Du
 async def _due(conn: AsyncConnection, due: Due, now: int) -> Row[Any] | None:
     asked: Select[Any] = select(
         *(_REMINDER.tenant, _REMINDER.channel, _REMINDER.expires_at, _REMINDER.reason, _REMINDER.step),
-        *(_REMINDER.attempt, _REMINDER.next_at, _REMINDER.updated_at),
+        *(_REMINDER.next_at, _REMINDER.updated_at),
     ).where(_REMINDER.tenant == due.tenant, _REMINDER.id == due.id, _REMINDER.next_at <= now)
     found: Row[Any] | None = (await conn.execute(asked.with_for_update())).one_or_none()
     return found
@@ -135,11 +136,7 @@ def _waited(row: Row[Any]) -> timedelta | None:
     return timedelta(microseconds=max(row.next_at - row.updated_at, 0))
 
 
-async def _contacted(conn: AsyncConnection, row: Row[Any]) -> str | None:
+async def _contacted(conn: AsyncConnection, row: Row[Any], name: str) -> str | None:
     """The state that its latest contact gave a reminder whose escalation goes on."""
-    if not row.step or row.attempt is None:
-        return None
-    state = await conn.scalar(
-        select(_ATTEMPT.state).where(_ATTEMPT.tenant == row.tenant, _ATTEMPT.ref == row.attempt)
-    )
-    return None if state is None else outcomes.reminder_state(state)
+    contact = await last_contact(conn, row.tenant, name) if row.step else None
+    return None if contact is None else outcomes.reminder_state(contact.state)

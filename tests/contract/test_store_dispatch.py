@@ -1,6 +1,7 @@
 """What dispatch, receipts, sweep and reconcile are promised by the store, over SQLite and PostgreSQL alike."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
@@ -426,12 +427,60 @@ async def test_an_outcome_that_comes_late_gives_a_cancelled_step_no_further_time
     async with store.transaction() as tx:
         await tx.finish([out(attempt, reminder_state="sent", next_at=NOW, step=1)])
     (row,) = await rows(database, "reminder")
-    assert (row.state, row.next_at, row.step) == ("cancelled", None, 0)
+    assert (row.state, row.reason, row.next_at) == ("sent", "cancelled", None)
 
     async with store.transaction() as tx:
         await tx.finish([out(attempt, state="delivered", reminder_state="delivered")])
     (row,) = await rows(database, "reminder")
     assert (row.state, row.next_at) == ("delivered", None)
+
+
+@pytest.mark.parametrize(
+    ("before", "step", "becomes"),
+    [
+        ({"state": "cancelled"}, 0, "cancelled"),
+        ({"state": "unknown", "reason": "cancelled"}, 1, "cancelled"),
+        ({"state": "unknown", "reason": "cancelled"}, 2, "unknown"),
+    ],
+    ids=["before_its_call", "after_its_first_call", "after_another_contact"],
+)
+async def test_a_refusal_that_comes_late_frees_nothing_that_was_cancelled(
+    before, step, becomes, store, database, take
+):
+    await take(reminder(1, **SMS))
+    (intent,) = await calling(store)
+    attempt = await attempt_of(store, intent)
+    async with database.write() as conn:
+        await conn.execute(update(schema.reminder).values(**before, step=step, next_at=None))
+
+    async with store.transaction() as tx:
+        await tx.finish(
+            [
+                out(
+                    attempt,
+                    state="rejected",
+                    reminder_state="deferred",
+                    reason="quota",
+                    next_at=NOW,
+                    refused=True,
+                )
+            ]
+        )
+
+    (row,) = await rows(database, "reminder")
+    assert (row.state, row.reason, row.next_at, row.called) == (becomes, "cancelled", None, False)
+
+
+async def test_a_step_is_to_come_where_its_reminder_has_a_time_for_it(store, database, take):
+    names = await take(reminder(1, **SMS), reminder(2, **SMS))
+    attempts = [await attempt_of(store, intent) for intent in await calling(store)]
+    async with store.transaction() as tx:
+        assert await tx.steps_to_come([]) == set()
+        assert await tx.steps_to_come(attempts) == set()
+        (one,) = (a for a in attempts if a.reminder == names[0])
+        await tx.finish([out(one, reminder_state="sent", next_at=NOW, step=1)])
+        assert await tx.steps_to_come(attempts) == {one.ref}
+        assert await tx.steps_to_come([replace(one, ref="at_before")]) == set()
 
 
 async def test_a_refusal_frees_the_reminder_and_counts_its_tries(store, database, take):
@@ -587,6 +636,7 @@ async def test_a_decision_stands_until_its_end_unless_what_it_rests_on_has_chang
         (schema.debt, {"revision": 2}, {"revision": 1}),
         (schema.account, {"enabled": False}, {"enabled": True}),
         (schema.reminder, {"attempt": "at_other"}, {"attempt": intent.ref}),
+        (schema.reminder, {"reason": "cancelled"}, {"reason": None}),
     ):
         await changed(database, table, **change)
         assert await stands_until() is None, table.name

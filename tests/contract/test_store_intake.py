@@ -8,7 +8,7 @@ import pytest
 from makers import NOW, borrower, by_id, contact, debt, phone, reminder, rows, set_clock
 from sqlalchemy import select, text, update
 
-from gateway.domain import Mode, Tenant, from_us
+from gateway.domain import Mode, Tenant, from_us, to_us
 from gateway.errors import BadInput, Conflict, NotFound, Unauthorised
 from gateway.intake import Done
 from gateway.intake.rows import Answer
@@ -256,6 +256,84 @@ async def test_debts_and_reminders_put_at_once_agree_on_the_due_date(database, i
     due = datetime.fromisoformat(f"{kept.due_date}T02:00:00+00:00") - timedelta(days=1)
     for row in await rows(database, "reminder", "anchor IS NOT NULL"):
         assert (row.due_date, from_us(row.next_at)) == (kept.due_date, due)
+
+
+# What is to come of a reminder is taken back.
+
+
+async def attempted(database, name, *attempts, **reminder):
+    """A reminder so far on its way, with attempts (state) of one minute each, the latest last."""
+    async with database.write() as conn:
+        for minute, state in enumerate(attempts, 1):
+            await conn.execute(
+                text(
+                    "INSERT INTO attempt (tenant, ref, started_at, reminder, origin, person, borrower, debt,"
+                    " creditor, channel, recipient_role, actor_role, flags, state)"
+                    " SELECT tenant, :ref, :at, id, 'gateway', person, borrower, debt,"
+                    " 'acme', 'sms', 'debtor', 'creditor', '[]', :state FROM reminder WHERE id = :name"
+                ),
+                {"ref": f"at_{minute}", "at": to_us(NOW) + minute, "state": state, "name": name},
+            )
+        await conn.execute(
+            update(schema.reminder)
+            .where(schema.reminder.c.id == name)
+            .values(attempt=f"at_{len(attempts)}", **reminder)
+        )
+
+
+SET = {"next_at": to_us(NOW)}
+TO_COME = [
+    (("accepted",), {"state": "sent", "called": True, "step": 1, **SET}, ("sent", "at_1")),
+    (("unknown",), {"state": "unknown", "called": True, "step": 1, **SET}, ("unknown", "at_1")),
+    (("failed",), {"state": "deferred", "called": True, "step": 1, **SET}, ("failed", "at_1")),
+    (("accepted", "busy"), {"state": "failed", "called": True, "step": 2, **SET}, ("failed", "at_2")),
+    (("accepted", "void"), {"state": "waiting", "step": 1, **SET}, ("sent", "at_1")),
+    (("accepted", "rejected"), {"state": "deferred", "step": 1, **SET}, ("sent", "at_1")),
+    (("accepted", "intent"), {"state": "sending", "step": 1, "next_at": None}, ("sent", "at_1")),
+    (("rejected",), {"state": "deferred", "step": 1, **SET}, ("cancelled", "at_1")),
+    (("void", "intent"), {"state": "sending", "next_at": None}, ("cancelled", "at_2")),
+]
+
+
+@pytest.mark.parametrize(("attempts", "before", "after"), TO_COME)
+async def test_a_cancel_leaves_a_reminder_as_its_last_contact_stands(
+    attempts, before, after, database, intake
+):
+    ((answer,),) = [done(await intake.reminders(TENANT, [reminder()]))]
+    await attempted(database, answer["id"], *attempts, **before)
+
+    told = [orjson.loads((await intake.cancel(TENANT, answer["id"], {})).body) for _ in range(2)]
+
+    (row,) = await rows(database, "reminder")
+    contacted = after[0] != "cancelled"
+    assert told == [{"id": answer["id"], "state": after[0]}] * 2
+    assert (row.state, row.attempt, row.next_at) == (*after, None)
+    assert (row.reason, row.called) == (("cancelled", True) if contacted else (None, False))
+    (record,) = await rows(database, "record", "kind = 'cancelled'")
+    assert record.state == after[0]
+
+
+@pytest.mark.parametrize(
+    ("attempts", "before"),
+    [
+        (("calling",), {"state": "sending", "called": True, "next_at": None}),
+        (("accepted", "calling"), {"state": "sending", "called": True, "step": 1, "next_at": None}),
+        (("accepted",), {"state": "sent", "called": True, "step": 1, "next_at": None}),
+        (("delivered",), {"state": "delivered", "called": True, "step": 1, **SET}),
+    ],
+)
+async def test_what_is_called_just_now_or_has_nothing_to_come_is_too_late_to_cancel(
+    attempts, before, database, intake
+):
+    ((answer,),) = [done(await intake.reminders(TENANT, [reminder()]))]
+    await attempted(database, answer["id"], *attempts, **before)
+    was = await rows(database, "reminder")
+
+    with pytest.raises(Conflict) as told:
+        await intake.cancel(TENANT, answer["id"], {})
+
+    assert told.value.code == "too_late"
+    assert await rows(database, "reminder") == was
 
 
 # Against a call's go, where two transactions are open at once.

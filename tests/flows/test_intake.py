@@ -423,7 +423,7 @@ async def test_a_waiting_reminder_can_be_cancelled_again_and_again(sqlite, servi
 async def test_what_was_called_cannot_be_cancelled(sqlite, service, state):
     name = await accepted(service, reminder())
     async with sqlite.write() as conn:
-        await conn.exec_driver_sql(f"UPDATE reminder SET state = '{state}', called = 1")
+        await conn.exec_driver_sql(f"UPDATE reminder SET state = '{state}', called = 1, next_at = NULL")
 
     reply = await service.post(f"/v1/reminders/{name}/cancel", json={})
 

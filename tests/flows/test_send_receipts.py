@@ -407,3 +407,17 @@ async def test_an_escalation_keeps_its_time_when_its_first_step_was_given_up(rig
     await rig.drain()
     assert [line["kind"] for line in rig.reached()] == ["sms", "email"]
     assert (await rig.reminder(attempt.reminder)).state == "sent"
+
+
+@ON_SQLITE
+async def test_one_whose_step_was_cancelled_does_not_go_again_when_its_first_one_was_given_up(rig):
+    attempt = await sent(rig, escalate=[{"after_s": 3600, "channel": "email"}])
+    await rig.intake.cancel(TENANT, attempt.reminder, {})
+    await twilio_says(rig, attempt, **TOO_MUCH)
+    await rig.advance(hours=2)
+    await rig.drain()
+
+    assert [a.state for a in await rig.attempts()] == ["rejected"]
+    assert len(rig.reached()) == 1
+    row = await rig.reminder(attempt.reminder)
+    assert (row.state, row.reason, row.next_at) == ("cancelled", "cancelled", None)

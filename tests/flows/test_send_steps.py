@@ -3,13 +3,15 @@
 import asyncio
 from contextlib import asynccontextmanager
 
+import orjson
 import pytest
+from aiohttp import web
 from makers import borrower, by_id, debt, phone, reminder, rows
 from sendrig import ON_SQLITE, TENANT, Hooked, done
 from sqlalchemy import text
 
 from gateway.domain import Outcome, Receipt
-from gateway.errors import Unavailable
+from gateway.errors import Conflict, Unavailable
 
 ABROAD = "+12025550110"
 MAIL = "zhangsan@example.com"
@@ -163,6 +165,193 @@ async def test_who_was_judged_dead_and_writes_its_outcome_after_all_begins_the_s
         await rig.drain()
 
     assert kinds() == ["sms", "email", "wechat"]
+
+
+class Holding:
+    """A provider that answers a message once it is told what."""
+
+    def __init__(self):
+        self.asked, self.answer = asyncio.Event(), asyncio.get_running_loop().create_future()
+
+    async def create(self, _request):
+        self.asked.set()
+        status, said = await self.answer
+        return web.json_response(said, status=status)
+
+
+@pytest.fixture
+async def holding():
+    provider, app = Holding(), web.Application()
+    app.add_routes([web.post("/2010-04-01/Accounts/{account}/Messages.json", provider.create)])
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    provider.port = runner.addresses[0][1]
+    yield provider
+    await runner.cleanup()
+
+
+ON_BOTH = pytest.mark.parametrize("database_url", ["sqlite", "postgresql"], indirect=True)
+TAKEN = 201, {"sid": f"SM{0:032x}", "status": "queued"}
+INVALID = 400, {"code": 21211, "message": "refused", "status": 400}
+TOO_FAST = 429, {"code": 20429, "message": "refused", "status": 429}
+NO_SUCH_KEY = 401, {"code": 20003, "message": "refused", "status": 401}
+
+
+@asynccontextmanager
+async def called_by_one_judged_dead(rig, holding, **more):
+    """A reminder whose call is unknown while its owner still waits for the answer; after that it is written."""
+    await rig.turn_to("twilio", holding.port)
+    name = await take(rig, channels=["sms"], **more)
+    async with rig.sender() as sender:
+        draining = asyncio.create_task(sender.drain())
+        await holding.asked.wait()
+        await sender.judged_dead()
+        yield name
+        await draining
+
+
+@ON_BOTH
+@pytest.mark.parametrize("answer", [INVALID, TOO_FAST, NO_SUCH_KEY], ids=["invalid", "too_fast", "no_key"])
+async def test_a_refusal_that_comes_after_its_owner_was_judged_dead_leaves_the_next_step_its_time(
+    answer, rig, kinds, holding
+):
+    async with called_by_one_judged_dead(rig, holding, escalate=IN_AN_HOUR) as name:
+        before = await rig.reminder(name)
+        holding.answer.set_result(answer)
+
+    (attempt,) = await rig.attempts()
+    after = await rig.reminder(name)
+    assert (before.state, before.step, before.channel) == ("unknown", 1, "email")
+    assert attempt.state == "rejected"
+    assert (after.next_at, after.step, after.channel) == (before.next_at, 1, "email")
+    seen = []
+    for minutes in (58, 3, 118, 3):
+        await rig.advance(minutes=minutes)
+        await rig.drain()
+        seen.append(kinds())
+    assert seen == [[], ["email"], ["email"], ["email", "wechat"]]
+
+
+async def cancel(rig, name):
+    """What a cancel is answered."""
+    return orjson.loads((await rig.intake.cancel(TENANT, name, {})).body)
+
+
+@ON_BOTH
+async def test_a_cancel_takes_back_the_step_to_come_and_tells_what_was_sent(rig, kinds):
+    name = await take(rig, channels=["sms"], escalate=IN_AN_HOUR)
+    await rig.drain()
+
+    told = [await cancel(rig, name) for _ in range(2)]
+    await rig.advance(hours=5)
+    await rig.drain()
+
+    assert told == [{"id": name, "state": "sent"}] * 2
+    assert kinds() == ["sms"]
+    assert await standing(rig, name) == ("sent", "cancelled")
+    assert (await rig.reminder(name)).next_at is None
+    (record,) = await rows(rig.database, "record", "kind = 'cancelled'")
+    assert (record.reminder, record.channel, record.state) == (name, "email", "sent")
+
+
+@pytest.mark.parametrize("cancelled_at_night", [True, False])
+async def test_what_was_sent_before_its_step_was_cancelled_counts_as_sent_already(
+    cancelled_at_night, rig, kinds
+):
+    name = await take(rig, channels=["sms"], escalate=[{"after_s": 11 * 3600, "channel": "email"}])
+    await rig.drain()
+    await rig.advance(hours=11, minutes=10)
+    if cancelled_at_night:
+        await rig.drain()
+        assert await standing(rig, name) == ("deferred", "OP.BASELINE.HOURS")
+
+    assert await cancel(rig, name) == {"id": name, "state": "sent"}
+    (again,) = await rig.take(by_id(1, idempotency_key="again", channels=["sms"]))
+    await rig.advance(hours=11)
+    await rig.drain()
+
+    assert kinds() == ["sms"]
+    assert await standing(rig, name) == ("sent", "cancelled")
+    assert await standing(rig, again) == ("suppressed", "duplicate")
+
+
+async def test_a_step_that_is_cancelled_before_its_go_is_not_called_and_what_was_sent_is_followed(rig, kinds):
+    name = await take(rig, channels=["sms"], escalate=IN_AN_HOUR)
+    await rig.drain()
+    (first,) = await rig.attempts()
+    await rig.advance(minutes=61)
+    told = []
+
+    async def before_go(intents):
+        told.append(await cancel(rig, name))
+
+    await rig.drain(before_go=before_go)
+
+    assert told == [{"id": name, "state": "sent"}]
+    assert kinds() == ["sms"]
+    assert [a.state for a in await rig.attempts()] == ["accepted", "void"]
+    assert await standing(rig, name) == ("sent", "cancelled")
+    connected = rig.gateway.accounts.named(TENANT, first.account)
+    for outcome in (Outcome.FAILED, Outcome.DELIVERED):
+        assert await rig.services.callbacks.take(connected, [Receipt(outcome=outcome, ref=first.ref)])
+        assert await standing(rig, name) == (outcome, "cancelled")
+        assert (await rig.reminder(name)).next_at is None
+    assert await cancel(rig, name) == {"id": name, "state": "delivered"}
+
+
+async def test_a_step_that_is_called_just_now_is_too_late_to_cancel_and_the_one_after_it_is_not(rig, kinds):
+    name = await take(rig, channels=["sms"], escalate=IN_AN_HOUR)
+    await rig.drain()
+    await rig.advance(minutes=61)
+    told = set()
+
+    async def after_go(granted):
+        try:
+            await cancel(rig, name)
+        except Conflict as late:
+            told.add(late.code)
+
+    await rig.drain(after_go=after_go)
+    assert (told, kinds()) == ({"too_late"}, ["sms", "email"])
+
+    assert await cancel(rig, name) == {"id": name, "state": "sent"}
+    await rig.advance(hours=5)
+    await rig.drain()
+    assert kinds() == ["sms", "email"]
+    with pytest.raises(Conflict):
+        await cancel(rig, await over(rig))
+
+
+async def over(rig):
+    """A reminder of somebody else that is sent and has nothing to come."""
+    (name,) = await rig.take(reminder(2, channels=["sms"]))
+    await rig.drain()
+    return name
+
+
+@pytest.mark.parametrize(
+    ("answer", "becomes"), [(TAKEN, "sent"), (INVALID, "cancelled"), (TOO_FAST, "cancelled")]
+)
+async def test_what_was_cancelled_while_nobody_knew_of_its_call_goes_no_further_whatever_comes_late(
+    answer, becomes, rig, kinds, holding
+):
+    """Where nobody was reached, the same job under another key is no duplicate."""
+    async with called_by_one_judged_dead(rig, holding, escalate=IN_AN_HOUR) as name:
+        assert await cancel(rig, name) == {"id": name, "state": "unknown"}
+        holding.answer.set_result(answer)
+
+    assert await standing(rig, name) == (becomes, "cancelled")
+    assert (await rig.reminder(name)).next_at is None
+    assert await cancel(rig, name) == {"id": name, "state": becomes}
+    (again,) = await rig.take(by_id(1, idempotency_key="again", channels=["email"]))
+    await rig.advance(hours=5)
+    await rig.drain()
+    assert await standing(rig, name) == (becomes, "cancelled")
+    assert await standing(rig, again) == (
+        ("suppressed", "duplicate") if becomes == "sent" else ("sent", None)
+    )
+    assert kinds() == ([] if becomes == "sent" else ["email"])
 
 
 @ON_SQLITE

@@ -58,6 +58,8 @@ class Reminder(NamedTuple):
     step: int = 0
     due: int = 0
     """By how much the next wake-up raises the step; 0: none is due."""
+    taken_back: int = 0
+    """1 once its next step was cancelled: whatever ends late, nothing follows."""
 
 
 class Budget(NamedTuple):
@@ -168,6 +170,9 @@ class Protocol:
         """An intent for the reminder, or for its escalation's next step."""
         reminder = state[3][r]
         step = reminder.step + reminder.due
+        if reminder.taken_back:
+            out.append(("T1", "a step is taken after its cancel"))
+            return
         if step == self.budget.steps:
             out.append(("T1", "a step of its escalation is taken twice"))
             return
@@ -282,7 +287,8 @@ class Protocol:
         if heard == NO or (heard == SILENCE and self.wrong == "an unknown is called again"):
             if reminder.ask != NEVER and self.wrong != "a late refusal frees what was asked about":
                 return state
-            return _void(state, r, WAITING)
+            free = _void(state, r, CANCELLED if reminder.taken_back else WAITING)
+            return _set(free, r, step=reminder.step + reminder.due)
         due = self._next_step(reminder)
         if (
             heard == SILENCE
@@ -294,7 +300,8 @@ class Protocol:
 
     def _next_step(self, reminder):
         """1 while a step of its escalation is left."""
-        return int(reminder.step + 1 < self.budget.steps)
+        wrong = self.wrong == "what ends late goes on though its next step was cancelled"
+        return int(reminder.step + 1 < self.budget.steps and (wrong or not reminder.taken_back))
 
     # What fails.
 
@@ -338,7 +345,8 @@ class Protocol:
     def _given_up(self, state, r):
         """It was taken and reaches nobody: the reminder is free, for its next step where that has its time."""
         reminder = state[3][r]
-        return _set(_void(state, r, WAITING), r, reached=0, step=reminder.step + reminder.due)
+        free = _void(state, r, CANCELLED if reminder.taken_back else WAITING)
+        return _set(free, r, reached=0, step=reminder.step + reminder.due)
 
     def _told(self, state, r):
         wrong = self.wrong == "a dead owner's escalation ends"
@@ -418,6 +426,8 @@ class Protocol:
         row = state[3][r].row
         if not _left(state, "cancel"):
             return
+        if state[3][r].due:
+            out.append(("cancelled", _spent(_set(state, r, due=0, taken_back=1), "cancel")))
         if row == WAITING:
             out.append(("cancelled", _spent(_set(state, r, row=CANCELLED), "cancel")))
         elif row == INTENT or (row == CALLING and self.wrong == "cancel looks at attempts and then writes"):

@@ -19,7 +19,9 @@ BUDGETS = {
     "a provider that gives up what it took": Budget(
         kill=1, freeze=1, request=1, reply=1, answer=2, given_up=2, cancel=1, stop=1
     ),
-    "an escalation of two steps": Budget(steps=2, kill=2, freeze=1, request=1, reply=1, answer=1, stop=1),
+    "an escalation of two steps": Budget(
+        steps=2, kill=2, freeze=1, request=1, reply=1, answer=1, cancel=1, stop=1
+    ),
 }
 
 ONE = Budget(kill=1, freeze=1, request=1, reply=1, answer=1)
@@ -54,6 +56,10 @@ WRONG = {
         "a step of its escalation is taken twice",
     ),
     "a dead owner's escalation ends": (STEPS, STUCK),
+    "what ends late goes on though its next step was cancelled": (
+        STEPS._replace(cancel=1),
+        "a step is taken after its cancel",
+    ),
 }
 
 

@@ -149,7 +149,7 @@ class Gateway(_Common):
                 return
 
     def cancel(self, reminder_id: str, *, reason: str) -> Cancelled:
-        """Stop one reminder; `Refused` with code `too_late` once its provider was called."""
+        """Stop one reminder, or what is to come of it; `Refused` with code `too_late` where nothing is."""
         return self._run(calls.cancel(reminder_id, reason))
 
     def put_borrower(self, borrower_id: str, /, **borrower: Unpack[Borrower]) -> Stored:
@@ -260,7 +260,7 @@ class AsyncGateway(_Common):
                 return
 
     async def cancel(self, reminder_id: str, *, reason: str) -> Cancelled:
-        """Stop one reminder; `Refused` with code `too_late` once its provider was called."""
+        """Stop one reminder, or what is to come of it; `Refused` with code `too_late` where nothing is."""
         return await self._run(calls.cancel(reminder_id, reason))
 
     async def put_borrower(self, borrower_id: str, /, **borrower: Unpack[Borrower]) -> Stored:

@@ -373,10 +373,10 @@ class Preview(TypedDict):
 
 
 class Cancelled(TypedDict):
-    """A reminder that will not go out."""
+    """A reminder of which nothing more goes out: `cancelled`, or as its last contact stands."""
 
     id: str
-    state: Literal["cancelled"]
+    state: ReminderState
 
 
 class Stored(TypedDict):

@@ -145,7 +145,10 @@ async def shown(request: Request, name: Annotated[str, Path(alias="id")], caller
 async def cancel(
     request: Request, name: Annotated[str, Path(alias="id")], caller: ByServiceOrOps
 ) -> Response:
-    """Cancel a reminder whose provider was not called; 409 `too_late` otherwise."""
+    """Take back a reminder, or the next step of its escalation; 409 `too_late` where nothing is to come.
+
+    `state` is what it is then: `cancelled`, or as its last contact stands where there was one.
+    """
     raw = await http.read_json(request, empty={})
     return http.single([await services(request).intake.cancel(caller.tenant, http.known(name), raw)])
 
