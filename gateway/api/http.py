@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 from starlette.datastructures import MutableHeaders
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -18,6 +18,9 @@ from gateway.intake import Done, Result
 from gateway.telemetry import Metrics, get
 
 SINGLE, BATCH, ITEMS, DEPTH = 256 * 1024, 4 * 1024 * 1024, 1000, 32
+
+HUNG_UP = 499
+"""What is counted, and sent to nobody, where a client is gone before its body came (a word of nginx's)."""
 
 UNFORESEEN = GatewayError("it was noted, and nothing more is known here", code="internal")
 
@@ -192,6 +195,9 @@ class Frame:
 
         try:
             await self._app(scope, receive, sent)
+        except ClientDisconnect:
+            # Nothing of ours went wrong and nobody is there to be answered: its line in the log says so.
+            status = HUNG_UP
         except Exception as wrong:
             log.exception("request_failed", request_id=name, error=type(wrong).__name__)
             if not status:

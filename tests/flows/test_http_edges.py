@@ -1,0 +1,71 @@
+"""What goes on beside well-behaved requests, over real sockets: who hangs up, who dawdles, who only looks."""
+
+import asyncio
+import json
+import sys
+from contextlib import asynccontextmanager
+from io import StringIO
+
+import pytest
+
+from gateway import telemetry
+from gateway.api.server import bind, server
+from gateway.store.keys import Role
+
+HEAD = (
+    b"POST /v1/reminders HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer %s\r\nContent-Length: 100\r\n\r\n"
+)
+
+
+@pytest.fixture
+async def door(api):
+    """A server of the API on a port of its own."""
+    taken = bind("127.0.0.1:0")
+    http = server(api.app)
+    http.port = taken.getsockname()[1]
+    serving = asyncio.create_task(http.serve(sockets=[taken]))
+    while not http.started:  # noqa: ASYNC110 (uvicorn has no event for it)
+        await asyncio.sleep(0.01)
+    yield http
+    http.should_exit = True
+    await serving
+
+
+@pytest.fixture
+def lines():
+    """What is logged, at its usual level."""
+    out = StringIO()
+    telemetry._install("info", lambda: out, json=True, final=False)
+    yield lambda: [json.loads(line) for line in out.getvalue().splitlines()]
+    telemetry._install("warning", lambda: sys.stderr, json=True, final=False)
+
+
+@asynccontextmanager
+async def sent(door, what):
+    """A connection over which this was sent: where its answer comes from, and where more may go."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
+    try:
+        writer.write(what)
+        await writer.drain()
+        yield reader, writer
+    finally:
+        writer.close()
+
+
+async def until(true):
+    async with asyncio.timeout(10):
+        while not true():  # noqa: ASYNC110 (what is waited for has no event)
+            await asyncio.sleep(0.01)
+
+
+async def test_who_hangs_up_in_the_midst_of_a_body_is_counted_apart_and_is_no_failure(api, door, lines):
+    head = HEAD % (await api.key(Role.SERVICE)).encode()
+    async with sent(door, head + b'{"borrower": "B-77'):
+        await until(lambda: door.server_state.tasks)
+    await until(lambda: not door.server_state.tasks)
+
+    (told,) = lines()
+    assert (told["event"], told["level"], told["status"]) == ("request", "info", 499)
+    figures = api.services.metrics.render().decode()
+    assert 'route="/v1/reminders",status="499"} 1.0' in figures
+    assert 'status="500"' not in figures
