@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -13,11 +14,14 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.api import problems
-from gateway.errors import BadInput, Fault, GatewayError, NotFound, TooLarge
+from gateway.errors import BadInput, Fault, GatewayError, NotFound, TooLarge, Unavailable
 from gateway.intake import Done, Result
 from gateway.telemetry import Metrics, get
 
 SINGLE, BATCH, ITEMS, DEPTH = 256 * 1024, 4 * 1024 * 1024, 1000, 32
+
+BODY_S = 30
+"""Seconds in which a whole body must have come: 4 MiB do at 1.2 Mbit/s, and a proxy's own patience is mostly 60."""
 
 HUNG_UP = 499
 """What is counted, and sent to nobody, where a client is gone before its body came (a word of nginx's)."""
@@ -28,16 +32,23 @@ log = get(__name__)
 
 
 async def read_bytes(request: Request, limit: int) -> bytes:
-    """A body of at most `limit` bytes; TooLarge as soon as there are more."""
+    """A body of at most `limit` bytes, within BODY_S; TooLarge as soon as there are more."""
     said = request.headers.get("content-length", "0")
     if said.isdigit() and int(said) > limit:
         raise TooLarge(f"send at most {limit} bytes")
     parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > limit:
-            raise TooLarge(f"send at most {limit} bytes")
-        parts.append(part)
+    try:
+        async with asyncio.timeout(BODY_S):
+            async for part in request.stream():
+                size += len(part)
+                if size > limit:
+                    raise TooLarge(f"send at most {limit} bytes")
+                parts.append(part)
+    except TimeoutError:
+        raise GatewayError(f"send the whole body within {BODY_S} s", code="body_too_slow") from None
+    except asyncio.CancelledError:
+        # Only the server's end cancels a request, after the grace it gives: say so rather than cut the client off.
+        raise Unavailable("this process is ending and another will take it", code="ending") from None
     return b"".join(parts)
 
 

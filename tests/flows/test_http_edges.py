@@ -9,6 +9,7 @@ from io import StringIO
 import pytest
 
 from gateway import telemetry
+from gateway.api import http
 from gateway.api.server import bind, server
 from gateway.store.keys import Role
 
@@ -21,13 +22,12 @@ HEAD = (
 async def door(api):
     """A server of the API on a port of its own."""
     taken = bind("127.0.0.1:0")
-    http = server(api.app)
-    http.port = taken.getsockname()[1]
-    serving = asyncio.create_task(http.serve(sockets=[taken]))
-    while not http.started:  # noqa: ASYNC110 (uvicorn has no event for it)
-        await asyncio.sleep(0.01)
-    yield http
-    http.should_exit = True
+    made = server(api.app)
+    made.port = taken.getsockname()[1]
+    serving = asyncio.create_task(made.serve(sockets=[taken]))
+    await until(lambda: made.started)
+    yield made
+    made.should_exit = True
     await serving
 
 
@@ -58,6 +58,14 @@ async def until(true):
             await asyncio.sleep(0.01)
 
 
+async def answer(reader):
+    """Status, headers and body of what came until the connection was closed."""
+    async with asyncio.timeout(10):
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    first, *rest = head.decode().split("\r\n")
+    return int(first.split()[1]), dict(line.lower().split(": ", 1) for line in rest), body
+
+
 async def test_who_hangs_up_in_the_midst_of_a_body_is_counted_apart_and_is_no_failure(api, door, lines):
     head = HEAD % (await api.key(Role.SERVICE)).encode()
     async with sent(door, head + b'{"borrower": "B-77'):
@@ -69,3 +77,35 @@ async def test_who_hangs_up_in_the_midst_of_a_body_is_counted_apart_and_is_no_fa
     figures = api.services.metrics.render().decode()
     assert 'route="/v1/reminders",status="499"} 1.0' in figures
     assert 'status="500"' not in figures
+
+
+async def test_a_body_that_never_ends_is_waited_for_so_long_and_no_longer(api, door, monkeypatch):
+    monkeypatch.setattr(http, "BODY_S", 0.3)
+    head = HEAD % (await api.key(Role.SERVICE)).encode()
+    async with sent(door, head) as (reader, writer):
+        dripping = asyncio.create_task(_drip(writer))
+        status, headers, body = await answer(reader)
+        dripping.cancel()
+
+    assert (status, headers["connection"]) == (408, "close")
+    assert headers["content-type"] == "application/problem+json"
+    assert (json.loads(body)["code"], json.loads(body)["status"]) == ("body_too_slow", 408)
+
+
+async def _drip(writer):
+    """A byte now and then: each of them would be in time."""
+    while True:
+        writer.write(b"1")
+        await asyncio.sleep(0.05)
+
+
+async def test_who_still_sends_its_body_when_the_process_ends_is_told_to_send_it_again(api, door):
+    door.config.timeout_graceful_shutdown = 0.2
+    head = HEAD % (await api.key(Role.SERVICE)).encode()
+    async with sent(door, head + b"{") as (reader, _):
+        await until(lambda: door.server_state.tasks)
+        door.should_exit = True
+        status, headers, body = await answer(reader)
+
+    assert (status, headers["retry-after"]) == (503, "5")
+    assert json.loads(body)["code"] == "ending"
