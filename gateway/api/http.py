@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.api import problems
+from gateway.api.services import Admission
 from gateway.errors import BadInput, Fault, GatewayError, NotFound, TooLarge, Unavailable
 from gateway.intake import Done, Result
 from gateway.telemetry import Metrics, get
@@ -95,6 +96,19 @@ async def read_items(request: Request) -> list[object]:
     if not items:
         raise BadInput([Fault(at="/items", code="length_invalid", message="send at least 1 item")])
     return items
+
+
+async def in_turn(
+    request: Request, admission: Admission, take: Callable[[list[object]], Awaitable[Sequence[Result]]]
+) -> Sequence[Result]:
+    """What taking in a batch came to, once it had its turn; Overloaded, before it is read, where none is to be had.
+
+    The turn itself is asked for after that: a client that is slow to send must not hold up those that are not.
+    """
+    admission.room()
+    items = await read_items(request)
+    async with admission.turn():
+        return await take(items)
 
 
 def keyed(raw: Any, request: Request) -> Any:

@@ -404,6 +404,34 @@ async def test_a_full_house_is_said_with_when_to_come_again_and_stops_no_stop(ap
     paid = await service.post("/v1/debts/L-1/events", json={"idempotency_key": "e", "type": "paid"})
     assert paid.status_code == 200
     assert (await service.put("/v1/borrowers/B-1", json={"opt_outs": []})).status_code == 200
+    for path, item in BATCHES.items():
+        reply = await service.post(path, json={"items": [item]})
+        assert (reply.status_code, reply.json()["results"][0]["status"] < 300) == (200, True), path
+
+
+BATCHES = {
+    "/v1/borrowers/batch": {"id": "B-1", "opt_outs": []},
+    "/v1/debts/batch": {"id": "L-1", "due_date": "2026-12-01"},
+    "/v1/contacts/batch": {"idempotency_key": "c", **examples.CONTACT},
+    "/v1/debts/events/batch": {"idempotency_key": "f", "debt": "L-1", "type": "paid"},
+}
+
+
+async def test_where_too_many_batches_wait_all_come_again_but_what_was_paid(api, service):
+    await service.post("/v1/reminders", json=reminder())
+    api.door.crowded = True
+
+    said = {
+        path: await service.post(path, json={"items": [item]})
+        for path, item in (BATCHES | {"/v1/reminders/batch": reminder(2)}).items()
+    }
+
+    paid = said.pop("/v1/debts/events/batch")
+    assert (paid.status_code, paid.json()["results"][0]["status"]) == (200, 200)
+    for path, reply in said.items():
+        told = (reply.status_code, reply.json()["code"], reply.headers["retry-after"])
+        assert told == (429, "overloaded", "1"), path
+    assert (await service.post("/v1/reminders", json=reminder(2))).status_code == 202
 
 
 async def test_a_callback_comes_through_as_it_was_sent(api):

@@ -3,7 +3,8 @@
 import asyncio
 import json
 import sys
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from io import StringIO
 
 import pytest
@@ -11,11 +12,11 @@ import pytest
 from gateway import telemetry
 from gateway.api import http
 from gateway.api.server import bind, server
+from gateway.backlog import BATCHES, WAIT, Backlog
 from gateway.store.keys import Role
 
-HEAD = (
-    b"POST /v1/reminders HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer %s\r\nContent-Length: 100\r\n\r\n"
-)
+HOST = b"Host: gateway\r\nAuthorization: Bearer %s\r\n"
+HEAD = b"POST /v1/reminders HTTP/1.1\r\n" + HOST + b"Content-Length: 100\r\n\r\n"
 
 
 @pytest.fixture
@@ -109,3 +110,25 @@ async def test_who_still_sends_its_body_when_the_process_ends_is_told_to_send_it
 
     assert (status, headers["retry-after"]) == (503, "5")
     assert json.loads(body)["code"] == "ending"
+
+
+@pytest.mark.parametrize("path", [b"reminders", b"borrowers", b"debts", b"contacts"])
+async def test_a_batch_for_which_there_is_no_place_is_refused_before_its_body_is_sent(api, door, path):
+    api.door.crowded = True
+    head = b"POST /v1/%s/batch HTTP/1.1\r\n" % path + HOST % (await api.key(Role.SERVICE)).encode()
+    async with sent(door, head + b"Connection: close\r\nContent-Length: 4000000\r\n\r\n") as (reader, _):
+        status, headers, body = await answer(reader)
+
+    assert (status, headers["retry-after"], json.loads(body)["code"]) == (429, "1", "overloaded")
+
+
+async def test_who_is_slow_to_send_a_batch_holds_up_no_other(api, door, service):
+    api.app.state.services = replace(api.services, admission=Backlog(None, None))
+    head = b"POST /v1/borrowers/batch HTTP/1.1\r\n" + HOST % (await api.key(Role.SERVICE)).encode()
+    async with AsyncExitStack() as stack:
+        for _ in range(BATCHES + WAIT + 1):
+            await stack.enter_async_context(sent(door, head + b"Content-Length: 100\r\n\r\n{"))
+        await until(lambda: len(door.server_state.tasks) == BATCHES + WAIT + 1)
+        reply = await service.post("/v1/borrowers/batch", json={"items": [{"id": "B-1"}]})
+
+    assert reply.status_code == 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path
@@ -48,9 +49,7 @@ async def enqueue_batch(request: Request, caller: ByService) -> Response:
     """Hand in up to 1 000 reminders, each with its own key and its own result."""
     used = services(request)
     used.admission.check(caller.tenant)
-    items = await http.read_items(request)
-    async with used.admission.turn(caller.tenant):
-        results = await used.intake.reminders(caller.tenant, items)
+    results = await http.in_turn(request, used.admission, partial(used.intake.reminders, caller.tenant))
     used.metrics.accepted(http.count_done(results))
     return http.batch(results, request)
 
