@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from codecs import BOM_UTF8
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -60,11 +61,30 @@ async def read_json(request: Request, limit: int = SINGLE, *, empty: object = No
         return empty
     try:
         value = orjson.loads(raw)
-    except ValueError:
-        raise GatewayError("the body is not JSON in UTF-8", code="malformed_json") from None
+    except orjson.JSONDecodeError as wrong:
+        encoding = request.headers.get("content-encoding", "identity")
+        raise GatewayError(_why_not(raw, wrong, encoding), code="malformed_json") from None
     if _deeper(value, DEPTH):
         raise GatewayError(f"the JSON is nested deeper than {DEPTH}", code="malformed_json")
     return value
+
+
+def _why_not(raw: bytes, wrong: orjson.JSONDecodeError, encoding: str) -> str:
+    """Why a body could not be read, in words of ours alone: the decoder's own may quote what was sent."""
+    if not raw.strip():
+        return "the body is empty"
+    if encoding.lower() != "identity":
+        return "Content-Encoding is not taken: send it plain"
+    if raw.startswith(BOM_UTF8):
+        return "leave out the byte order mark"
+    try:
+        raw.decode()
+    except UnicodeDecodeError as stray:  # of these the decoder does not say where they are
+        return f"the body is not UTF-8: look at byte {stray.start + 1}"
+    return (
+        f"look at line {wrong.lineno}, column {wrong.colno}: it is not JSON, "
+        f"a number beyond what a double holds, or nested deeper than {DEPTH}"
+    )
 
 
 def _deeper(value: object, depth: int) -> bool:
