@@ -12,6 +12,7 @@ import orjson
 from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.api import problems
@@ -267,12 +268,24 @@ class Frame:
 
 async def on_error(request: Request, error: Exception) -> Response:
     """An error of ours, or of the router, as a problem."""
-    if not isinstance(error, GatewayError):
-        status = getattr(error, "status_code", 0)
-        error = NO_PATH if status == NOT_FOUND else NO_METHOD
-    return problems.response(error, request_id(request))
+    if isinstance(error, GatewayError):
+        return problems.response(error, request_id(request))
+    if getattr(error, "status_code", 0) == NOT_FOUND:
+        return problems.response(NO_PATH, request_id(request))
+    answered = problems.response(NO_METHOD, request_id(request))
+    answered.headers["Allow"] = ", ".join(_allowed(request))
+    return answered
+
+
+def _allowed(request: Request) -> Iterable[str]:
+    """The methods that this path has: each may be a route of its own, and the router names those of the first."""
+    for method in METHODS:
+        scope = {**request.scope, "method": method}
+        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes):
+            yield method
 
 
 NOT_FOUND = 404
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 NO_PATH = NotFound("there is no such path: see /openapi.json")
 NO_METHOD = GatewayError("this path has no such method: see /openapi.json", code="method_not_allowed")

@@ -46,7 +46,7 @@ TITLES: dict[str, tuple[int, str, str]] = {
     "key_wrong": (401, "This key is not valid", "Ask an admin for a key: gateway apikey create."),
     "forbidden": (403, "This key may not do that", "Use a key of a role that the route names."),
     "not_found": (404, "There is none of that id", "Look at the id, and at the key's tenant and mode."),
-    "method_not_allowed": (405, "This path has no such method", "See /openapi.json."),
+    "method_not_allowed": (405, "This path has no such method", "See Allow, and /openapi.json."),
     "body_too_slow": (
         408,
         "The body came too slowly",

@@ -531,6 +531,20 @@ async def test_a_path_or_method_that_is_not_there_is_a_problem_too(service):
     assert (wrong.status_code, wrong.json()["code"]) == (405, "method_not_allowed")
 
 
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/v1/reminders", "GET, POST"),
+        ("/v1/borrowers/B-1", "GET, PUT"),
+        ("/v1/debts/batch", "POST, PUT"),  # `batch` may be a debt's id as well
+        ("/livez", "GET, HEAD"),
+        ("/openapi.json", "GET"),
+    ],
+)
+async def test_a_method_that_is_not_there_is_answered_with_those_that_are(service, path, allowed):
+    assert (await service.delete(path)).headers["allow"] == allowed
+
+
 @pytest.fixture
 async def contract(api):
     async with api.bare() as client:

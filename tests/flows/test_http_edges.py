@@ -132,3 +132,21 @@ async def test_who_is_slow_to_send_a_batch_holds_up_no_other(api, door, service)
         reply = await service.post("/v1/borrowers/batch", json={"items": [{"id": "B-1"}]})
 
     assert reply.status_code == 200
+
+
+async def test_who_only_looks_is_answered_as_who_reads_but_for_the_body(api, door):
+    for missing, path, expected in (
+        ({}, b"/livez", 200),
+        ({}, b"/readyz", 200),
+        ({"store": "start PostgreSQL"}, b"/readyz", 503),
+        ({}, b"/metrics", 200),
+    ):
+        api.desk.lacking = missing
+        async with sent(door, b"HEAD %s HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n" % path) as (
+            reader,
+            _,
+        ):
+            status, headers, body = await answer(reader)
+
+        assert (status, body) == (expected, b""), path
+        assert int(headers["content-length"]) > 0, path
