@@ -56,6 +56,7 @@ TITLES: dict[str, tuple[int, str, str]] = {
     "stale_version": (409, "It was changed since you read it", "Look at `current`, and decide anew."),
     "already_resumed": (409, "It has ended already", "To set it again, send a new idempotency key."),
     "already_settled": (409, "It is known by now", "Look at its reminder: there is nothing to decide."),
+    "quarantined": (409, "It is set aside", "Mend what the log says, then gateway poison replay."),
     "still_asked": (409, "Its provider may yet tell", "Decide once it is parked: gateway unknown list."),
     "too_late": (409, "It is too late for that", "Its provider was called, or it is over."),
     "too_large": (413, "The body is over its limit", "Send fewer items: 1 000, and 4 MiB, in a batch."),

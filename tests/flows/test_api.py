@@ -372,6 +372,20 @@ async def test_a_decision_is_told_in_words(sqlite, service):
     assert shown["decision"] == {"action": "defer"}
 
 
+async def test_of_what_is_set_aside_it_is_told_why_and_what_to_do(sqlite, service):
+    name = (await service.post("/v1/reminders", json=reminder())).json()["id"]
+    async with sqlite.write() as conn:
+        await conn.exec_driver_sql(
+            "UPDATE reminder SET state = 'deferred', reason = 'quarantined', by = 'ValueError', channels = '{'"
+        )
+
+    told = await service.get(f"/v1/reminders/{name}/explain")
+
+    assert (told.status_code, told.json()["code"]) == (409, "quarantined")
+    assert "(ValueError)" in told.json()["detail"]
+    assert "gateway poison replay" in told.json()["detail"]
+
+
 # Questions, callbacks, overload.
 
 

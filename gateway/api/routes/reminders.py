@@ -157,10 +157,14 @@ class ExplainIn(Body):
 
 @router.get("/v1/reminders/{id}/explain", openapi_extra=asks(ExplainIn), response_class=PlainTextResponse)
 async def explain(request: Request, name: Annotated[str, Path(alias="id")], caller: ByAnyone) -> Response:
-    """Why it went or did not, rule by rule, in words."""
+    """Why it went or did not, rule by rule, in words; 409 `quarantined` where deciding on it breaks."""
     used = services(request)
     lang = read(ExplainIn, dict(request.query_params)).lang
     decision = await used.reads.decision(caller.tenant, http.known(name))
     if decision is None:
+        error = await used.reads.set_aside(caller.tenant, name)
+        if error is not None:
+            message = f"deciding on it breaks ({error}): mend what the log says, then gateway poison replay"
+            raise Conflict(message, code="quarantined")
         raise Conflict("nothing was decided about it yet: look again once it is due")
     return PlainTextResponse(used.explain(decision, lang))
