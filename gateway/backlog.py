@@ -161,12 +161,15 @@ class Backlog:
         if self._due[tenant] > MOST_DUE or self._due.total() > MOST_DUE_OF_ALL:
             raise Overloaded(retry_after_s=RETRY_AFTER_S)
 
-    @asynccontextmanager
-    async def turn(self, tenant: Tenant) -> AsyncIterator[None]:
-        """A batch's turn to be taken in; Overloaded also while too many wait for theirs."""
-        self.check(tenant)
+    def room(self) -> None:
+        """Overloaded while as many batches wait for their turn as may: asked before a body is read for nothing."""
         if self._batches >= BATCHES + WAIT:
             raise Overloaded(retry_after_s=SOON_S)
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """A batch's turn to be taken in; Overloaded while too many wait for theirs. It asks not what is due."""
+        self.room()
         self._batches += 1
         try:
             async with self._turns:

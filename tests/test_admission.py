@@ -73,7 +73,7 @@ async def test_a_batch_beyond_those_that_wait_is_refused_and_every_other_has_its
 
     async def batch():
         nonlocal inside, most
-        async with admission.turn(ACME):
+        async with admission.turn():
             inside += 1
             most = max(most, inside)
             await go.wait()
@@ -83,12 +83,26 @@ async def test_a_batch_beyond_those_that_wait_is_refused_and_every_other_has_its
     await asyncio.sleep(0)
     with pytest.raises(Overloaded) as refused:
         await batch()
+    with pytest.raises(Overloaded) as unread:
+        admission.room()
     go.set()
     await asyncio.gather(*waiting)
 
-    assert refused.value.retry_after_s == SOON_S
+    assert (refused.value.retry_after_s, unread.value.retry_after_s) == (SOON_S, SOON_S)
     assert most == BATCHES
+    admission.room()
     await batch()
+
+
+async def test_a_batch_has_its_turn_whatever_is_due():
+    admission = Backlog(Rollups(acme=MOST_DUE_OF_ALL + 2), Metrics())
+    await admission.once()
+
+    with pytest.raises(Overloaded):
+        admission.check(ACME)
+    admission.room()
+    async with admission.turn():
+        pass
 
 
 async def test_who_hangs_up_while_it_waits_leaves_its_place_to_others(admission):
@@ -106,5 +120,5 @@ async def test_who_hangs_up_while_it_waits_leaves_its_place_to_others(admission)
 
 
 async def _hold(admission):
-    async with admission.turn(ACME):
+    async with admission.turn():
         await asyncio.Event().wait()

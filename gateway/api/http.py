@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from codecs import BOM_UTF8
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
 from starlette.datastructures import MutableHeaders
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.api import problems
-from gateway.errors import BadInput, Fault, GatewayError, NotFound, TooLarge
+from gateway.api.services import Admission
+from gateway.errors import BadInput, Fault, GatewayError, NotFound, TooLarge, Unavailable
 from gateway.intake import Done, Result
 from gateway.telemetry import Metrics, get
 
 SINGLE, BATCH, ITEMS, DEPTH = 256 * 1024, 4 * 1024 * 1024, 1000, 32
+
+BODY_S = 30
+"""Seconds in which a whole body must have come: 4 MiB do at 1.2 Mbit/s, and a proxy's own patience is mostly 60."""
+
+HUNG_UP = 499
+"""What is counted, and sent to nobody, where a client is gone before its body came (a word of nginx's)."""
 
 UNFORESEEN = GatewayError("it was noted, and nothing more is known here", code="internal")
 
@@ -25,16 +35,23 @@ log = get(__name__)
 
 
 async def read_bytes(request: Request, limit: int) -> bytes:
-    """A body of at most `limit` bytes; TooLarge as soon as there are more."""
+    """A body of at most `limit` bytes, within BODY_S; TooLarge as soon as there are more."""
     said = request.headers.get("content-length", "0")
     if said.isdigit() and int(said) > limit:
         raise TooLarge(f"send at most {limit} bytes")
     parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > limit:
-            raise TooLarge(f"send at most {limit} bytes")
-        parts.append(part)
+    try:
+        async with asyncio.timeout(BODY_S):
+            async for part in request.stream():
+                size += len(part)
+                if size > limit:
+                    raise TooLarge(f"send at most {limit} bytes")
+                parts.append(part)
+    except TimeoutError:
+        raise GatewayError(f"send the whole body within {BODY_S} s", code="body_too_slow") from None
+    except asyncio.CancelledError:
+        # Only the server's end cancels a request, after the grace it gives: say so rather than cut the client off.
+        raise Unavailable("this process is ending and another will take it", code="ending") from None
     return b"".join(parts)
 
 
@@ -45,11 +62,30 @@ async def read_json(request: Request, limit: int = SINGLE, *, empty: object = No
         return empty
     try:
         value = orjson.loads(raw)
-    except ValueError:
-        raise GatewayError("the body is not JSON in UTF-8", code="malformed_json") from None
+    except orjson.JSONDecodeError as wrong:
+        encoding = request.headers.get("content-encoding", "identity")
+        raise GatewayError(_why_not(raw, wrong, encoding), code="malformed_json") from None
     if _deeper(value, DEPTH):
         raise GatewayError(f"the JSON is nested deeper than {DEPTH}", code="malformed_json")
     return value
+
+
+def _why_not(raw: bytes, wrong: orjson.JSONDecodeError, encoding: str) -> str:
+    """Why a body could not be read, in words of ours alone: the decoder's own may quote what was sent."""
+    if not raw.strip():
+        return "the body is empty"
+    if encoding.lower() != "identity":
+        return "Content-Encoding is not taken: send it plain"
+    if raw.startswith(BOM_UTF8):
+        return "leave out the byte order mark"
+    try:
+        raw.decode()
+    except UnicodeDecodeError as stray:  # of these the decoder does not say where they are
+        return f"the body is not UTF-8: look at byte {stray.start + 1}"
+    return (
+        f"look at line {wrong.lineno}, column {wrong.colno}: it is not JSON, "
+        f"a number beyond what a double holds, or nested deeper than {DEPTH}"
+    )
 
 
 def _deeper(value: object, depth: int) -> bool:
@@ -81,6 +117,19 @@ async def read_items(request: Request) -> list[object]:
     if not items:
         raise BadInput([Fault(at="/items", code="length_invalid", message="send at least 1 item")])
     return items
+
+
+async def in_turn(
+    request: Request, admission: Admission, take: Callable[[list[object]], Awaitable[Sequence[Result]]]
+) -> Sequence[Result]:
+    """What taking in a batch came to, once it had its turn; Overloaded, before it is read, where none is to be had.
+
+    The turn itself is asked for after that: a client that is slow to send must not hold up those that are not.
+    """
+    admission.room()
+    items = await read_items(request)
+    async with admission.turn():
+        return await take(items)
 
 
 def keyed(raw: Any, request: Request) -> Any:
@@ -192,6 +241,9 @@ class Frame:
 
         try:
             await self._app(scope, receive, sent)
+        except ClientDisconnect:
+            # Nothing of ours went wrong and nobody is there to be answered: its line in the log says so.
+            status = HUNG_UP
         except Exception as wrong:
             log.exception("request_failed", request_id=name, error=type(wrong).__name__)
             if not status:
@@ -216,12 +268,24 @@ class Frame:
 
 async def on_error(request: Request, error: Exception) -> Response:
     """An error of ours, or of the router, as a problem."""
-    if not isinstance(error, GatewayError):
-        status = getattr(error, "status_code", 0)
-        error = NO_PATH if status == NOT_FOUND else NO_METHOD
-    return problems.response(error, request_id(request))
+    if isinstance(error, GatewayError):
+        return problems.response(error, request_id(request))
+    if getattr(error, "status_code", 0) == NOT_FOUND:
+        return problems.response(NO_PATH, request_id(request))
+    answered = problems.response(NO_METHOD, request_id(request))
+    answered.headers["Allow"] = ", ".join(_allowed(request))
+    return answered
+
+
+def _allowed(request: Request) -> Iterable[str]:
+    """The methods that this path has: each may be a route of its own, and the router names those of the first."""
+    for method in METHODS:
+        scope = {**request.scope, "method": method}
+        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes):
+            yield method
 
 
 NOT_FOUND = 404
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 NO_PATH = NotFound("there is no such path: see /openapi.json")
 NO_METHOD = GatewayError("this path has no such method: see /openapi.json", code="method_not_allowed")

@@ -26,6 +26,8 @@ from gateway.errors import (
 RETRY_S = 5
 """Seconds after which a store that was not there is asked again."""
 
+TIMED_OUT = 408
+
 _STATUS: dict[type[GatewayError], int] = {
     BadInput: 422,
     KeyReused: 422,
@@ -44,11 +46,17 @@ TITLES: dict[str, tuple[int, str, str]] = {
     "key_wrong": (401, "This key is not valid", "Ask an admin for a key: gateway apikey create."),
     "forbidden": (403, "This key may not do that", "Use a key of a role that the route names."),
     "not_found": (404, "There is none of that id", "Look at the id, and at the key's tenant and mode."),
-    "method_not_allowed": (405, "This path has no such method", "See /openapi.json."),
+    "method_not_allowed": (405, "This path has no such method", "See Allow, and /openapi.json."),
+    "body_too_slow": (
+        408,
+        "The body came too slowly",
+        "Send it again; in smaller parts if the link is slow.",
+    ),
     "conflict": (409, "Its state does not allow that", "Read it again and decide anew."),
     "stale_version": (409, "It was changed since you read it", "Look at `current`, and decide anew."),
     "already_resumed": (409, "It has ended already", "To set it again, send a new idempotency key."),
     "already_settled": (409, "It is known by now", "Look at its reminder: there is nothing to decide."),
+    "quarantined": (409, "It is set aside", "Mend what the log says, then gateway poison replay."),
     "still_asked": (409, "Its provider may yet tell", "Decide once it is parked: gateway unknown list."),
     "too_late": (409, "It is too late for that", "Its provider was called, or it is over."),
     "too_large": (413, "The body is over its limit", "Send fewer items: 1 000, and 4 MiB, in a batch."),
@@ -60,6 +68,7 @@ TITLES: dict[str, tuple[int, str, str]] = {
     "fact_missing": (422, "The template needs more facts", "Give the facts that `errors` names."),
     "overloaded": (429, "More waits than can be done in time", "Send it again after Retry-After."),
     "internal": (500, "Something of ours went wrong", "Send it again; tell us its request_id."),
+    "ending": (503, "This process is ending", "Nothing was accepted: send it again."),
     "store_unavailable": (503, "A part we need is not there", "Nothing was accepted: send it again."),
 }
 """Code → status, title, and what to do; a code that stands for a whole answer."""
@@ -113,6 +122,8 @@ def response(error: GatewayError, request_id: str) -> Response:
         headers["Retry-After"] = str(RETRY_S)
     elif isinstance(error, Unauthorised):
         headers["WWW-Authenticate"] = "Bearer"
+    if status == TIMED_OUT:
+        headers["Connection"] = "close"  # the rest of the body may come yet, and is nobody's next request
     body = orjson.dumps(document(error, request_id), option=orjson.OPT_UTC_Z)
     return Response(body, status_code=status, headers=headers, media_type="application/problem+json")
 

@@ -91,8 +91,11 @@ class Admission(Protocol):
     def check(self, tenant: Tenant) -> None:
         """Overloaded when more of a tenant waits than can be done in time."""
 
-    def turn(self, tenant: Tenant) -> AbstractAsyncContextManager[None]:
-        """A batch's turn to be taken in; Overloaded also while too many wait for theirs."""
+    def room(self) -> None:
+        """Overloaded while too many batches wait for their turn."""
+
+    def turn(self) -> AbstractAsyncContextManager[None]:
+        """A batch's turn to be taken in, whatever is due; Overloaded while too many wait for theirs."""
 
 
 class Health(Protocol):

@@ -30,6 +30,12 @@ _PACED = {
     "en": "Nothing is decided about it yet: it waits its turn under the quota {by}: see gateway quota show {by}.",
     "zh": "尚未作出决定：正在配额 {by} 下排队；参见 gateway quota show {by}。",  # noqa: RUF001 (Chinese punctuation)
 }
+_ASIDE = {
+    "en": "Nothing is decided about it: that breaks ({by}), so it is set aside, and is looked at again {next_at}."
+    " Mend what the log says, then gateway poison replay {id}.",
+    "zh": "尚未作出决定：判断时出错（{by}），已搁置，{next_at} 再试。"  # noqa: RUF001 (Chinese punctuation)
+    "请按日志修复，然后执行 gateway poison replay {id}。",  # noqa: RUF001 (Chinese punctuation)
+}
 _RULE = re.compile(r"(\S+ \(\w+\))\W+(.*)")
 
 
@@ -50,7 +56,8 @@ def explain(door: Door, id_: str, lang: str, *, as_json: bool) -> None:
         return
     show.say(_head(reminder))
     if text is None:
-        show.say(_undecided(reminder)[lang].format(by=reminder["by"], next_at=show.at(reminder["next_at"])))
+        why = _undecided(reminder)[lang]
+        show.say(why.format(id=reminder["id"], by=reminder["by"], next_at=show.at(reminder["next_at"])))
     else:
         _tell(text.splitlines())
 
@@ -60,6 +67,8 @@ def _undecided(reminder: dict[str, Any]) -> dict[str, str]:
         return _HELD
     if reminder["reason"] == "quota":
         return _PACED
+    if reminder["reason"] == "quarantined":
+        return _ASIDE
     return _OVER if reminder["next_at"] is None else _UNDECIDED
 
 

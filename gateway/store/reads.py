@@ -22,6 +22,7 @@ from gateway.store.backlog import rolled
 from gateway.store.database import Database
 from gateway.store.grounds import leaves, whole
 from gateway.store.pages import Page, number, page, place
+from gateway.store.poison import QUARANTINED
 from gateway.store.quota_views import held_by
 from gateway.vault import DataKey, Vault
 from gateway.work import Queue
@@ -101,6 +102,13 @@ class Reads:
         until = write_instant(from_us(row.next_at)) if row.next_at is not None else None
         held = {"action": "defer", "reason": row.reason, "until": until, "again": True}
         return {**decided, **held, "deliver_by": None, "opens": None, "ends": None, "note": row.by}
+
+    async def set_aside(self, tenant: Tenant, name: str) -> str | None:
+        """The kind of error for which a reminder waits as `quarantined`, if it does; reads nothing else of its row."""
+        where = _REMINDER.tenant == tenant, _REMINDER.id == name, _REMINDER.reason == QUARANTINED
+        async with self._db.read() as conn:
+            by: str | None = await conn.scalar(select(_REMINDER.by).where(*where))
+        return by
 
     async def reminders(self, tenant: Tenant, wanted: Filter, *, limit: int, after: str | None) -> Page:
         """Reminders, the newest first. Ids sort by the instant they were accepted at."""

@@ -100,18 +100,22 @@ class Accounts:
 
 
 class Door:
-    """Overloaded when it is told to be."""
+    """Overloaded when it is told to be: `shut` to what would be due, `crowded` to batches."""
 
     def __init__(self):
-        self.shut = False
+        self.shut = self.crowded = False
 
     def check(self, tenant):
         if self.shut:
             raise Overloaded(retry_after_s=7)
 
+    def room(self):
+        if self.crowded:
+            raise Overloaded(retry_after_s=1)
+
     @asynccontextmanager
-    async def turn(self, tenant):
-        self.check(tenant)
+    async def turn(self):
+        self.room()
         yield
 
 

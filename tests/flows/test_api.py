@@ -372,6 +372,20 @@ async def test_a_decision_is_told_in_words(sqlite, service):
     assert shown["decision"] == {"action": "defer"}
 
 
+async def test_of_what_is_set_aside_it_is_told_why_and_what_to_do(sqlite, service):
+    name = (await service.post("/v1/reminders", json=reminder())).json()["id"]
+    async with sqlite.write() as conn:
+        await conn.exec_driver_sql(
+            "UPDATE reminder SET state = 'deferred', reason = 'quarantined', by = 'ValueError', channels = '{'"
+        )
+
+    told = await service.get(f"/v1/reminders/{name}/explain")
+
+    assert (told.status_code, told.json()["code"]) == (409, "quarantined")
+    assert "(ValueError)" in told.json()["detail"]
+    assert "gateway poison replay" in told.json()["detail"]
+
+
 # Questions, callbacks, overload.
 
 
@@ -404,6 +418,34 @@ async def test_a_full_house_is_said_with_when_to_come_again_and_stops_no_stop(ap
     paid = await service.post("/v1/debts/L-1/events", json={"idempotency_key": "e", "type": "paid"})
     assert paid.status_code == 200
     assert (await service.put("/v1/borrowers/B-1", json={"opt_outs": []})).status_code == 200
+    for path, item in BATCHES.items():
+        reply = await service.post(path, json={"items": [item]})
+        assert (reply.status_code, reply.json()["results"][0]["status"] < 300) == (200, True), path
+
+
+BATCHES = {
+    "/v1/borrowers/batch": {"id": "B-1", "opt_outs": []},
+    "/v1/debts/batch": {"id": "L-1", "due_date": "2026-12-01"},
+    "/v1/contacts/batch": {"idempotency_key": "c", **examples.CONTACT},
+    "/v1/debts/events/batch": {"idempotency_key": "f", "debt": "L-1", "type": "paid"},
+}
+
+
+async def test_where_too_many_batches_wait_all_come_again_but_what_was_paid(api, service):
+    await service.post("/v1/reminders", json=reminder())
+    api.door.crowded = True
+
+    said = {
+        path: await service.post(path, json={"items": [item]})
+        for path, item in (BATCHES | {"/v1/reminders/batch": reminder(2)}).items()
+    }
+
+    paid = said.pop("/v1/debts/events/batch")
+    assert (paid.status_code, paid.json()["results"][0]["status"]) == (200, 200)
+    for path, reply in said.items():
+        told = (reply.status_code, reply.json()["code"], reply.headers["retry-after"])
+        assert told == (429, "overloaded", "1"), path
+    assert (await service.post("/v1/reminders", json=reminder(2))).status_code == 202
 
 
 async def test_a_callback_comes_through_as_it_was_sent(api):
@@ -501,6 +543,20 @@ async def test_a_path_or_method_that_is_not_there_is_a_problem_too(service):
 
     assert (lost.status_code, lost.json()["code"]) == (404, "not_found")
     assert (wrong.status_code, wrong.json()["code"]) == (405, "method_not_allowed")
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/v1/reminders", "GET, POST"),
+        ("/v1/borrowers/B-1", "GET, PUT"),
+        ("/v1/debts/batch", "POST, PUT"),  # `batch` may be a debt's id as well
+        ("/livez", "GET, HEAD"),
+        ("/openapi.json", "GET"),
+    ],
+)
+async def test_a_method_that_is_not_there_is_answered_with_those_that_are(service, path, allowed):
+    assert (await service.delete(path)).headers["allow"] == allowed
 
 
 @pytest.fixture

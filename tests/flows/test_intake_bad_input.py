@@ -1,5 +1,6 @@
 """Every mistake has its place, a stable code, and no word of what was sent."""
 
+import gzip
 import json
 
 import pytest
@@ -293,6 +294,26 @@ async def test_what_is_no_json_or_too_much_of_it_is_refused(service):
 
     told = [(reply.json()["code"], reply.status_code) for reply in replies]
     assert told == [(code, status) for _, code, status in BODIES]
+
+
+PLAIN = "it is not JSON, a number beyond what a double holds, or nested deeper than 32"
+UNREADABLE = [
+    (b"", {}, "the body is empty"),
+    (b" \n", {}, "the body is empty"),
+    (b"\xef\xbb\xbf{}", {}, "leave out the byte order mark"),
+    (gzip.compress(b"{}"), {"Content-Encoding": "gzip"}, "Content-Encoding is not taken: send it plain"),
+    (b'{"a": "\xff"}', {}, "the body is not UTF-8: look at byte 8"),
+    (b'{\n "a": NaN}', {}, f"look at line 2, column 7: {PLAIN}"),
+    ('{"欧阳": 1e999}'.encode(), {}, f"look at line 1, column 8: {PLAIN}"),
+    (b'{"a": "\\ud800"}', {"Content-Encoding": "identity"}, f"look at line 1, column 8: {PLAIN}"),
+]
+
+
+@pytest.mark.parametrize(("body", "headers", "detail"), UNREADABLE)
+async def test_why_a_body_cannot_be_read_is_said_without_a_word_of_it(service, body, headers, detail):
+    reply = await service.post("/v1/reminders", content=body, headers=headers)
+
+    assert (reply.status_code, reply.json()["detail"]) == (400, detail)
 
 
 async def test_json_may_be_32_deep(service):

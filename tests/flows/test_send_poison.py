@@ -122,16 +122,20 @@ async def test_the_commands_list_and_replay(rig, monkeypatch):
     async with rig.served() as url:
 
         async def said(*words):
-            return await asyncio.to_thread(ran, "poison", *words, "--url", url)
+            return await asyncio.to_thread(ran, *words, "--url", url)
 
-        told = await said("list", "--json")
-        neither = await said("replay", "--reason", "mended")
-        one = await said("replay", names[0], names[3], "--reason", "mended")
-        rest = await said("replay", "--all", "--reason", "mended", "--json")
+        told = await said("poison", "list", "--json")
+        why = [await said("explain", names[0], "--lang", lang) for lang in ("en", "zh")]
+        neither = await said("poison", "replay", "--reason", "mended")
+        one = await said("poison", "replay", names[0], names[3], "--reason", "mended")
+        rest = await said("poison", "replay", "--all", "--reason", "mended", "--json")
 
     assert {(i["id"], i["by"]) for i in orjson.loads(told.stdout)} == {
         (name, "StoreRefused") for name in names[:2]
     }
+    for each in why:
+        assert "StoreRefused" in each.stdout
+        assert f"gateway poison replay {names[0]}" in each.stdout
     assert (neither.returncode, one.stdout, orjson.loads(rest.stdout)) == (
         2,
         "1 due again\n",

@@ -11,10 +11,8 @@ from gateway.api.auth import services
 
 router = APIRouter()
 
-METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]
 
-
-@router.api_route("/cb/{adapter}/{account}/{ref}", methods=METHODS, include_in_schema=False)
+@router.api_route("/cb/{adapter}/{account}/{ref}", methods=list(http.METHODS), include_in_schema=False)
 async def callback(request: Request, adapter: str, account: str, ref: str) -> Response:
     """Take in a provider's request; the adapter checks its signature."""
     query = request.scope["query_string"].decode("latin-1")

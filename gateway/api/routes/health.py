@@ -12,14 +12,17 @@ from gateway.store.keys import Role
 
 router = APIRouter()
 
+PROBED = ["GET", "HEAD"]
+"""Load balancers ask by HEAD: it is answered as GET is, and the server leaves the body out."""
 
-@router.get("/livez", include_in_schema=False)
+
+@router.api_route("/livez", methods=PROBED, include_in_schema=False)
 async def livez() -> Response:
     """Answer as long as the process runs."""
     return http.answer({"status": "ok"})
 
 
-@router.get("/readyz", include_in_schema=False)
+@router.api_route("/readyz", methods=PROBED, include_in_schema=False)
 async def readyz(request: Request) -> Response:
     """Say whether work can be done, and if not, what is missing."""
     missing = await services(request).health.missing()
@@ -28,7 +31,7 @@ async def readyz(request: Request) -> Response:
     return http.answer({"status": "ok"})
 
 
-@router.get("/metrics", include_in_schema=False, dependencies=[local_or(Role.OPS)])
+@router.api_route("/metrics", methods=PROBED, include_in_schema=False, dependencies=[local_or(Role.OPS)])
 async def metrics(request: Request) -> Response:
     """Figures in the text format of Prometheus; from elsewhere with a key."""
     return Response(services(request).metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path
@@ -48,9 +49,7 @@ async def enqueue_batch(request: Request, caller: ByService) -> Response:
     """Hand in up to 1 000 reminders, each with its own key and its own result."""
     used = services(request)
     used.admission.check(caller.tenant)
-    items = await http.read_items(request)
-    async with used.admission.turn(caller.tenant):
-        results = await used.intake.reminders(caller.tenant, items)
+    results = await http.in_turn(request, used.admission, partial(used.intake.reminders, caller.tenant))
     used.metrics.accepted(http.count_done(results))
     return http.batch(results, request)
 
@@ -161,10 +160,14 @@ class ExplainIn(Body):
 
 @router.get("/v1/reminders/{id}/explain", openapi_extra=asks(ExplainIn), response_class=PlainTextResponse)
 async def explain(request: Request, name: Annotated[str, Path(alias="id")], caller: ByAnyone) -> Response:
-    """Why it went or did not, rule by rule, in words."""
+    """Why it went or did not, rule by rule, in words; 409 `quarantined` where deciding on it breaks."""
     used = services(request)
     lang = read(ExplainIn, dict(request.query_params)).lang
     decision = await used.reads.decision(caller.tenant, http.known(name))
     if decision is None:
+        error = await used.reads.set_aside(caller.tenant, name)
+        if error is not None:
+            message = f"deciding on it breaks ({error}): mend what the log says, then gateway poison replay"
+            raise Conflict(message, code="quarantined")
         raise Conflict("nothing was decided about it yet: look again once it is due")
     return PlainTextResponse(used.explain(decision, lang))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Path
@@ -43,8 +44,9 @@ router = APIRouter(tags=["borrowers, debts, contacts"])
 )
 async def put_borrowers(request: Request, caller: ByService) -> Response:
     """Put up to 1 000 borrowers."""
-    items = await http.read_items(request)
-    return http.batch(await services(request).intake.borrowers(caller.tenant, items), request)
+    used = services(request)
+    results = await http.in_turn(request, used.admission, partial(used.intake.borrowers, caller.tenant))
+    return http.batch(results, request)
 
 
 @router.put("/v1/borrowers/{id}", openapi_extra=takes(BorrowerIn, BORROWER), responses=gives(200, UPDATED))
@@ -69,8 +71,9 @@ async def borrower(request: Request, name: Annotated[str, Path(alias="id")], cal
 )
 async def put_debts(request: Request, caller: ByService) -> Response:
     """Put up to 1 000 debts."""
-    items = await http.read_items(request)
-    return http.batch(await services(request).intake.debts(caller.tenant, items), request)
+    used = services(request)
+    results = await http.in_turn(request, used.admission, partial(used.intake.debts, caller.tenant))
+    return http.batch(results, request)
 
 
 @router.post(
@@ -79,7 +82,7 @@ async def put_debts(request: Request, caller: ByService) -> Response:
     responses=gives(200, {"results": [{"index": 0, "status": 200, "body": EVENT_DONE}]}),
 )
 async def happen_batch(request: Request, caller: ByService) -> Response:
-    """Tell up to 1 000 events of debts."""
+    """Tell up to 1 000 events of debts; they wait for no turn, as what was paid must get in whatever else does."""
     items = await http.read_items(request)
     return http.batch(await services(request).intake.events(caller.tenant, items), request)
 
@@ -120,8 +123,9 @@ async def contact(request: Request, caller: ByService) -> Response:
 )
 async def contacts(request: Request, caller: ByService) -> Response:
     """Tell up to 1 000 contacts that were made elsewhere."""
-    items = await http.read_items(request)
-    return http.batch(await services(request).intake.contacts(caller.tenant, items), request)
+    used = services(request)
+    results = await http.in_turn(request, used.admission, partial(used.intake.contacts, caller.tenant))
+    return http.batch(results, request)
 
 
 @router.post(
