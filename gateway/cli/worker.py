@@ -12,8 +12,9 @@ import click
 from gateway.cli.options import PlaceOptions, place_options
 from gateway.cli.serving import SERVERS, begin, clustered, run, serve
 from gateway.cli.workers import list_command, quiet
-from gateway.processes import heed, several
+from gateway.processes import at_work, heed, several
 from gateway.settings import Settings, load, require_servers, split_listen
+from gateway.wiring import Gateway
 from gateway.worker import work
 
 
@@ -74,14 +75,21 @@ async def _worker(settings: Settings, stop: asyncio.Event, *, with_parent: bool)
         heed(stop)
     async with AsyncExitStack() as stack:
         if settings.worker_listen is None:
-            gateway = await clustered(settings, stack)
+            gateway = await _usable(settings, stack, with_parent=with_parent)
             await work(gateway.worker(), stop, seen=False)
             return
         from gateway.api.app import build_health  # noqa: PLC0415 (a third of a second, for those that listen alone)
         from gateway.api.server import bind, server  # noqa: PLC0415
 
         taken = stack.enter_context(bind(settings.worker_listen))
-        gateway = await clustered(settings, stack)
+        gateway = await _usable(settings, stack, with_parent=with_parent)
         doors = asyncio.create_task(serve(gateway, server(build_health(gateway.services())), taken, stop))
         stack.push_async_callback(asyncio.wait, [doors])
         await work(gateway.worker(), stop, seen=True)
+
+
+async def _usable(settings: Settings, stack: AsyncExitStack, *, with_parent: bool) -> Gateway:
+    gateway = await clustered(settings, stack)
+    if with_parent:
+        at_work()
+    return gateway
