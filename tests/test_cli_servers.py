@@ -339,33 +339,117 @@ def test_json_of_config_check_has_three_keys_a_line(shell):
     assert all(set(line) == {"check", "status", "word"} for line in json.loads(ran.out))
 
 
-def test_one_command_runs_several_workers_replaces_who_dies_and_ends_all_together(place, tmp_path):
-    environ = {**os.environ, **{name: str(value) for name, value in place.items()}}
+# Several workers under one command.
 
-    def owners(number):
-        for _ in range(300):
-            found = ask(
-                place["GATEWAY_DATABASE_URL"], "SELECT id, place, dead_at FROM owner ORDER BY started_at"
+
+class Several:
+    """`gateway worker --processes 2`, and the workers that came to be since it was started."""
+
+    def __init__(self, place, folder, *words):
+        self.url, self.log = place["GATEWAY_DATABASE_URL"], folder / "said"
+        self.before = {row["id"] for row in self.rows()}
+        environ = {**os.environ, **{name: str(value) for name, value in place.items()}}
+        with self.log.open("w") as said:
+            self.parent = subprocess.Popen(
+                [*PROGRAM, "worker", "--processes", "2", *words], env=environ, stdout=said, stderr=said
             )
-            if len(found) == number:
-                return found
+
+    def rows(self):
+        return ask(self.url, "SELECT id, place, dead_at FROM owner ORDER BY started_at")
+
+    def owners(self):
+        return [row for row in self.rows() if row["id"] not in self.before]
+
+    def pids(self, number):
+        """Those of so many workers, once there are so many."""
+        self.until(lambda: len(self.owners()) == number)
+        return [int(re.findall(r"[0-9]+", row["place"])[-1]) for row in self.owners()]
+
+    def until(self, true):
+        for _ in range(300):
+            if true():
+                return
             time.sleep(0.1)
-        pytest.fail((tmp_path / "said").read_text())
+        pytest.fail(self.log.read_text())
 
-    with valkey(tmp_path) as redis, (tmp_path / "said").open("w") as said:
-        words = ["worker", "--processes", "2", "--worker-listen", "127.0.0.1:0"]
-        words += ["--redis-url", f"redis://{redis}"]
-        parent = subprocess.Popen([*PROGRAM, *words], env=environ, stdout=said, stderr=said)
-        try:
-            one, _ = owners(2)
-            os.kill(int(re.findall(r"[0-9]+", one["place"])[-1]), signal.SIGKILL)
-            owners(3)
-            parent.terminate()
-            code = parent.wait(40)
-        finally:
-            parent.kill()
 
-    assert code == 0, (tmp_path / "said").read_text()
-    killed, *ended = owners(3)
-    assert killed["id"] == one["id"]  # found dead by now or not: that takes six seconds
+@contextmanager
+def several(*args):
+    """Run them; none is left at the end, as its parent is gone."""
+    them = Several(*args)
+    try:
+        yield them
+    finally:
+        them.parent.kill()
+        them.parent.wait(10)
+
+
+def lives(pid):
+    """Whether it runs, or its exit code was not asked for yet."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.fixture
+def nowhere():
+    return f"redis://127.0.0.1:{free_port()}"
+
+
+def test_one_command_runs_several_workers_replaces_who_dies_and_ends_all_together(place, tmp_path):
+    with valkey(tmp_path) as redis:
+        words = ("--worker-listen", "127.0.0.1:0", "--redis-url", f"redis://{redis}")
+        with several(place, tmp_path, *words) as them:
+            first, second = them.pids(2)
+            os.kill(first, signal.SIGKILL)
+            *_, third = them.pids(3)
+            for pid in (them.parent.pid, second, third):  # an init system may tell each of a service
+                os.kill(pid, signal.SIGTERM)
+            code = them.parent.wait(40)
+
+    assert code == 0, them.log.read_text()
+    _, *ended = them.owners()  # the killed one is found dead by now or not: that takes six seconds
     assert all(row["dead_at"] is not None for row in ended)
+
+
+@pytest.mark.parametrize("broken", ["nobody listens", "a taken port"])
+def test_a_set_up_that_one_of_several_cannot_use_ends_all(place, tmp_path, nowhere, broken):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        option, said = {
+            "nobody listens": (f"--database-url=postgresql://u@127.0.0.1:{free_port()}/x", "does not answer"),
+            "a taken port": (f"--worker-listen=127.0.0.1:{port - 1}", f"cannot listen on 127.0.0.1:{port} "),
+        }[broken]
+        with several(place, tmp_path, "--redis-url", nowhere, option) as them:
+            assert them.parent.wait(40) == 2, them.log.read_text()
+
+    assert said in them.log.read_text()
+    assert all(row["dead_at"] is not None for row in them.owners())  # the one whose port was free
+
+
+def test_a_second_signal_ends_all_at_once(place, tmp_path, nowhere):
+    with several(place, tmp_path, "--redis-url", nowhere) as them:
+        pids = them.pids(2)
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)  # none can drain
+        them.parent.terminate()
+        with pytest.raises(subprocess.TimeoutExpired):
+            them.parent.wait(1)
+        them.parent.terminate()
+
+        assert them.parent.wait(10) == 1
+        assert not any(map(lives, pids))
+        assert [row["dead_at"] for row in them.owners()] == [None, None]
+
+
+def test_workers_whose_parent_is_gone_drain_and_end(place, tmp_path, nowhere):
+    with several(place, tmp_path, "--redis-url", nowhere) as them:
+        pids = them.pids(2)
+        them.parent.kill()
+        for pid in pids:
+            os.kill(
+                pid, signal.SIGTERM
+            )  # what an init system does to those that are left: it cuts nothing short
+        them.until(lambda: all(row["dead_at"] is not None for row in them.owners()))

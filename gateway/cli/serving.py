@@ -50,17 +50,22 @@ def begin(settings: Settings) -> None:
         log.warning("setting_unknown", setting=name)
 
 
-def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
-    """Run a server until SIGTERM or SIGINT; a second one ends it at once."""
+def run(
+    main: Callable[[asyncio.Event], Coroutine[Any, Any, None]],
+    again: Callable[[], None] = lambda: os._exit(1),
+) -> None:
+    """Run a server until SIGTERM or SIGINT; a second one ends it at once, or does what `again` says."""
 
     async def watched() -> None:
         loop = asyncio.get_running_loop()
         telemetry.watch(loop)
-        stop = asyncio.Event()
+        stop, told = asyncio.Event(), False
 
         def asked() -> None:
-            if stop.is_set():
-                os._exit(1)
+            nonlocal told  # `stop` may be set for other reasons: a signal that comes then is the first all the same
+            if told:
+                again()
+            told = True
             stop.set()
 
         for name in (signal.SIGTERM, signal.SIGINT):
