@@ -11,6 +11,7 @@ from importlib import import_module
 
 import click
 
+from gateway.cli.mistakes import Group, tell
 from gateway.errors import BadInput, GatewayError, PolicyError
 
 COMMANDS = {
@@ -42,7 +43,7 @@ COMMANDS = {
 """Command → (module that holds a click command of the same name, one line of help)."""
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Group):
     """A group whose commands are imported when they are called, so that `--help` is quick."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
@@ -81,7 +82,7 @@ def main() -> None:
     except click.Abort:
         sys.exit(130)
     except click.ClickException as wrong:
-        wrong.show()
+        tell(wrong)
         sys.exit(2)
     except (BadInput, PolicyError) as wrong:
         for fault in wrong.faults:

@@ -8,6 +8,7 @@ import click
 
 from gateway.cli import show
 from gateway.cli.caps import REASON_FORM
+from gateway.cli.mistakes import Group
 from gateway.cli.session import Door, Session, named, with_session
 from gateway.errors import BadInput, Fault
 
@@ -16,7 +17,7 @@ AT_ONCE = 500
 """Reminders that one request names."""
 
 
-@click.group()
+@click.group(cls=Group)
 def poison() -> None:
     """Reminders on which deciding breaks every time: they are set aside, and hold up nobody."""
 
