@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from cli_rig import GATEWAY, Shell, environment, free_port, up
@@ -373,6 +374,26 @@ def test_log_holds_to_its_filters(shell, ids):
     assert len(later) + len(earlier) == len(mine)
     assert shell("log", "--mode", "test", "--reason", "no_such", "--json").json == []
     assert "no record of that kind" in shell("log", "--mode", "test", "--reason", "no_such").err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is full")
+@pytest.mark.parametrize("more", [(), ("--json",)], ids=["table", "json"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_an_output_that_takes_nothing_is_named_in_one_line_and_a_closed_pipe_in_none(
+    running, more, unbuffered
+):
+    words = [GATEWAY, "log", "--mode", "test", "--limit", "510", *more]
+    kept = environment(GATEWAY_DATA=str(running.data), PYTHONUNBUFFERED=unbuffered)
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, env=kept, check=False)
+    read, write = os.pipe()
+    os.close(read)
+    closed = subprocess.run(words, stdout=write, stderr=subprocess.PIPE, text=True, env=kept, check=False)
+    os.close(write)
+
+    said = "gateway: standard output cannot be written: No space left on device\n"
+    assert (ran.returncode, ran.stderr) == (2, said)
+    assert (closed.returncode, closed.stderr) == (1, "")
 
 
 def test_the_audit_says_how_many_of_the_sends_broke_a_rule(shell, ids):

@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 the answer is no, 2 bad input or set-up.
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from importlib import import_module
 
@@ -90,4 +91,18 @@ def main() -> None:
         sys.exit(2)
     except GatewayError as wrong:
         click.echo(f"gateway: {wrong.message}", err=True)
+        sys.exit(2)
+    except OSError as wrong:
+        _need_output(wrong)
+        raise
+
+
+def _need_output(wrong: OSError) -> None:
+    """End with exit code 2 if it is standard output that takes nothing; a closed pipe is seen to by click."""
+    try:
+        click.echo()
+    except OSError:
+        click.echo(f"gateway: standard output cannot be written: {wrong.strerror}", err=True)
+        # What is still buffered would be tried once more on the way out, with a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(2)
