@@ -185,6 +185,10 @@ MISTAKES = [
     ((*ASSIGN[:2], "--reason", "call 13812345678"), "--reason: say why"),
     (ASSIGN[:2], "--reason"),
     (("policy", "history", "--portfolio", "a b"), "that is not an id"),
+    (("unknown", "settle", "at_01", "--as", "sent", "--reason", "r"), "look at --tenant and at --mode"),
+    (("resume", "ps_01KAXM5G3V0000000000000000", "--reason", "r"), "look at --tenant and at --mode"),
+    (("quota", "show", "none"), "look at --tenant and at --mode"),
+    (("poison", "replay", "rm_1", "13812345678", "--reason", "r"), "REMINDER, no. 2: it reads as a phone"),
     (("tenant", "list", "--operator", "ann"), "--operator is for a PostgreSQL"),
 ]
 
@@ -196,6 +200,24 @@ def test_a_mistake_is_named_and_nothing_else_is_printed(shell, words, said):
     assert (ran.code, ran.out) == (2, "")
     assert said in ran.err
     assert "13812345678" not in ran.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("worker", "quiet", "ow_01", "--reason", "r"), "there is no worker of that id"),
+        (
+            ("tenant", "set", "nobody", "--stale-after-s", "60", "--reason", "r"),
+            "there is no tenant of that name",
+        ),
+    ],
+)
+def test_what_has_no_tenant_is_not_looked_for_in_another(shell, words, said):
+    ran = shell(*words)
+
+    assert (ran.code, ran.out) == (2, "")
+    assert said in ran.err
+    assert "--tenant" not in ran.err
 
 
 # Accounts.

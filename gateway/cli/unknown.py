@@ -16,7 +16,9 @@ from gateway.domain import Channel
 from gateway.unknowns import CALL, MESSAGE
 
 MOST = 10_000
-_WORDS = sorted({word.replace("_", "-") for word in (*MESSAGE, *CALL)})
+_MESSAGE, _CALL = (sorted(word.replace("_", "-") for word in words) for words in (MESSAGE, CALL))
+_WORDS = sorted({*_MESSAGE, *_CALL})
+_WORD_FORM = f"of a call give one of: {', '.join(_CALL)}; of anything else one of: {', '.join(_MESSAGE)}"
 
 
 @click.group(cls=Group)
@@ -98,7 +100,7 @@ def settle(door: Door, ref: str, *, word: str, reason: str, as_json: bool) -> No
     if the provider had said it. Never settle as not-sent what the provider does not surely deny.
     """
     path = f"/v1/unknowns/{part(ref)}/settle"
-    with named({"/as": ("--as", None), "/reason": ("--reason", REASON_FORM)}):
+    with named({"/as": ("--as", _WORD_FORM), "/reason": ("--reason", REASON_FORM)}):
         done = door.run(lambda session: session.post(path, {"as": word.replace("-", "_"), "reason": reason}))
     if as_json:
         show.as_json(done)

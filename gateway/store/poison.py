@@ -30,9 +30,9 @@ _REMINDER, _ATTEMPT = schema.reminder.c, schema.attempt.c
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replayed:
-    """How many are due again, under which channels they wait, and whether there may be more."""
+    """Which are due again, under which channels they wait, and whether there may be more."""
 
-    number: int
+    names: Sequence[str]
     channels: frozenset[str]
     more: bool
 
@@ -124,7 +124,7 @@ class Replays:
                     after={"due_again": len(found)},
                     reason=reason,
                 )
-        return Replayed(number=len(found), channels=frozenset(channels), more=len(found) == SLICE)
+        return Replayed(names=found, channels=frozenset(channels), more=len(found) == SLICE)
 
 
 def _waited(row: Row[Any]) -> timedelta | None:
