@@ -151,6 +151,8 @@ CREATE = ("apikey", "create", "--role", "ops", "--holder", "h", "--tenant", "def
 ASSIGN = ("policy", "assign", "--reason", "r")
 MISTAKES = [
     (("tenant", "create", "North Wind"), "NAME: small letters"),
+    (("tenant", "create", "13812345678"), "that name no phone, mail or id number"),
+    (("tenant", "create", "zhang-13812345678"), "that name no phone, mail or id number"),
     ((*CREATE, "--tenant", "nowhere"), "--tenant: create the tenant first"),
     ((*CREATE, "--holder", "13812345678"), "--holder: letters"),
     ((*CREATE, "--role", "boss"), "--role"),
