@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from cli_rig import GATEWAY, Shell, environment, free_port, up
@@ -150,6 +151,8 @@ CREATE = ("apikey", "create", "--role", "ops", "--holder", "h", "--tenant", "def
 ASSIGN = ("policy", "assign", "--reason", "r")
 MISTAKES = [
     (("tenant", "create", "North Wind"), "NAME: small letters"),
+    (("tenant", "create", "13812345678"), "that name no phone, mail or id number"),
+    (("tenant", "create", "zhang-13812345678"), "that name no phone, mail or id number"),
     ((*CREATE, "--tenant", "nowhere"), "--tenant: create the tenant first"),
     ((*CREATE, "--holder", "13812345678"), "--holder: letters"),
     ((*CREATE, "--role", "boss"), "--role"),
@@ -164,8 +167,8 @@ MISTAKES = [
     (("account", "import", "none.toml"), "none.toml: cannot be read"),
     (("explain", "rm_01KAXM5G3V0000000000000000"), "look at the id, at --tenant and at --mode"),
     (("explain", "+8613812345678"), "there is no reminder of that id here"),
-    (("log", "--from", "yesterday"), "--from: an instant with its offset"),
-    (("log", "--from", "2026-11-24"), "--from: an instant with its offset"),
+    (("log", "--from", "yesterday"), "--from: give an instant with its offset"),
+    (("log", "--from", "2026-11-24"), "--from: give an instant with its offset"),
     (("log", "--limit", "0"), "--limit"),
     (("audit", "check", "--from", "24.11.2026", "--to", "2026-11-25"), "--from: give a date (2026-11-24"),
     (("audit", "check", "--from", "2026-11-24", "--to", "2026-11-24"), "--to: give an instant after `from`"),
@@ -184,6 +187,10 @@ MISTAKES = [
     ((*ASSIGN[:2], "--reason", "call 13812345678"), "--reason: say why"),
     (ASSIGN[:2], "--reason"),
     (("policy", "history", "--portfolio", "a b"), "that is not an id"),
+    (("unknown", "settle", "at_01", "--as", "sent", "--reason", "r"), "look at --tenant and at --mode"),
+    (("resume", "ps_01KAXM5G3V0000000000000000", "--reason", "r"), "look at --tenant and at --mode"),
+    (("quota", "show", "none"), "look at --tenant and at --mode"),
+    (("poison", "replay", "rm_1", "13812345678", "--reason", "r"), "REMINDER, no. 2: it reads as a phone"),
     (("tenant", "list", "--operator", "ann"), "--operator is for a PostgreSQL"),
 ]
 
@@ -195,6 +202,24 @@ def test_a_mistake_is_named_and_nothing_else_is_printed(shell, words, said):
     assert (ran.code, ran.out) == (2, "")
     assert said in ran.err
     assert "13812345678" not in ran.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("worker", "quiet", "ow_01", "--reason", "r"), "there is no worker of that id"),
+        (
+            ("tenant", "set", "nobody", "--stale-after-s", "60", "--reason", "r"),
+            "there is no tenant of that name",
+        ),
+    ],
+)
+def test_what_has_no_tenant_is_not_looked_for_in_another(shell, words, said):
+    ran = shell(*words)
+
+    assert (ran.code, ran.out) == (2, "")
+    assert said in ran.err
+    assert "--tenant" not in ran.err
 
 
 # Accounts.
@@ -373,6 +398,26 @@ def test_log_holds_to_its_filters(shell, ids):
     assert len(later) + len(earlier) == len(mine)
     assert shell("log", "--mode", "test", "--reason", "no_such", "--json").json == []
     assert "no record of that kind" in shell("log", "--mode", "test", "--reason", "no_such").err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is full")
+@pytest.mark.parametrize("more", [(), ("--json",)], ids=["table", "json"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_an_output_that_takes_nothing_is_named_in_one_line_and_a_closed_pipe_in_none(
+    running, more, unbuffered
+):
+    words = [GATEWAY, "log", "--mode", "test", "--limit", "510", *more]
+    kept = environment(GATEWAY_DATA=str(running.data), PYTHONUNBUFFERED=unbuffered)
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, env=kept, check=False)
+    read, write = os.pipe()
+    os.close(read)
+    closed = subprocess.run(words, stdout=write, stderr=subprocess.PIPE, text=True, env=kept, check=False)
+    os.close(write)
+
+    said = "gateway: standard output cannot be written: No space left on device\n"
+    assert (ran.returncode, ran.stderr) == (2, said)
+    assert (closed.returncode, closed.stderr) == (1, "")
 
 
 def test_the_audit_says_how_many_of_the_sends_broke_a_rule(shell, ids):

@@ -1,7 +1,7 @@
 """The bodies that services send, checked: what is wrong is said all at once, and never repeated."""
 
 from gateway.bodies.faults import codes, pointer, read
-from gateway.bodies.kinds import Day, Id, Instant, Place, Reason, Word, fault, write_instant
+from gateway.bodies.kinds import Day, Id, Instant, Place, Reason, Word, fault, impersonal, write_instant
 from gateway.bodies.models import (
     MAX_DAYS_AHEAD,
     ActorIn,
@@ -48,6 +48,7 @@ __all__ = [
     "Word",
     "codes",
     "fault",
+    "impersonal",
     "pointer",
     "read",
     "write_instant",

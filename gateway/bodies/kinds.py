@@ -54,7 +54,8 @@ Instant = Annotated[
 Day = Annotated[date, _by(read_date, "date_invalid", "send a date: 2026-11-30")]
 
 
-def _impersonal(value: str) -> str:
+def impersonal(value: str) -> str:
+    """Refuse an id that reads as somebody's: ids are shown in logs."""
     if reads_as_personal(value):
         raise fault(
             "personal_data",
@@ -64,10 +65,10 @@ def _impersonal(value: str) -> str:
 
 
 Id = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,64}$", max_length=64), AfterValidator(_impersonal)
+    str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,64}$", max_length=64), AfterValidator(impersonal)
 ]
 Key = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z0-9._:/-]{1,128}$", max_length=128), AfterValidator(_impersonal)
+    str, StringConstraints(pattern=r"^[A-Za-z0-9._:/-]{1,128}$", max_length=128), AfterValidator(impersonal)
 ]
 """An idempotency key."""
 Word = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$", max_length=64)]

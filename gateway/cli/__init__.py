@@ -6,11 +6,13 @@ Exit codes: 0 done, 1 the answer is no, 2 bad input or set-up.
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from importlib import import_module
 
 import click
 
+from gateway.cli.mistakes import Group, tell
 from gateway.errors import BadInput, GatewayError, PolicyError
 
 COMMANDS = {
@@ -42,7 +44,7 @@ COMMANDS = {
 """Command → (module that holds a click command of the same name, one line of help)."""
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Group):
     """A group whose commands are imported when they are called, so that `--help` is quick."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
@@ -81,7 +83,7 @@ def main() -> None:
     except click.Abort:
         sys.exit(130)
     except click.ClickException as wrong:
-        wrong.show()
+        tell(wrong)
         sys.exit(2)
     except (BadInput, PolicyError) as wrong:
         for fault in wrong.faults:
@@ -89,4 +91,18 @@ def main() -> None:
         sys.exit(2)
     except GatewayError as wrong:
         click.echo(f"gateway: {wrong.message}", err=True)
+        sys.exit(2)
+    except OSError as wrong:
+        _need_output(wrong)
+        raise
+
+
+def _need_output(wrong: OSError) -> None:
+    """End with exit code 2 if it is standard output that takes nothing; a closed pipe is seen to by click."""
+    try:
+        click.echo()
+    except OSError:
+        click.echo(f"gateway: standard output cannot be written: {wrong.strerror}", err=True)
+        # What is still buffered would be tried once more on the way out, with a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(2)

@@ -13,6 +13,7 @@ import click
 import channels
 from gateway.accounts import MAX_FILE, parse
 from gateway.cli import show
+from gateway.cli.mistakes import Group
 from gateway.cli.session import Door, Session, part, with_session
 from gateway.domain import Account
 from gateway.errors import BadInput, Fault, GatewayError
@@ -20,7 +21,7 @@ from gateway.errors import BadInput, Fault, GatewayError
 _PLACE = re.compile(r"/accounts/(\d+)/?")
 
 
-@click.group()
+@click.group(cls=Group)
 def account() -> None:
     """Accounts: each is one adapter with its sender and credentials."""
 

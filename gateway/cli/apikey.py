@@ -10,14 +10,29 @@ from typing import Any
 import click
 
 from gateway.cli import show
+from gateway.cli.mistakes import Group
 from gateway.cli.session import Door, Session, named, part, with_session
 from gateway.errors import GatewayError
 from gateway.store.keys import EVERY, Role
 
 
-@click.group()
+@click.group(cls=Group)
 def apikey() -> None:
     """API keys: each has a tenant, a mode, a role and a holder."""
+
+
+def _end_of(_ctx: click.Context, _param: click.Parameter, said: str | None) -> str | None:
+    """The instant at which that day is over, in UTC."""
+    if said is None:
+        return None
+    try:
+        day = date.fromisoformat(said)
+    except ValueError:
+        raise click.BadParameter("give a date: 2027-06-30") from None
+    end = datetime.combine(day, time(), UTC) + timedelta(days=1)
+    if end <= datetime.now(UTC):
+        raise click.BadParameter("give a day that is not over")
+    return end.isoformat()
 
 
 @apikey.command()
@@ -29,12 +44,18 @@ def apikey() -> None:
 @click.option(
     "--mode", type=click.Choice(["live", "test"]), default="live", show_default=True, help="Its mode."
 )
-@click.option("--expires", metavar="DATE", default=None, help="The last day (UTC) on which it is taken.")
+@click.option(
+    "--expires",
+    "expires_at",
+    callback=_end_of,
+    metavar="DATE",
+    default=None,
+    help="The last day (UTC) on which it is taken.",
+)
 @click.option("--json", "as_json", is_flag=True, help='Print {"id", "key"}.')
 @with_session(chooses=False)
-def create(door: Door, *, as_json: bool, expires: str | None, **about: str) -> None:
+def create(door: Door, *, as_json: bool, **about: str) -> None:
     """Make a key and print it, alone, this once: it is kept nowhere."""
-    body = {**about, "expires_at": None if expires is None else _end_of(expires)}
     own = None if about["tenant"] == EVERY else about["tenant"]
     places = {
         "/tenant": ("--tenant", None),
@@ -44,20 +65,8 @@ def create(door: Door, *, as_json: bool, expires: str | None, **about: str) -> N
         ),
     }
     with named(places):
-        made = replace(door, tenant=own).run(lambda session: session.post("/v1/apikeys", body))
+        made = replace(door, tenant=own).run(lambda session: session.post("/v1/apikeys", about))
     click.echo(json.dumps({"id": made["id"], "key": made["key"]}) if as_json else made["key"])
-
-
-def _end_of(text: str) -> str:
-    """The instant at which that day is over, in UTC."""
-    try:
-        day = date.fromisoformat(text)
-    except ValueError:
-        raise click.UsageError("--expires: give a date: 2027-06-30") from None
-    end = datetime.combine(day, time(), UTC) + timedelta(days=1)
-    if end <= datetime.now(UTC):
-        raise click.UsageError("--expires: give a day that is not over")
-    return end.isoformat()
 
 
 @apikey.command("list")

@@ -9,6 +9,7 @@ import click
 
 from gateway.cli import show
 from gateway.cli.caps import REASON_FORM
+from gateway.cli.mistakes import Command
 from gateway.cli.session import Door, Session, named, part, with_session
 
 WHOLE = "_"
@@ -19,7 +20,7 @@ _PORTFOLIO = click.option("--portfolio", default=None, help="Of this portfolio; 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 
 
-@click.command()
+@click.command(cls=Command)
 @_PORTFOLIO
 @click.option(
     "--licence",
@@ -100,7 +101,7 @@ def _may_drop_rules(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool
     return gone or after["institution"] not in (None, before["institution"])
 
 
-@click.command()
+@click.command(cls=Command)
 @_JSON
 @with_session()
 def assigned(door: Door, *, as_json: bool) -> None:
@@ -109,7 +110,7 @@ def assigned(door: Door, *, as_json: bool) -> None:
     _list(found, as_json=as_json, empty="nothing is assigned: the packs of residence and law apply")
 
 
-@click.command()
+@click.command(cls=Command)
 @_PORTFOLIO
 @_JSON
 @with_session()

@@ -11,21 +11,33 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from gateway.cli import show
+from gateway.cli.mistakes import Form, Group
 from gateway.cli.session import Door, Session, named, with_session
-from gateway.errors import BadInput, Fault
+from gateway.policy.localtime import read_instant
 
 COUNTS = ("checked", "refused", "withdrawn")
+
+
+def _read(said: str) -> str | None:
+    try:
+        day = date.fromisoformat(said)
+    except ValueError:
+        return said if read_instant(said) else None
+    return datetime(day.year, day.month, day.day, tzinfo=UTC).isoformat()
+
+
 _FORM = "a date (2026-11-24, from its beginning in UTC) or an instant with its offset"
+_WHEN = Form("date", _FORM, _read)
 
 
-@click.group()
+@click.group(cls=Group)
 def audit() -> None:
     """Look at what was done, from the send log alone."""
 
 
 @audit.command("check")
-@click.option("--from", "since", required=True, metavar="DATE", help="Sends decided from then on.")
-@click.option("--to", "until", required=True, metavar="DATE", help="Sends decided before then.")
+@click.option("--from", "since", type=_WHEN, required=True, help="Sends decided from then on.")
+@click.option("--to", "until", type=_WHEN, required=True, help="Sends decided before then.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @with_session()
 @click.pass_context
@@ -34,8 +46,8 @@ def check(ctx: click.Context, door: Door, since: str, until: str, *, as_json: bo
 
     Exit code 0 when none broke a rule, 1 when some did.
     """
-    query = {"from": _instant("--from", since), "to": _instant("--to", until)}
-    with named({"/from": ("--from", _FORM), "/to": ("--to", None)}):
+    query = {"from": since, "to": until}
+    with named({"/from": ("--from", f"give {_FORM}"), "/to": ("--to", None)}):
         found = door.run(lambda session: _check(session, query))
     if as_json:
         show.as_json(found)
@@ -77,17 +89,3 @@ def _tell(found: dict[str, Any]) -> None:
     unknown = f" ({sum(found['undeterminable'].values())} not determinable: {why})" if why else ""
     refused = f"; {found['refused']} of them a provider refused" if found["refused"] else ""
     show.say(f"{broken} of {found['checked']} sends broke a rule{unknown}{refused}")
-
-
-def _instant(option: str, given: str) -> str:
-    try:
-        day = date.fromisoformat(given)
-    except ValueError:
-        try:
-            found = datetime.fromisoformat(given)
-        except ValueError:
-            found = None
-        if found is None or found.tzinfo is None:
-            raise BadInput([Fault(at=option, code="form_invalid", message=f"give {_FORM}")]) from None
-        return given
-    return datetime(day.year, day.month, day.day, tzinfo=UTC).isoformat()

@@ -7,12 +7,13 @@ from typing import Any
 import click
 
 from gateway.cli import show
+from gateway.cli.mistakes import Group
 from gateway.cli.session import Door, Session, named, with_session
 
 REASON_FORM = "say why, in 1 to 500 characters, without phone numbers, e-mail addresses or id numbers"
 
 
-@click.group()
+@click.group(cls=Group)
 def caps() -> None:
     """How often one person may be contacted, for everyone; a tenant may set its own numbers, on record."""
 

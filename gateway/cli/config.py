@@ -13,6 +13,7 @@ from rich.text import Text
 
 from gateway.cli import checks, probes, show
 from gateway.cli.checks import Line, Status, fail, mistakes
+from gateway.cli.mistakes import Group
 from gateway.cli.options import PlaceOptions, place_options
 from gateway.cli.session import Door, holder
 from gateway.errors import BadInput, GatewayError
@@ -21,7 +22,7 @@ from gateway.settings import Settings, load, require_servers
 _STYLES = {Status.OK: "green", Status.WARN: "yellow", Status.FAIL: "bold red"}
 
 
-@click.group()
+@click.group(cls=Group)
 def config() -> None:
     """Settings, and everything they name."""
 

@@ -12,6 +12,7 @@ import click
 from gateway.bodies import ThawIn, read
 from gateway.cli import show
 from gateway.cli.caps import REASON_FORM
+from gateway.cli.mistakes import Group
 from gateway.cli.options import PlaceOptions, place_options
 from gateway.cli.session import named, operator_name
 from gateway.errors import BadInput, Fault
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from gateway.store.failover import Thawed
 
 
-@click.group()
+@click.group(cls=Group)
 def db() -> None:
     """The databases."""
 

@@ -24,6 +24,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 import examples
+from gateway.cli.mistakes import Command
 from gateway.errors import SetupError
 from gateway.simulators.ledger import read as read_ledger
 
@@ -51,7 +52,7 @@ CALLED = ("accepted", "unknown")
 CHANNELS = ("sms", "email", "wechat", "voice")
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--stay", is_flag=True, help="Keep it all running afterwards, and say where.")
 @click.option(
     "--data", type=click.Path(path_type=Path), default=None, help="Keep the data in this (new) folder."

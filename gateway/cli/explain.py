@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.cli import show
+from gateway.cli.mistakes import Command
 from gateway.cli.session import Door, Session, part, with_session
 from gateway.errors import GatewayError
 from gateway.pauses import Kind
@@ -39,7 +40,7 @@ _ASIDE = {
 _RULE = re.compile(r"(\S+ \(\w+\))\W+(.*)")
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("id_", metavar="ID")
 @click.option(
     "--lang", type=click.Choice(["en", "zh"]), default="en", show_default=True, help="In which language."

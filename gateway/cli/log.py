@@ -12,6 +12,8 @@ from typing import Any, TypeVar, cast
 import click
 
 from gateway.cli import show
+from gateway.cli.mistakes import Command
+from gateway.cli.options import INSTANT
 from gateway.cli.session import Door, Session, named, with_session
 
 MOST = 100_000
@@ -31,7 +33,6 @@ _WORDS = {
     "state": "Only with this state.",
     "reason": "Only with this reason: a rule's id or a word.",
 }
-_INSTANT = "an instant with its offset: 2026-11-24T08:00:00+08:00"
 
 
 def _filtered(command: F) -> F:
@@ -47,10 +48,12 @@ def _filtered(command: F) -> F:
     return cast("F", found)
 
 
-@click.command()
+@click.command(cls=Command)
 @_filtered
-@click.option("--from", "since", default=None, help="From this instant on (RFC 3339, with its offset).")
-@click.option("--to", "until", default=None, help="Before this instant.")
+@click.option(
+    "--from", "since", type=INSTANT, default=None, help="From this instant on (RFC 3339, with its offset)."
+)
+@click.option("--to", "until", type=INSTANT, default=None, help="Before this instant.")
 @click.option(
     "--limit", type=click.IntRange(1, MOST), default=100, show_default=True, help="At most so many."
 )
@@ -61,7 +64,7 @@ def log(
 ) -> None:
     """Records of the send log, the newest first: decisions, attempts, receipts, changes; nothing of a person."""
     query = {**filters, "from": since, "to": until}
-    with named({"/from": ("--from", _INSTANT), "/to": ("--to", _INSTANT), **_places()}):
+    with named({"/from": ("--from", None), "/to": ("--to", None), **_places()}):
         found = door.run(lambda session: session.items("/v1/log", query, limit))
     if as_json:
         show.as_json(found)
@@ -70,7 +73,7 @@ def log(
     show.table(columns, [_row(record)[: len(columns)] for record in found], empty="no record of that kind")
 
 
-@click.command()
+@click.command(cls=Command)
 @_filtered
 @click.option(
     "-n", "count", type=click.IntRange(0, MOST), default=20, show_default=True, help="Begin with so many."

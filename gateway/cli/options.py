@@ -8,7 +8,15 @@ from typing import Any, TypeVar, cast
 
 import click
 
+from gateway.cli.mistakes import Form
+from gateway.policy.localtime import read_instant
 from gateway.settings import Settings
+
+INSTANT = Form(
+    "instant",
+    "an instant with its offset: 2026-11-24T08:00:00+08:00",
+    lambda said: said if read_instant(said) else None,
+)
 
 PlaceOptions = dict[str, Any]
 """Settings given as options, by name; None where the environment decides."""

@@ -12,6 +12,7 @@ import click
 
 from gateway.cli import show
 from gateway.cli.caps import REASON_FORM
+from gateway.cli.mistakes import Command
 from gateway.cli.session import Door, Session, named, part, with_session
 from gateway.errors import BadInput, Fault
 from gateway.pauses import WORDS, Kind
@@ -50,7 +51,7 @@ def _setting(command: F) -> F:
     return command
 
 
-@click.command()
+@click.command(cls=Command)
 @_setting
 def pause(**given: Any) -> None:
     """Pause what WORD=VALUE covers, until it is resumed: no call that it covers begins any more.
@@ -61,7 +62,7 @@ def pause(**given: Any) -> None:
     _put(Kind.PAUSE, **given)
 
 
-@click.command()
+@click.command(cls=Command)
 @_setting
 def stop(**given: Any) -> None:
     """Stop what WORD=VALUE covers, or --all: the kill switch. Two holders of keys have to resume it.
@@ -157,7 +158,7 @@ def _end(shown: Mapping[str, Any]) -> str:
     return f" until {show.at(shown['until'])}" if shown["until"] else ""
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("id_", metavar="ID")
 @_RAMP
 @_REASON
@@ -179,7 +180,7 @@ def resume(door: Door, id_: str, *, ramp_s: int | None, reason: str, as_json: bo
         show.say(f"{done['id']}: asked for; a second holder has to resume it too, within an hour")
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--all", "all_", is_flag=True, help="Also those that have ended.")
 @_JSON
 @with_session()

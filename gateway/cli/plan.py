@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from gateway.cli import show
+from gateway.cli.mistakes import Command
 from gateway.cli.pause import UNTIL_FORM, end_of
 from gateway.cli.plan_picture import draw
 from gateway.cli.session import Door, Session, named, with_session
@@ -25,7 +26,7 @@ AS_IT_WAITS = (
 MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86_400
 
 
-@click.command("plan")
+@click.command("plan", cls=Command)
 @click.argument("name")
 @click.argument("words", nargs=-1, metavar="KEY=VALUE...")
 @click.option("--unset", is_flag=True, help="Try what taking the quota away would do.")

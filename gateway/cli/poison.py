@@ -8,6 +8,7 @@ import click
 
 from gateway.cli import show
 from gateway.cli.caps import REASON_FORM
+from gateway.cli.mistakes import Group
 from gateway.cli.session import Door, Session, named, with_session
 from gateway.errors import BadInput, Fault
 
@@ -16,7 +17,7 @@ AT_ONCE = 500
 """Reminders that one request names."""
 
 
-@click.group()
+@click.group(cls=Group)
 def poison() -> None:
     """Reminders on which deciding breaks every time: they are set aside, and hold up nobody."""
 
@@ -56,34 +57,51 @@ def list_command(door: Door, *, limit: int, as_json: bool) -> None:
 @click.option("--reason", required=True, help="Why; it is kept in the history and the send log.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @with_session()
-def replay(door: Door, reminders: Sequence[str], *, all_: bool, reason: str, as_json: bool) -> None:
-    """Make REMINDERs that are set aside due again now: they go through all checks, and are set aside if they break."""
+@click.pass_context
+def replay(
+    ctx: click.Context, door: Door, reminders: Sequence[str], *, all_: bool, reason: str, as_json: bool
+) -> None:
+    """Make REMINDERs that are set aside due again now: they go through all checks, and are set aside if they break.
+
+    Exit code 1 when some that are named are not set aside.
+    """
     if all_ == bool(reminders):
         message = "name reminders, or give --all, and not both"
         raise BadInput([Fault(at="REMINDER", code="form_invalid", message=message)])
 
-    async def replayed(session: Session) -> int:
+    async def replayed(session: Session) -> list[str]:
         if all_:
             return await _all(session, reason)
-        parts = [list(reminders[start : start + AT_ONCE]) for start in range(0, len(reminders), AT_ONCE)]
-        return sum([await _some(session, part, reason) for part in parts])
+        return await _these(session, reminders, reason)
 
-    with named({"/reason": ("--reason", REASON_FORM), "/reminders": ("REMINDER", None)}):
-        number = door.run(replayed)
+    with named({"/reason": ("--reason", REASON_FORM)}):
+        due = door.run(replayed)
+    asked = len(set(reminders))
+    left = 0 if all_ else asked - len(due)
     if as_json:
-        show.as_json({"replayed": number})
+        show.as_json({"replayed": len(due), "reminders": due, "not_replayed": left})
     else:
-        show.say(f"{number} due again")
+        show.say(f"{len(due)} due again")
+    if left:
+        message = "due already or not set aside here: look at the ids, at --tenant and at --mode"
+        click.echo(f"{left} of {asked} left as they are, {message}", err=True)
+        ctx.exit(1)
 
 
-async def _some(session: Session, names: Sequence[str], reason: str) -> int:
-    done = await session.post("/v1/reminders/replay", {"reminders": names, "reason": reason})
-    return int(done["replayed"])
+async def _these(session: Session, names: Sequence[str], reason: str) -> list[str]:
+    due = list[str]()
+    for start in range(0, len(names), AT_ONCE):
+        part = names[start : start + AT_ONCE]
+        places = {f"/reminders/{at}": (f"REMINDER, no. {start + at + 1}", None) for at in range(len(part))}
+        with named(places):
+            done = await session.post("/v1/reminders/replay", {"reminders": part, "reason": reason})
+        due += done["reminders"]
+    return due
 
 
-async def _all(session: Session, reason: str) -> int:
-    number, more = 0, True
+async def _all(session: Session, reason: str) -> list[str]:
+    due, more = list[str](), True
     while more:
         done = await session.post("/v1/reminders/replay", {"reason": reason})
-        number, more = number + done["replayed"], done["more"]
-    return number
+        due, more = due + done["reminders"], done["more"]
+    return due

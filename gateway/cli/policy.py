@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from gateway.cli.mistakes import Group
 from gateway.cli.pack_files import packs_named
 from gateway.errors import Fault, PolicyError
 from gateway.policy.check import Result, check, written
@@ -25,7 +26,7 @@ LATER = {
 """Command → the module that holds it."""
 
 
-class _Policy(click.Group):
+class _Policy(Group):
     """A group whose commands, but for `check`, are imported when they are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

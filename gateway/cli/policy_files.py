@@ -12,6 +12,7 @@ import click
 
 import channels
 from gateway.cli import show
+from gateway.cli.mistakes import Command
 from gateway.cli.pack_files import pack_text, packs_named
 from gateway.policy.diff import Change
 from gateway.policy.diff import diff as changes_between
@@ -21,7 +22,7 @@ from gateway.policy.pages import pages
 from gateway.policy.written import shipped_files
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array, an object per file.")
 @click.pass_context
@@ -41,7 +42,7 @@ def lint(ctx: click.Context, files: Sequence[Path], *, as_json: bool) -> None:
     ctx.exit(2 if any(_bad(remarks) for _, remarks in found) else 0)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("old")
 @click.argument("new")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array, an object per change.")
@@ -60,7 +61,7 @@ def diff(ctx: click.Context, old: str, new: str, *, as_json: bool) -> None:
     ctx.exit(1 if changes else 0)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.argument("packs", metavar="[PACK]...", nargs=-1)
 def docs(folder: Path, packs: Sequence[str]) -> None:

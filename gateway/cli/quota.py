@@ -12,6 +12,7 @@ import click
 
 from gateway.cli import show
 from gateway.cli.caps import REASON_FORM
+from gateway.cli.mistakes import Group
 from gateway.cli.pause import UNTIL_FORM, end_of
 from gateway.cli.plan import plan
 from gateway.cli.session import Door, Session, named, part, with_session
@@ -34,7 +35,7 @@ _VERSION = click.option(
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def quota() -> None:
     """What accounts of providers may be used for: pace, counts, hours, money. Of the deployment, or of one --tenant."""
 

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from gateway.cli import show
+from gateway.cli.mistakes import Command
 from gateway.errors import BadInput, Fault
 from gateway.policy.model import Kept, Retention
 from gateway.policy.packs import applying, load
@@ -17,7 +18,7 @@ from gateway.policy.zones import is_country
 STARTS = {"event": "the event", "last_contact": "the last contact", "closure": "the debt's closure"}
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("places", nargs=-1, required=True, metavar="PLACE...")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array, an object per class of records.")
 def retention(places: Sequence[str], *, as_json: bool) -> None:

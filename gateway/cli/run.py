@@ -18,6 +18,7 @@ from gateway import telemetry
 from gateway.accounts import parse
 from gateway.api.app import build
 from gateway.api.server import bind, server
+from gateway.cli.mistakes import Command
 from gateway.cli.options import PlaceOptions, place_options
 from gateway.cli.serving import SERVERS, begin, clustered, run, serve, until
 from gateway.domain import Mode, Tenant
@@ -55,7 +56,7 @@ async def _refuse_open(gateway: Gateway, listen: str) -> None:
         )
 
 
-@click.command()
+@click.command(cls=Command)
 @place_options(
     "data",
     "listen",
@@ -198,7 +199,7 @@ async def _trial(gateway: Gateway, data: Path, stack: AsyncExitStack) -> None:
     await gateway.account_desk.bring_in(made, who=OPERATOR, reason="test accounts on the shipped simulators")
 
 
-@click.command()
+@click.command(cls=Command)
 @place_options("listen", "accounts", *SERVERS)
 def api(options: PlaceOptions) -> None:
     """Serve the HTTP API against PostgreSQL and Redis."""

@@ -24,7 +24,7 @@ import click
 import orjson
 
 from gateway.cli.options import PlaceOptions, place_options
-from gateway.errors import BadInput, Fault, GatewayError, SetupError, StaleVersion
+from gateway.errors import BadInput, Fault, GatewayError, NotFound, SetupError, StaleVersion
 from gateway.masking import Pii, reads_as_personal
 from gateway.settings import Settings, is_loopback, load
 
@@ -53,9 +53,12 @@ class Wire(Protocol):
 class Session:
     """Calls of `/v1` for one tenant and mode; what it refuses is raised as our own errors."""
 
-    def __init__(self, wire: Wire, headers: Mapping[str, str], *, key_id: str | None = None) -> None:
+    def __init__(
+        self, wire: Wire, headers: Mapping[str, str], *, key_id: str | None = None, chooses: bool = True
+    ) -> None:
         self._wire = wire
         self._headers = headers
+        self._chooses = chooses
         self.key_id = key_id
         """The id of the key that is used, where one is."""
 
@@ -95,7 +98,7 @@ class Session:
     def of(self, tenant: str, mode: str) -> Session:
         """The same for another tenant and mode."""
         headers = {**self._headers, "Gateway-Tenant": tenant, "Gateway-Mode": mode}
-        return Session(self._wire, headers, key_id=self.key_id)
+        return Session(self._wire, headers, key_id=self.key_id, chooses=self._chooses)
 
     async def _call(
         self, method: str, path: str, *, query: Mapping[str, Any] | None = None, body: bytes = b""
@@ -103,12 +106,12 @@ class Session:
         asked = urlencode({k: v for k, v in (query or {}).items() if v is not None})
         status, answer = await self.ask(method, f"{path}?{asked}" if asked else path, body)
         if status >= ERROR or status < OK:
-            refuse(status, answer)
+            refuse(status, answer, chooses=self._chooses)
         return answer
 
 
-def refuse(status: int, answer: bytes) -> NoReturn:
-    """Raise what a problem document says, with all its faults."""
+def refuse(status: int, answer: bytes, *, chooses: bool) -> NoReturn:
+    """Raise what a problem document says, with all its faults; `chooses`: for a command with --tenant and --mode."""
     try:
         problem = orjson.loads(answer)
         code, detail, faults = problem["code"], problem["detail"], problem.get("errors", ())
@@ -121,6 +124,8 @@ def refuse(status: int, answer: bytes) -> NoReturn:
         raise BadInput(found, code=code)
     if code == StaleVersion.code:
         raise StaleVersion(detail, current=problem.get("current"))
+    if code == NotFound.code and chooses:
+        detail = f"{detail.rstrip('.')}; look at --tenant and at --mode (live or test)"
     raise GatewayError(detail, code=code)
 
 
@@ -153,6 +158,8 @@ class Door:
     operator: str | None = None
     tenant: str | None = None
     mode: str | None = None
+    chooses: bool = True
+    """Whether the command has --tenant and --mode."""
 
     def run(self, work: Callable[[Session], Awaitable[T]]) -> T:
         """Do some work in a session, from first to last."""
@@ -170,14 +177,14 @@ class Door:
         settings = load(**self.options)
         if self.url is None and settings.database.get_backend_name() == "postgresql":
             async with _within(settings, operator_name(self.operator)) as wire:
-                yield Session(wire, headers)
+                yield Session(wire, headers, chooses=self.chooses)
             return
         if self.operator is not None:
             raise SetupError("--operator is for a PostgreSQL opened here: elsewhere the key names its holder")
         base, key = _elsewhere(self.url) if self.url is not None else _beside(settings.data)
         headers["Authorization"] = f"Bearer {key.reveal('sent to the gateway it belongs to')}"
         async with _http(base) as wire:
-            yield Session(wire, headers, key_id=_key_id(key))
+            yield Session(wire, headers, key_id=_key_id(key), chooses=self.chooses)
 
 
 def with_session(*, chooses: bool = True) -> Callable[[F], F]:
@@ -187,7 +194,8 @@ def with_session(*, chooses: bool = True) -> Callable[[F], F]:
         @wraps(command)
         def called(**given: Any) -> Any:
             names = ("options", "url", "operator", *(("tenant", "mode") if chooses else ()))
-            return command(door=Door(**{name: given.pop(name) for name in names}), **given)
+            door = Door(**{name: given.pop(name) for name in names}, chooses=chooses)
+            return command(door=door, **given)
 
         found: Any = called
         for option in reversed((_URL, _OPERATOR, *((_TENANT, _MODE) if chooses else ()))):

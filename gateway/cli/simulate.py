@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from gateway.cli import show
+from gateway.cli.mistakes import Command
 from gateway.cli.pack_files import texts_named
 from gateway.cli.session import Door, Session, named, with_session
 from gateway.errors import Fault, PolicyError, SetupError
@@ -54,7 +55,7 @@ def _caps(_ctx: click.Context, _param: click.Parameter, given: Sequence[str]) ->
     return {match[1]: int(match[2]) for match in found if match}
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option(
     "--packs",
     multiple=True,

@@ -5,12 +5,15 @@ from __future__ import annotations
 import click
 
 from gateway.cli import show
+from gateway.cli.mistakes import Group
 from gateway.cli.session import Door, named, part, with_session
 
-NAME_FORM = "small letters, digits and -, up to 32, a letter or a digit first"
+NAME_FORM = (
+    "small letters, digits and -, up to 32, a letter or a digit first, that name no phone, mail or id number"
+)
 
 
-@click.group()
+@click.group(cls=Group)
 def tenant() -> None:
     """Tenants: each has its own keys, accounts, caps and log."""
 

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.cli import show
+from gateway.cli.mistakes import Command
 from gateway.cli.session import Door, Session, with_session
 from gateway.domain import Priority
 from gateway.errors import GatewayError
@@ -38,7 +39,7 @@ LaneKey = tuple[str, str, str]
 """Channel, tenant, priority."""
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--once", is_flag=True, help="Show it once and end.")
 @click.option(
     "--every",

@@ -9,16 +9,19 @@ import click
 
 from gateway.cli import show
 from gateway.cli.caps import REASON_FORM
+from gateway.cli.mistakes import Group
+from gateway.cli.options import INSTANT
 from gateway.cli.session import Door, named, part, with_session
 from gateway.domain import Channel
 from gateway.unknowns import CALL, MESSAGE
 
 MOST = 10_000
-_INSTANT = "an instant with its offset: 2026-11-24T08:00:00+08:00"
-_WORDS = sorted({word.replace("_", "-") for word in (*MESSAGE, *CALL)})
+_MESSAGE, _CALL = (sorted(word.replace("_", "-") for word in words) for words in (MESSAGE, CALL))
+_WORDS = sorted({*_MESSAGE, *_CALL})
+_WORD_FORM = f"of a call give one of: {', '.join(_CALL)}; of anything else one of: {', '.join(_MESSAGE)}"
 
 
-@click.group()
+@click.group(cls=Group)
 def unknown() -> None:
     """Calls whose outcome nobody knows: list what is parked, and settle it."""
 
@@ -30,9 +33,13 @@ def unknown() -> None:
 @click.option("--account", default=None, help="Only through this account.")
 @click.option("--borrower", default=None, help="Only of this borrower's id.")
 @click.option(
-    "--from", "since", default=None, help="Begun at this instant or later (RFC 3339, with its offset)."
+    "--from",
+    "since",
+    type=INSTANT,
+    default=None,
+    help="Begun at this instant or later (RFC 3339, with its offset).",
 )
-@click.option("--to", "until", default=None, help="Begun before this instant.")
+@click.option("--to", "until", type=INSTANT, default=None, help="Begun before this instant.")
 @click.option("--asked", is_flag=True, help="Also those whose provider is still asked.")
 @click.option(
     "--limit", type=click.IntRange(1, MOST), default=100, show_default=True, help="At most so many."
@@ -63,7 +70,7 @@ def list_command(
         "to": until,
         "asked": "true" if asked else None,
     }
-    with named({"/from": ("--from", _INSTANT), "/to": ("--to", _INSTANT)}):
+    with named({"/from": ("--from", None), "/to": ("--to", None)}):
         found = door.run(lambda session: session.items("/v1/unknowns", query, limit))
     if as_json:
         show.as_json(found)
@@ -93,7 +100,7 @@ def settle(door: Door, ref: str, *, word: str, reason: str, as_json: bool) -> No
     if the provider had said it. Never settle as not-sent what the provider does not surely deny.
     """
     path = f"/v1/unknowns/{part(ref)}/settle"
-    with named({"/as": ("--as", None), "/reason": ("--reason", REASON_FORM)}):
+    with named({"/as": ("--as", _WORD_FORM), "/reason": ("--reason", REASON_FORM)}):
         done = door.run(lambda session: session.post(path, {"as": word.replace("-", "_"), "reason": reason}))
     if as_json:
         show.as_json(done)

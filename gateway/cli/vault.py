@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from gateway.cli.mistakes import Group
 from gateway.settings import Settings, load
 from gateway.vault import KeyRing, Vault
 from gateway.vault.ring import add_key
@@ -20,7 +21,7 @@ data_option = click.option(
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def vault() -> None:
     """The key ring and the borrowers' data keys that it wraps."""
 

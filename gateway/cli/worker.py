@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 
 import click
 
+from gateway.cli.mistakes import Group
 from gateway.cli.options import PlaceOptions, place_options
 from gateway.cli.serving import SERVERS, begin, clustered, run, serve
 from gateway.cli.workers import list_command, quiet
@@ -18,7 +19,7 @@ from gateway.wiring import Gateway
 from gateway.worker import work
 
 
-@click.group(invoke_without_command=True)
+@click.group(invoke_without_command=True, cls=Group)
 @place_options(*SERVERS, "worker_listen")
 @click.option(
     "--processes",

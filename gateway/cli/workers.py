@@ -6,13 +6,14 @@ import click
 
 from gateway.cli import show
 from gateway.cli.caps import REASON_FORM
+from gateway.cli.mistakes import Command
 from gateway.cli.session import Door, named, with_session
 from gateway.errors import BadInput, Fault
 
 MOST = 1000
 
 
-@click.command("list")
+@click.command("list", cls=Command)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 @with_session(chooses=False)
 def list_command(door: Door, *, as_json: bool) -> None:
@@ -25,7 +26,7 @@ def list_command(door: Door, *, as_json: bool) -> None:
     show.table(("id", "where", "state", "under way", "since"), rows, empty="no worker runs")
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("worker", required=False)
 @click.option("--all", "all_", is_flag=True, help="All that run now, in place of one.")
 @click.option("--reason", required=True, help="Why; it is kept in the history and the send log.")

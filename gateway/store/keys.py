@@ -141,7 +141,7 @@ class Setup:
             moment = await self._db.moment(conn)
             before = await conn.scalar(select(columns.stale_after_s).where(columns.name == name))
             if before is None:
-                raise NotFound
+                raise NotFound("there is no tenant of that name: see gateway tenant list")
             await conn.execute(
                 update(schema.tenant).where(columns.name == name).values(stale_after_s=seconds)
             )

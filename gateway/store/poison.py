@@ -31,9 +31,9 @@ _REMINDER = schema.reminder.c
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replayed:
-    """How many are due again, under which channels they wait, and whether there may be more."""
+    """Which are due again, under which channels they wait, and whether there may be more."""
 
-    number: int
+    names: Sequence[str]
     channels: frozenset[str]
     more: bool
 
@@ -126,7 +126,7 @@ class Replays:
                     after={"due_again": len(found)},
                     reason=reason,
                 )
-        return Replayed(number=len(found), channels=frozenset(channels), more=len(found) == SLICE)
+        return Replayed(names=found, channels=frozenset(channels), more=len(found) == SLICE)
 
 
 def _waited(row: Row[Any]) -> timedelta | None:

@@ -73,7 +73,7 @@ class Workers:
                 asked = asked.where(_OWNER.id == name)
             told = [r.id for r in await conn.execute(asked.with_for_update())]
             if not told and name is not None:
-                raise NotFound
+                raise NotFound("there is no worker of that id, or it is dead: see gateway worker list")
             await conn.execute(
                 update(schema.owner)
                 .where(_OWNER.id.in_(told), _OWNER.quiet_at.is_(None))

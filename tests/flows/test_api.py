@@ -174,6 +174,9 @@ async def test_tenants_are_made_by_the_deployments_key_only(api):
     assert (await whole.post("/v1/tenants", json={"name": "gamma"})).status_code == 201
     assert (await whole.post("/v1/tenants", json={"name": "gamma"})).status_code == 409
     assert (await whole.post("/v1/tenants", json={"name": "Not A Name"})).status_code == 422
+    personal = (await whole.post("/v1/tenants", json={"name": "13800138000"})).json()
+    assert [(fault["at"], fault["code"]) for fault in personal["errors"]] == [("/name", "personal_data")]
+    assert "13800138000" not in str(personal)
     assert [t["name"] for t in (await whole.get("/v1/tenants")).json()["items"]] == ["acme", "beta", "gamma"]
     assert [t["name"] for t in (await own.get("/v1/tenants")).json()["items"]] == ["acme"]
 

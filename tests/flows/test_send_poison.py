@@ -86,7 +86,8 @@ async def test_what_was_mended_goes_through_all_checks_when_it_is_replayed(rig):
     replayed = await replays.replay(TENANT, None, who="ann", reason="mended")
     await rig.drain()
 
-    assert (none.number, replayed.number, replayed.channels, replayed.more) == (0, 2, {"sms"}, False)
+    assert (none.names, replayed.names) == ([], sorted(names[1:3]))
+    assert (replayed.channels, replayed.more) == ({"sms"}, False)
     assert (await rig.reminder(names[1])).state in {"sent", "delivered"}
     row = await rig.reminder(names[2])
     assert (row.state, row.reason) == ("suppressed", "opted_out")
@@ -127,7 +128,9 @@ async def test_the_commands_list_and_replay(rig, monkeypatch):
         told = await said("poison", "list", "--json")
         why = [await said("explain", names[0], "--lang", lang) for lang in ("en", "zh")]
         neither = await said("poison", "replay", "--reason", "mended")
-        one = await said("poison", "replay", names[0], names[3], "--reason", "mended")
+        one = await said("poison", "replay", names[0], names[3], names[0], "--reason", "mended")
+        none = await said("poison", "replay", *names[2:4], "--reason", "mended", "--json")
+        person = await said("poison", "replay", names[0], "13800138000", "--reason", "mended")
         rest = await said("poison", "replay", "--all", "--reason", "mended", "--json")
 
     assert {(i["id"], i["by"]) for i in orjson.loads(told.stdout)} == {
@@ -136,11 +139,18 @@ async def test_the_commands_list_and_replay(rig, monkeypatch):
     for each in why:
         assert "StoreRefused" in each.stdout
         assert f"gateway poison replay {names[0]}" in each.stdout
-    assert (neither.returncode, one.stdout, orjson.loads(rest.stdout)) == (
-        2,
+    look = "due already or not set aside here: look at the ids, at --tenant and at --mode\n"
+    assert (neither.returncode, person.returncode) == (2, 2)
+    assert person.stderr.startswith("REMINDER, no. 2: it reads as a phone number")
+    assert (one.returncode, one.stdout, one.stderr) == (
+        1,
         "1 due again\n",
-        {"replayed": 1},
+        f"1 of 2 left as they are, {look}",
     )
+    assert (none.returncode, none.stderr) == (1, f"2 of 2 left as they are, {look}")
+    assert orjson.loads(none.stdout) == {"replayed": 0, "reminders": [], "not_replayed": 2}
+    assert rest.returncode == 0
+    assert orjson.loads(rest.stdout) == {"replayed": 1, "reminders": [names[1]], "not_replayed": 0}
 
 
 @ON_SQLITE

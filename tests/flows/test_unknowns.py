@@ -183,6 +183,8 @@ async def test_the_commands_list_and_settle(rig, monkeypatch):
 
         shown, told = await said("list"), await said("list", "--json", "--channel", "sms")
         wrong = await said("settle", attempt.ref, "--as", "lost", "--reason", "x")
+        of_a_call = await said("settle", attempt.ref, "--as", "answered", "--reason", "x")
+        elsewhere = await said("settle", "at_none", "--as", "sent", "--reason", "x")
         done = await said("settle", attempt.ref, "--as", "not-sent", "--reason", "the console has none")
         again = await said("settle", attempt.ref, "--as", "sent", "--reason", "the console has none")
         empty = await said("list")
@@ -191,6 +193,8 @@ async def test_the_commands_list_and_settle(rig, monkeypatch):
     assert attempt.ref in shown.stdout
     assert ABROAD[2:] not in shown.stdout + told.stdout
     assert (wrong.returncode, done.returncode, again.returncode) == (2, 0, 2)
+    assert of_a_call.stderr.endswith("; of anything else one of: delivered, failed, not-sent, read, sent\n")
+    assert elsewhere.stderr.endswith("; look at --tenant and at --mode (live or test)\n")
     assert done.stdout.startswith(f"{attempt.ref} is rejected")
     assert "known by now" in again.stderr
     assert empty.stderr == "nothing is parked\n"

@@ -4,6 +4,7 @@ import click
 import pytest
 
 from gateway.cli import COMMANDS, gateway
+from gateway.cli.mistakes import Command
 
 
 def walk(name, command):
@@ -55,3 +56,8 @@ def test_whatever_lists_can_speak_json(name):
 
 def test_every_command_is_loaded_only_when_called():
     assert gateway.list_commands(click.Context(gateway)) == sorted(COMMANDS)
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_says_all_mistakes_at_once(name):
+    assert [path for path, command in walk(name, load(name)) if not isinstance(command, Command)] == []

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path
-from pydantic import Field, PlainValidator, StringConstraints, WithJsonSchema
+from pydantic import AfterValidator, Field, PlainValidator, StringConstraints, WithJsonSchema
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -24,7 +24,7 @@ from gateway.api.auth import (
 )
 from gateway.api.paging import Dated, page
 from gateway.api.schema import asks, gives, takes
-from gateway.bodies import Body, Id, Instant, MoneyIn, Reason, fault, read
+from gateway.bodies import Body, Id, Instant, MoneyIn, Reason, fault, impersonal, read
 from gateway.domain import Account, Channel, Mode, Money, Tenant
 from gateway.errors import BadInput, Conflict, Fault, Forbidden
 from gateway.masking import Pii
@@ -101,7 +101,7 @@ async def records(request: Request, caller: ByOpsOrCompliance) -> Response:
 class TenantIn(Body):
     """A new tenant."""
 
-    name: Name
+    name: Annotated[Name, AfterValidator(impersonal)]
 
 
 @router.post(

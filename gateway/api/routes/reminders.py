@@ -83,18 +83,19 @@ class ReplayIn(Body):
 @router.post(
     "/v1/reminders/replay",
     openapi_extra=takes(ReplayIn, {"reminders": ["rm_01…"], "reason": "the row was mended"}),
-    responses=gives(200, {"replayed": 1, "more": False}),
+    responses=gives(200, {"replayed": 1, "reminders": ["rm_01…"], "more": False}),
 )
 async def replay(request: Request, caller: ByOps) -> Response:
     """Make due again what is `quarantined` (`GET /v1/reminders?reason=quarantined`); it goes through all checks.
 
-    At most 1 000 at once; `more`: there may be others, ask again. What is not quarantined stays as it is.
+    At most 1 000 at once; `more`: there may be others, ask again. What is not quarantined stays as it is; `reminders`
+    are those that are due again.
     """
     used = services(request)
     body = read(ReplayIn, await http.read_json(request))
     done = await used.replays.replay(caller.tenant, body.reminders, who=caller.holder, reason=body.reason)
     used.wake.ring(done.channels)
-    return http.answer({"replayed": done.number, "more": done.more})
+    return http.answer({"replayed": len(done.names), "reminders": done.names, "more": done.more})
 
 
 class ListIn(Dated):
