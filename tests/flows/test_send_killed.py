@@ -229,7 +229,7 @@ def at_rest(data):
     open_ones = read(
         data,
         "SELECT 1 FROM attempt WHERE state IN ('intent', 'calling')"
-        " OR (state = 'unknown' AND settle_tries = 0)"
+        " OR (state = 'unknown' AND settle_tries = 0 AND settle_at IS NOT NULL)"
         " UNION ALL SELECT 1 FROM reminder WHERE state = 'sending' OR next_at <= "
         "(SELECT CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER) + offset_us FROM clock)",
     )
