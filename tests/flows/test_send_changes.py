@@ -156,11 +156,13 @@ async def test_a_change_after_the_go_comes_too_late_and_says_so(change, rig):
     await rig.simulators.next("aliyun", "slow", seconds=1)
     changes = []
 
+    async def meanwhile():
+        await asyncio.sleep(0.4)  # the call has begun: its slot has passed
+        return await change(rig, 1)
+
     async def after_go(granted):
         assert len(granted) == 1
-        changes.append(
-            asyncio.create_task(change(rig, 1))
-        )  # the call does not wait for it: its slot would pass
+        changes.append(asyncio.create_task(meanwhile()))
 
     await rig.drain(after_go=after_go)
     answers = [await one for one in changes if change is paid]
