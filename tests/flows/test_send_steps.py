@@ -191,7 +191,6 @@ async def holding():
     await runner.cleanup()
 
 
-ON_BOTH = pytest.mark.parametrize("database_url", ["sqlite", "postgresql"], indirect=True)
 TAKEN = 201, {"sid": f"SM{0:032x}", "status": "queued"}
 INVALID = 400, {"code": 21211, "message": "refused", "status": 400}
 TOO_FAST = 429, {"code": 20429, "message": "refused", "status": 429}
@@ -211,7 +210,6 @@ async def called_by_one_judged_dead(rig, holding, **more):
         await draining
 
 
-@ON_BOTH
 @pytest.mark.parametrize("answer", [INVALID, TOO_FAST, NO_SUCH_KEY], ids=["invalid", "too_fast", "no_key"])
 async def test_a_refusal_that_comes_after_its_owner_was_judged_dead_leaves_the_next_step_its_time(
     answer, rig, kinds, holding
@@ -238,7 +236,6 @@ async def cancel(rig, name):
     return orjson.loads((await rig.intake.cancel(TENANT, name, {})).body)
 
 
-@ON_BOTH
 async def test_a_cancel_takes_back_the_step_to_come_and_tells_what_was_sent(rig, kinds):
     name = await take(rig, channels=["sms"], escalate=IN_AN_HOUR)
     await rig.drain()
