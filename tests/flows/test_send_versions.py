@@ -52,12 +52,12 @@ async def waiting(rig, **more):
 
 
 async def test_a_text_that_is_not_approved_is_not_said_whatever_version_was_accepted(
-    database_url, open_rig, catalog
+    postgres_url, open_rig, catalog
 ):
-    before = await open_rig(database_url, templates=catalog("old"))
+    before = await open_rig(postgres_url, templates=catalog("old"))
     name = await waiting(before)
     after = await open_rig(
-        database_url, templates=catalog("new", version(3, "false"), word="NEVER APPROVED. "), clock=None
+        postgres_url, templates=catalog("new", version(3, "false"), word="NEVER APPROVED. "), clock=None
     )
     await after.drain()
 
@@ -76,10 +76,10 @@ async def test_a_text_that_is_not_approved_is_not_said_whatever_version_was_acce
     assert [line["text"][:15] for line in after.reached()] == ["NEVER APPROVED."]
 
 
-async def test_what_is_said_is_named_by_its_own_version(database_url, open_rig, catalog):
-    before = await open_rig(database_url, templates=catalog("old"))
+async def test_what_is_said_is_named_by_its_own_version(postgres_url, open_rig, catalog):
+    before = await open_rig(postgres_url, templates=catalog("old"))
     name = await waiting(before)
-    after = await open_rig(database_url, templates=catalog("new", version(3), word="NEWER. "), clock=None)
+    after = await open_rig(postgres_url, templates=catalog("new", version(3), word="NEWER. "), clock=None)
     await after.drain()
 
     (attempt,) = await after.attempts(name)
@@ -88,11 +88,11 @@ async def test_what_is_said_is_named_by_its_own_version(database_url, open_rig, 
 
 
 async def test_a_stop_of_a_version_stops_its_text_wherever_that_would_be_said(
-    database_url, open_rig, catalog
+    postgres_url, open_rig, catalog
 ):
-    before = await open_rig(database_url, templates=catalog("old"))
+    before = await open_rig(postgres_url, templates=catalog("old"))
     await waiting(before)
-    after = await open_rig(database_url, templates=catalog("new", version(3), word="WRONG. "), clock=None)
+    after = await open_rig(postgres_url, templates=catalog("new", version(3), word="WRONG. "), clock=None)
     scope = PauseScope(quota=Scope(template="pre_due"), template_version=3)
     stop = Wanted(key="s", kind=Kind.STOP, scope=scope, until=None, ramp_s=0, reason="wrong words")
     await after.services.pauses.put(stop, OPS)
@@ -103,15 +103,15 @@ async def test_a_stop_of_a_version_stops_its_text_wherever_that_would_be_said(
 
 @pytest.mark.parametrize("behind", ["it is unknown", "it is older"])
 async def test_a_worker_whose_catalog_is_behind_leaves_a_reminder_to_the_others(
-    database_url, open_rig, catalog, behind
+    postgres_url, open_rig, catalog, behind
 ):
     if behind == "it is older":
         newer, older = catalog("new", version(3), word="NEWER. "), catalog("old")
     else:
         newer, older = catalog("new"), catalog("old", ('name = "pre_due"', 'name = "pre_due_of_old"'))
         (older / "pre_due").rename(older / "pre_due_of_old")
-    new = await open_rig(database_url, templates=newer)
-    late = await open_rig(database_url, templates=older, clock=None)
+    new = await open_rig(postgres_url, templates=newer)
+    late = await open_rig(postgres_url, templates=older, clock=None)
     name = await waiting(new)
     await late.drain()
 
@@ -124,11 +124,11 @@ async def test_a_worker_whose_catalog_is_behind_leaves_a_reminder_to_the_others(
     assert (await new.reminder(name)).state == "sent"
 
 
-async def test_what_no_worker_can_say_expires(database_url, open_rig, catalog):
+async def test_what_no_worker_can_say_expires(postgres_url, open_rig, catalog):
     older = catalog("old", ('name = "pre_due"', 'name = "pre_due_of_old"'))
     (older / "pre_due").rename(older / "pre_due_of_old")
-    new = await open_rig(database_url, templates=catalog("new"))
-    late = await open_rig(database_url, templates=older, clock=None)
+    new = await open_rig(postgres_url, templates=catalog("new"))
+    late = await open_rig(postgres_url, templates=older, clock=None)
     name = await waiting(new, expires_at="2026-11-24T06:00:00Z")
     await late.drain()
     await late.advance(hours=5)
