@@ -441,7 +441,8 @@ class Desk:
         way = _way(decision, ways)
         key = keys[work.tenant, work.borrower]
         debt = facts.debts[work.tenant, work.debt]
-        template = self._template(work)
+        template = self._catalog.get(work.template)
+        assert template is not None  # noqa: S101 (else it is unusable)
         rendered = self._fitting(work, template, decision, way, facts, key)
         ref = ulid("at_", to_us(moment.policy), self._entropy(10))
         price = _price(way.connected, rendered)
@@ -491,12 +492,6 @@ class Desk:
             next_step=step_after(work.escalate, work.step),
         )
 
-    def _template(self, work: Work) -> Template:
-        template = self._catalog.get(work.template)
-        if template is None:
-            raise BadInput([GONE], code=GONE.code)
-        return template
-
     def _fitting(
         self, work: Work, template: Template, decision: Decision, way: Way, facts: Facts, key: SubjectKey
     ) -> Rendered:
@@ -524,7 +519,10 @@ class Desk:
 
         A channel whose text cannot be made (a name or a fact is missing) is left out.
         """
-        ways = self._ways(self._ask(work, facts), facts, moment)
+        ask = self._ask(work, facts)
+        if ask.template is None:
+            return {}
+        ways = self._ways(ask, facts, moment)
         key = keys[work.tenant, work.borrower]
         borrower = facts.borrowers[work.tenant, work.borrower]
         debt = facts.debts[work.tenant, work.debt]
@@ -534,7 +532,7 @@ class Desk:
         for channel in [c for c in work.channels if c in ways]:
             connected = ways[channel][0].connected
             with suppress(BadInput):
-                said[channel] = _render(self._template(work), connected, borrower, values)
+                said[channel] = _render(ask.template, connected, borrower, values)
         return said
 
 
@@ -547,13 +545,6 @@ def _render(template: Template, connected: Connected, borrower: BorrowerRow, val
         account=connected.account,
         takes_free_text=connected.adapter.takes_free_text,
     )
-
-
-GONE = Fault(
-    at="/template",
-    code="template_unknown",
-    message="the catalog holds this template no more: bring it back, then send anew",
-)
 
 
 def _question(work: Work, way: Way, debt: DebtRow, facts: Facts) -> Question:
